@@ -29,7 +29,6 @@ from torch.optim import adam
 
 from seismograd.bench.contenders import WatchedTraining
 from seismograd.bench.models import MODELS
-from seismograd.capture.events import EventHub
 from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
@@ -47,7 +46,6 @@ from seismograd.settings.levels import NORMAL
 WARM = 130  # steps: in the first hundred the probe comes in each
 TURN = 30
 PARTS: tuple[tuple[type, str], ...] = (
-    (EventHub, "_hand_on"),
     (Session, "_take"),
     (RankListener, "_take"),
     (BackwardHooks, "backward_begins"),

@@ -12,6 +12,7 @@ import pytest
 
 from seismograd.cli import COMMANDS
 from seismograd.record import layout
+from seismograd.record.run_claim import STARTED
 from seismograd.schema import STATISTICS
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,7 @@ def test_the_format_document_lists_every_file_and_statistic() -> None:
     for name in (
         *layout.ENTRY_DTYPES,
         *layout.LINE_FILES,
+        STARTED,
         layout.META,
         layout.README,
         layout.END,

@@ -185,7 +185,7 @@ FAULTS: list[tuple[type, str]] = [
     (GradientReader, "read"),
     (GradientReader, "reading"),
     (IterationQueue, "end_iteration"),
-    (StepHooks, "_record"),
+    (StepHooks, "_origin"),
 ]
 
 

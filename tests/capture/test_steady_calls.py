@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(not has_kernel(), reason="counted with the kerne
 
 # `docs/cost.md` has the same; who needs more says there what for
 CALLS = {
-    ("mlp", False): {"zero_grad": 17, "backward": 86, "step": 113},
-    ("mlp", True): {"zero_grad": 17, "backward": 86, "clip": 71, "step": 98},
-    ("hundred", False): {"zero_grad": 17, "backward": 89, "step": 261},
-    ("hundred", True): {"zero_grad": 17, "backward": 89, "clip": 71, "step": 246},
+    ("mlp", False): {"zero_grad": 15, "backward": 54, "step": 70},
+    ("mlp", True): {"zero_grad": 15, "backward": 54, "clip": 58, "step": 59},
+    ("hundred", False): {"zero_grad": 15, "backward": 57, "step": 199},
+    ("hundred", True): {"zero_grad": 15, "backward": 57, "clip": 58, "step": 188},
 }
 
 

@@ -73,7 +73,7 @@ def test_a_gradient_that_vanishes_is_said_to_be_the_sigmoids_and_the_weights(
     assert found["signal_gain"] == pytest.approx(
         found["gain_by_activation"] * found["gain_by_weights"], rel=1e-6
     )
-    assert found["signal_gain"] == pytest.approx(found["gain_per_layer"], rel=0.15)
+    assert found["signal_gain"] == pytest.approx(found["line_gain"], rel=0.15)
     (step,) = {each.step for each in finding.evidence if each.statistic == "signal_gain"}
     shown = read_modules(open_run(tmp_path / "run"), step)
     assert shown.step == step

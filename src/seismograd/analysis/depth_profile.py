@@ -121,6 +121,37 @@ def layer_norms(block: RowBatch, layers: ProfileLayers) -> LayerNorms:
     return LayerNorms(norm[:, : len(layers)], norm[:, len(layers) :])
 
 
+@dataclass(frozen=True, slots=True)
+class EndNorms:
+    """The norms at both ends of a chain, as a table of the step has them: of the first layer with a
+    gradient and of the last, each by the tensor that holds most of it. NaN where there is none.
+    """
+
+    first: str
+    last: str
+    first_norm: float
+    last_norm: float
+    num_passed: int  # layers between the two, the first included
+
+    @property
+    def gain(self) -> float:
+        """Return the factor by which each layer multiplies the gradient, on (geometric) average."""
+        if not self.num_passed:
+            return float("nan")
+        decades = np.log10(self.first_norm) - np.log10(self.last_norm)
+        return float(10.0 ** (decades / self.num_passed))
+
+
+def end_norms(norms: LayerNorms, layers: ProfileLayers, row: int) -> EndNorms:
+    """Return the norms at both ends of a row, without layers whose gradient is zero or absent."""
+    there = np.flatnonzero((norms.combined[row] > 0) & (norms.combined[row] < np.inf))
+    if not len(there):
+        return EndNorms("", "", float("nan"), float("nan"), 0)
+    first = norms.larger(layers, row, int(there[0]))
+    last = norms.larger(layers, row, int(there[-1]))
+    return EndNorms(first[0], last[0], first[1], last[1], len(there) - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class LayeredBlock:
     """A block as the layers of one chain."""

@@ -88,30 +88,18 @@ class EventHandlers:
         frozen = FrozenWeights(facts, log, registry.parameter_table)
 
         self._registry = registry
-        self._settings, self._symmetry = settings, symmetry
+        self._settings, self._symmetry, self._successors = settings, symmetry, successors
+        self._coverage, self._rates = ClipCoverage(facts, registry), rates
+        self._overwritten, self._frozen = overwritten, frozen
         self._modes, self._remade, self._reductions = modes, remade, reductions
-        self.backward_begins: tuple[Callable[[ThreadState, Any], None], ...] = (
-            self._backward_begins,
-            frozen.backward_begins,
-        )
-        self.backward_ends: tuple[Callable[[ThreadState], None], ...] = (backwards.backward_ends,)
+        # Lists where the session holds them and what is in them changes.
+        self.backward_begins: list[Callable[[ThreadState, Any], None]] = [self._backward_begins]
+        self.backward_ends: list[Callable[[ThreadState], None]] = [backwards.backward_ends]
         self.compared = (backwards.compared,)
         self.clip_begins, self.clip_ends = (clips.clip_begins,), (clips.clip_ends,)
         self.zero_grad_ends = (clearings.zero_grad_ends,)
-        self.step_begins: tuple[Callable[[ThreadState, Any, bool, bool], None], ...] = (
-            steps.step_begins,
-            ClipCoverage(facts, registry).step_begins,
-            successors.step_begins,
-            self._step_begins,
-            overwritten.step_begins,
-            rates.step_begins,
-        )
-        self.step_ends = (
-            successors.step_ends,
-            overwritten.step_ends,
-            steps.step_ends,
-            xray.step_ends,
-        )
+        self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
+        self.step_ends = (self._step_ends, xray.step_ends)
         self.scaler_step_begins = (steps.scaler_step_begins,)
         self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
@@ -122,16 +110,16 @@ class EventHandlers:
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
         self._xray = xray
-        self._without_xray = self.backward_begins, self.backward_ends, self.step_begins
         xray.switch = self._hear_signals
 
     def _hear_signals(self, hears: bool) -> None:
         """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
         xray = self._xray
-        begins, ends, step_begins = self._without_xray
-        self.backward_begins = (*begins, xray.backward_begins) if hears else begins
-        self.backward_ends = (xray.backward_ends, *ends) if hears else ends
-        self.step_begins = (*step_begins, xray.step_begins) if hears else step_begins
+        begins, step_begins = [self._backward_begins], [self._step_begins]
+        ends = [self.backwards.backward_ends]
+        self.backward_begins[:] = (*begins, xray.backward_begins) if hears else begins
+        self.backward_ends[:] = (xray.backward_ends, *ends) if hears else ends
+        self.step_begins[:] = (*step_begins, xray.step_begins) if hears else step_begins
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:
@@ -143,11 +131,30 @@ class EventHandlers:
             modes.backward_begins(thread_state, tensors)
         if not self._remade.is_over:
             self._remade.backward_begins(thread_state, tensors)
+        if self._frozen.version != self._registry.parameter_table.version:
+            self._frozen.backward_begins(thread_state, tensors)
 
-    def _step_begins(self, thread_state: ThreadState, optimizer: Any, *_: object) -> None:
-        window = self._registry.known(optimizer)
-        if window is not None and (
-            window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0
-        ):
+    def _step_begins(
+        self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
+    ) -> None:
+        window = self.steps.step_begins(thread_state, optimizer, closure, compiled)
+        if window is None:
+            return
+        if window.clips:
+            self._coverage.step_begins(thread_state, optimizer, closure, compiled)
+        if window.num_made > 1 or self._successors.has_news(self._registry):
+            self._successors.step_begins(thread_state, optimizer)
+        if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
+        self._overwritten.step_begins(window)
+        if self._rates.loaded:
+            self._rates.step_begins(thread_state, optimizer)
+
+    def _step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
+        if self._successors.common:
+            self._successors.step_ends(thread_state, optimizer)
+        window = self._registry.known(optimizer)
+        if window is not None:
+            self._overwritten.step_ends(window)
+            self.steps.step_ends(thread_state, window, optimizer)

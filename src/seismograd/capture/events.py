@@ -42,7 +42,6 @@ EventName = Literal[
     "state_loads",
     "collective_ends",
 ]
-Takers = dict[EventName, tuple[Callable[..., None], ...]]
 
 
 class Listener:
@@ -65,6 +64,12 @@ class Listener:
 
     def abandon(self) -> None:
         """Leave everything to the parent: this is a forked child."""
+
+    def handler(self, event: EventName) -> Callable[..., None]:
+        """Return what to call at this event: its method, or what that would only pass it on to. It
+        is asked for once, when the listener is attached.
+        """
+        return getattr(self, event)
 
     def norms_just_read(
         self,
@@ -153,12 +158,33 @@ class EventHub:
         patches: functions that patch torch to report to the hub and return their undo.
     """
 
+    # An attribute for each event of `Listener`: it dispatches the event to all listeners that
+    # override it.
+    backward_begins: Callable[[Any], None]
+    backward_ends: Callable[[], None]
+    compared: Callable[[Sequence[str], Sequence[torch.Tensor], Any, Any], None]
+    clip_begins: Callable[[list[Any]], None]
+    clip_ends: Callable[[int, object, object, bool], None]
+    zero_grad_ends: Callable[[Any], None]
+    step_begins: Callable[[Any, bool, bool], None]
+    step_ends: Callable[[Any], None]
+    scaler_step_begins: Callable[[Any], None]
+    scaler_step_ends: Callable[[Any, Any], None]
+    scaled: Callable[[Any], None]
+    unscale_ends: Callable[[Any, Any], None]
+    scaler_updated: Callable[[Any], None]
+    weighted: Callable[[Scalar], None]
+    normalised: Callable[[list[Any], Scalar | None], None]
+    scheduled: Callable[[Any, object], None]
+    epoch_begins: Callable[[Any], None]
+    state_loads: Callable[[Any, object], None]
+    collective_ends: Callable[[str, list[torch.Tensor], int, bool], None]
+
     def __init__(self, patches: Sequence[Callable[[EventHub], Undo]] = ()) -> None:
         self._patches = tuple(patches)
         self._lock = threading.RLock()
         self._listeners: tuple[Listener, ...] = ()
-        # bound once: every call of every training comes through here
-        self._takers: Takers = _takers_of(())
+        self._listen(())
         self._undo: list[Undo] = []
         os.register_at_fork(after_in_child=self._forked)
 
@@ -201,144 +227,42 @@ class EventHub:
                 return [norm for norm in norms if norm is not None]
         return None
 
-    def backward_begins(self, tensors: Any) -> None:
-        """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
-        self._hand_on("backward_begins", tensors)
+    def _dispatcher(
+        self, event: EventName, takers: Sequence[Callable[..., None]]
+    ) -> Callable[..., None]:
+        """Return what dispatches an event to these listeners, unseen by the program's modes and
+        tensor subclasses: a closure, because a training comes through it five times a step.
 
-    def backward_ends(self) -> None:
-        """That backward has ended, or raised."""
-        self._hand_on("backward_ends")
-
-    def compared(
-        self, labels: Sequence[str], parameters: Sequence[torch.Tensor], products: Any, reached: Any
-    ) -> None:
-        """The script compared losses that it names: inner products of their gradients  # (L, L, P),
-        and which loss reaches which parameter  # (L, P).
-        """
-        self._hand_on(
-            "compared",
-            labels,
-            parameters,
-            products,
-            reached,
-        )
-
-    def clip_begins(self, parameters: list[Any]) -> None:
-        """The gradients of these parameters are about to be clipped."""
-        self._hand_on("clip_begins", parameters)
-
-    def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
-        """That clip is done; `total` is the norm that it found, of which kind `is_l2` says."""
-        self._hand_on("clip_ends", kind, limit, total, is_l2)
-
-    def zero_grad_ends(self, owner: Any) -> None:
-        """This optimizer or module has cleared its gradients."""
-        self._hand_on("zero_grad_ends", owner)
-
-    def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
-        """The optimizer is about to step; `compiled`: within a compiled function."""
-        self._hand_on(
-            "step_begins",
-            optimizer,
-            closure,
-            compiled,
-        )
-
-    def step_ends(self, optimizer: Any) -> None:
-        """The optimizer has stepped."""
-        self._hand_on("step_ends", optimizer)
-
-    def scaler_step_begins(self, optimizer: Any) -> None:
-        """A `GradScaler` is about to step the optimizer, or to leave the step out."""
-        self._hand_on("scaler_step_begins", optimizer)
-
-    def scaler_step_ends(self, scaler: Any, optimizer: Any) -> None:
-        """The scaler has stepped the optimizer, or left the step out."""
-        self._hand_on(
-            "scaler_step_ends",
-            scaler,
-            optimizer,
-        )
-
-    def scaled(self, scaler: Any) -> None:
-        """The next backward is of a loss that the scaler has multiplied."""
-        self._hand_on("scaled", scaler)
-
-    def unscale_ends(self, scaler: Any, optimizer: Any) -> None:
-        """The scale has been divided out of the optimizer's gradients."""
-        self._hand_on("unscale_ends", scaler, optimizer)
-
-    def scaler_updated(self, scaler: Any) -> None:
-        """The scaler may have another scale now."""
-        self._hand_on("scaler_updated", scaler)
-
-    def weighted(self, scale: Scalar) -> None:
-        """The next backward is of a loss multiplied by its weight; `scale` will be the total."""
-        self._hand_on("weighted", scale)
-
-    def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
-        """These gradients were divided by the total weight; `scale` is left in them."""
-        self._hand_on("normalised", parameters, scale)
-
-    def scheduled(self, scheduler: Any, metric: object) -> None:
-        """The script has stepped this learning rate scheduler, with this metric."""
-        self._hand_on("scheduled", scheduler, metric)
-
-    def epoch_begins(self, loader: Any) -> None:
-        """The script begins to iterate over this data loader."""
-        self._hand_on("epoch_begins", loader)
-
-    def state_loads(self, owner: Any, state: object) -> None:
-        """This module or optimizer is about to load a saved state."""
-        self._hand_on("state_loads", owner, state)
-
-    def collective_ends(
-        self, name: str, tensors: list[torch.Tensor], numel: int, in_backward: bool
-    ) -> None:
-        """This function of `torch.distributed` was called with these tensors, of `numel` scalars;
-        asynchronously, perhaps.
-        """
-        self._hand_on(
-            "collective_ends",
-            name,
-            tensors,
-            numel,
-            in_backward,
-        )
-
-    def _hand_on(
-        self,
-        event: EventName,
-        *args: object,
-    ) -> None:
-        """Dispatch the event to all listeners, unseen by the program's modes and tensor subclasses.
-
-        Any exception that escapes is the program's own (see `exception_origin`), or requested
+        Any exception that escapes it is the program's own (see `exception_origin`), or requested
         (`TrainingHalted`).
         """
-        takers, grad = self._takers[event], is_grad_enabled()
-        try:
-            with DisableTorchFunction():
-                try:
-                    if _len_torch_dispatch_stack():
-                        with _disable_current_modes():
+
+        def dispatch(*args: object) -> None:
+            grad = is_grad_enabled()
+            try:
+                with DisableTorchFunction():
+                    try:
+                        if _len_torch_dispatch_stack():
+                            with _disable_current_modes():
+                                for take in takers:
+                                    take(*args)
+                        else:
                             for take in takers:
                                 take(*args)
-                    else:
-                        for take in takers:
-                            take(*args)
-                except BaseException as error:
-                    # An exception from outside may occur in the middle of an `__exit__` that
-                    # restores a mode of torch.
-                    let_go(error)
-                    if is_grad_enabled() != grad:
-                        _set_grad_enabled(grad)
-                    raise
-        except TrainingHalted:
-            raise
-        except BaseException as error:
-            if not self._keeps(event, args, error):
+                    except BaseException as error:
+                        # An exception from outside may occur in the middle of an `__exit__` that
+                        # restores a mode of torch.
+                        let_go(error)
+                        if is_grad_enabled() != grad:
+                            _set_grad_enabled(grad)
+                        raise
+            except TrainingHalted:
                 raise
+            except BaseException as error:
+                if not self._keeps(event, args, error):
+                    raise
+
+        return dispatch
 
     def _keeps(self, event: EventName, args: tuple[object, ...], error: BaseException) -> bool:
         """Return whether an exception during a call is ours and stays here; notifies the
@@ -356,7 +280,10 @@ class EventHub:
         return ours
 
     def _listen(self, listeners: tuple[Listener, ...]) -> None:
-        self._listeners, self._takers = listeners, _takers_of(listeners)
+        self._listeners = listeners
+        for event in get_args(EventName):
+            takers = [each.handler(event) for each in listeners if _overrides(each, event)]
+            setattr(self, event, self._dispatcher(event, takers))
 
     def _restore(self) -> None:
         while self._undo:
@@ -374,14 +301,5 @@ class EventHub:
         self._restore()
 
 
-def _takers_of(listeners: Sequence[Listener]) -> Takers:
-    """Return the methods to call at each event, of the listeners that override it."""
-    return {
-        event: tuple(
-            taker
-            for each in listeners
-            if getattr(taker := getattr(each, event), "__func__", None)
-            is not getattr(Listener, event)
-        )
-        for event in get_args(EventName)
-    }
+def _overrides(listener: Listener, event: EventName) -> bool:
+    return getattr(type(listener), event) is not getattr(Listener, event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from time import perf_counter
@@ -159,6 +160,12 @@ class Session(Listener):
         )
 
     # Called by the hub ----------------------------------------------------------------------------
+
+    def handler(self, event: EventName) -> Callable[..., None]:
+        """Return what the method of this event passes it on to."""
+        if event == "collective_ends":
+            return self.collective_ends
+        return partial(self._take, event, getattr(self._handlers, event))
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""

@@ -29,8 +29,6 @@ from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
 
-# when to check whether the process has joined others
-LOOKS = frozenset({"backward_begins", "step_begins"})
 SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_single", "reduce_scatter_tensor"})
 CHECKSUM_EVERY = 100  # steps
 # replicas that nothing keeps in sync diverge at once
@@ -88,7 +86,9 @@ class RankListener(Listener):
         self._before = PreReductionProbe()
         self._rows = RankRowBuilder(backend, shards)
         self._overhead_s = 0.0
-        self._looked = False  # in the previous backward
+        # Every call of every training comes to this listener, and most trainings have one process:
+        # nothing but two look-ups may be done until this one has joined others.
+        self._has_looked = False  # in a backward since the last step
 
     @property
     def first(self) -> bool:
@@ -119,17 +119,26 @@ class RankListener(Listener):
         """
         del tensors
         self._is_reducing = False
+        if self._link is None:
+            self._has_looked = True
+            if not self._worlds.may_have_joined():
+                return
         self._take("backward_begins", self._on_backward_begins)
 
     def backward_ends(self) -> None:
         """Remove the hooks: the gradients are reduced."""
         self._is_reducing = True
-        self._take("backward_ends", self._on_backward_ends)
+        if self._link is not None:
+            self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
         self._is_reducing = False
+        if self._link is None:
+            has_looked, self._has_looked = self._has_looked, False
+            if has_looked or not self._worlds.may_have_joined():
+                return
         self._take("step_begins", self._on_step_begins, optimizer)
 
     def collective_ends(
@@ -146,7 +155,8 @@ class RankListener(Listener):
     def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
         del kind, limit, is_l2
-        self._take("clip_ends", self._on_clip_ends, total)
+        if self._link is not None:
+            self._take("clip_ends", self._on_clip_ends, total)
 
     def _take(
         self,
@@ -156,16 +166,6 @@ class RankListener(Listener):
         **kwargs: P.kwargs,
     ) -> None:
         """Handle one event, after the session has. No exception escapes."""
-        # Every call of every training comes through here, and most trainings have one process:
-        # nothing but two look-ups may be done until this one has joined others.
-        if self._link is None:
-            looked, self._looked = self._looked, event == "backward_begins"
-            if (
-                event not in LOOKS
-                or (looked and event == "step_begins")
-                or not self._worlds.may_have_joined()
-            ):
-                return
         began = time.perf_counter()
         self.guard.call(f"ranks.{event}", handle, *args, **kwargs)
         self._overhead_s += time.perf_counter() - began

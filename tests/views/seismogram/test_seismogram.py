@@ -15,7 +15,7 @@ from seismograd.record.reader import open_run
 from seismograd.schema import Finding, FloatArray, State
 from seismograd.views.page_api.packing import unpack
 from seismograd.views.page_api.run_source import RunSource
-from seismograd.views.seismogram.channels import MOST_CHANNELS, make_seismogram
+from seismograd.views.seismogram.channels import LONGEST_LABEL, MOST_CHANNELS, make_seismogram
 from seismograd.views.seismogram.drawing import Shape, draw, height_of
 from seismograd.views.seismogram.picture_file import write_picture
 from seismograd.views.seismogram.raster import points_of
@@ -113,6 +113,31 @@ def test_a_spike_of_one_step_in_many_is_seen(tmp_path: Path) -> None:
     channel = next(each for each in seismogram.channels if each.label.startswith("net.0"))
     assert channel.high.max() == 1e6
     assert seismogram.largest == pytest.approx(1e6)
+
+
+def test_neighbours_that_share_a_channel_have_a_name_that_can_be_read(tmp_path: Path) -> None:
+    names = [
+        f"encoder.layers.{at // 4}.{('attention', 'proj', 'fc1', 'fc2')[at % 4]}.weight"
+        for at in range(400)
+    ]
+    made = block(np.ones((4, 400)), parameters=make_parameters(names=names))
+    verdict = make_verdict(open_run(write_run(tmp_path / "run", [made])), (), ())
+    labels = [each.label for each in make_seismogram(verdict, 100).channels]
+    assert labels[0] == "encoder.layers.0 … 3"
+    assert all(len(label) <= LONGEST_LABEL for label in labels)
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_loss_that_was_lost_is_never_shown_by_the_last_number_that_was_finite(
+    tmp_path: Path,
+) -> None:
+    for first_lost in (0, 8):
+        loss = np.where(np.arange(12) < first_lost, 1.0, np.nan)
+        made = block(np.ones((12, 1)), loss=loss)
+        path = write_run(tmp_path / str(first_lost), [made])
+        shapes = draw(make_seismogram(make_verdict(open_run(path), (), ()), 100))
+        assert "NaN/Inf" in [each.text for each in shapes]
+        assert "lost" in [each.attributes.get("class") for each in shapes]
 
 
 def test_names_cannot_leave_the_file(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ CERTAIN = frozenset(
         BirthReason.TARGET,
     }
 )
+# `any` of an array is Python around this
+any_nonzero = np.logical_or.reduce
 UNTOUCHED: frozenset[CodeType] = frozenset()
 
 
@@ -85,29 +87,36 @@ class BirthObserver:
         """Hold what decides whether the derivative of a loss is finite; unless `holds`, hold
         nothing until the next backward, because the budget is used up.
         """
-        self.follow()
-        self.batches = ()
+        last, self.batches = -1, ()
         if self._calls is not None:
+            if self._version != self._registry.parameter_table.version:
+                self.follow()
             self._calls.is_paused = not holds
-        if not holds:
-            return
-        calls = [] if self._calls is None else self._calls.calls
-        self._operands.hold(tops, max((call.last for call in calls), default=-1))
+            for call in self._calls.calls:
+                if call.last > last:
+                    last = call.last
+        if holds:
+            self._operands.hold(tops, last)
 
     def step_begins(self, window: OptimizerWindow) -> None:
         """Look at the gradients that a step is about to use."""
         ready = window.ready
-        if ready is not None and ready.arrival is None and _is_spoiled(ready):
+        # NaN: it was not counted
+        if ready is not None and ready.arrival is None and any_nonzero(ready.values["nonfinite"]):
+            self._look(window, ready)
+        self._operands.losses.clear()
+        if self._calls is not None and self._calls.calls:
+            if self._keeps_batches:
+                self.batches = tuple(self._calls.calls)
+            self._calls.drop(window.held())
+
+    def _look(self, window: OptimizerWindow, ready: GradientReading) -> None:
+        if _is_spoiled(ready):
             losses = window.losses
             is_of_loss = any(not loss.known or not math.isfinite(loss.value) for loss in losses)
             if not is_of_loss and self._num_gradients < MAX_LOOKED_AT:
                 self._num_gradients += 1
                 self._of_gradient(window)
-        self._operands.losses.clear()
-        if self._calls is not None:
-            if self._keeps_batches:
-                self.batches = tuple(self._calls.calls)
-            self._calls.drop(window.held())
 
     def stop(self) -> None:
         """Leave no trace."""
@@ -236,5 +245,4 @@ def _codes_of(calls: list[HeldCall]) -> list[CodeType]:
 
 def _is_spoiled(reading: GradientReading) -> bool:
     """Return whether a gradient has numbers that are not finite; NaN: it was not counted."""
-    counts = reading.values["nonfinite"]
-    return bool(counts.any()) and bool(np.nansum(counts) > 0)
+    return bool(np.nansum(reading.values["nonfinite"]) > 0)

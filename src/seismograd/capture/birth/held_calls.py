@@ -79,13 +79,13 @@ class HeldCalls:
 
     def drop(self, parameters: Iterable[Tensor]) -> None:
         """Forget the calls of models that hold any of these parameters."""
-        if self.calls:
-            first = next(iter(parameters), None)
-            self.calls = [
-                call
-                for call in self.calls
-                if first is not None and not self._holds(call, id(first))
-            ]
+        kept: list[HeldCall] = []
+        first = next(iter(parameters), None)
+        for call in self.calls if first is not None else ():
+            model = call.model()
+            if model is not None and id(first) not in self._parameters.get(id(model), ()):
+                kept.append(call)
+        self.calls = kept
 
     def stop(self) -> None:
         """Leave no trace."""
@@ -94,10 +94,6 @@ class HeldCalls:
         self._undo.clear()
         self._models.clear()
         self.calls = []
-
-    def _holds(self, call: HeldCall, parameter: int) -> bool:
-        model = call.model()
-        return model is None or parameter in self._parameters.get(id(model), ())
 
     def _install(self, kind: type) -> UndoCall:
         """Give a class of models a `__call__` that holds what it is called with."""

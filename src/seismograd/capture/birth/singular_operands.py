@@ -60,7 +60,7 @@ class LossOperands:
         """Hold those of the graphs below these nodes that were made after the operation with this
         number.
         """
-        stack = [top for top in tops if top is not None]
+        stack = tops.copy() if None not in tops else [top for top in tops if top is not None]
         seen: set[Any] = set(stack)
         held: list[HeldOperation] = []
         while stack and len(seen) <= MAX_OPERATIONS:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.graph.large_exponentials import LargeExponentials
+from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
@@ -45,7 +45,7 @@ class LossInspection:
         self._time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
-        self._loss_inputs = LossInputs(facts, parameter_table)
+        self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(
@@ -64,6 +64,7 @@ class LossInspection:
         call, site = self._guard.call, captured.site
         call("birth", self._births.backward_begins, tops, extras)
         call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
+        number = self._num_at_site[site] = self._num_at_site.get(site, 0) + 1
         for window in windows:
             if window.has_zero_gradients():
                 call("zero gradient", self._zero_gradients.look, site, tops, windows)
@@ -71,11 +72,14 @@ class LossInspection:
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
-        if extras:
+        if extras and self._time_profiles.may_look(num_heard):
             call("time", self._time_profiles.backward_begins, num_heard, tops)
-        call("loss terms", self._loss_terms.look, site, listed[0], thread_state.loss_scale)
-        call("exponentials", self._exponentials.look, captured, tops)
-        number = self._num_at_site[site] = self._num_at_site.get(site, 0) + 1
+        if number in LOOKS:
+            scale = thread_state.loss_scale
+            call("loss terms", self._loss_terms.look, site, number, listed[0], scale)
+        # NaN is not large
+        if abs(captured.value.value) >= MIN_LOSS:
+            call("exponentials", self._exponentials.look, captured, tops)
         if number in LOOKS:
             call("loss input", self._loss_inputs.look, site, tops)
 
@@ -83,4 +87,5 @@ class LossInspection:
         """Note what only the backward has shown."""
         if num_heard in LOOKS:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
-        self._guard.call("time", self._time_profiles.backward_ends, captured.site)
+        if self._time_profiles.running:
+            self._guard.call("time", self._time_profiles.backward_ends, captured.site)

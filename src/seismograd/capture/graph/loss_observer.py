@@ -46,6 +46,10 @@ class LossObserver:
         concern.
         """
         self._num += 1
+        has_several = False
+        for window in windows:
+            if window.losses or window.num_backwards_before > 1:
+                has_several = True
         if (
             extras
             and len(listed) == 1
@@ -53,7 +57,7 @@ class LossObserver:
                 self._has_changed(captured.site, listed[0])
                 or self._num <= FIRST
                 or self._num % SAMPLE_EVERY == 0
-                or _has_several(windows)
+                or has_several
             )
         ):
             captured.reduction = reduction_of(listed[0])
@@ -63,7 +67,8 @@ class LossObserver:
                 )
         before = -1
         for window in windows:
-            captured.flags |= window.flags_within()
+            if window.stepping:
+                captured.flags |= window.flags_within()
             if window.losses and not window.evaluates_again:
                 before = max(before, window.last_operation)
         if before >= 0 and self._sharing.shared(captured.site, tops, before):
@@ -79,8 +84,3 @@ class LossObserver:
         before = self._shapes.get(site)
         self._shapes[site] = shape
         return shape != before
-
-
-def _has_several(windows: Sequence[OptimizerWindow]) -> bool:
-    """Return whether any of these windows has several backwards."""
-    return any(window.losses or window.num_backwards_before > 1 for window in windows)

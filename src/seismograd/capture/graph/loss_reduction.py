@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.traversal import saved, shape_of, source
+from seismograd.capture.graph.traversal import saved, source
 from seismograd.schema import EventFlag
 from seismograd.tensors.device_scalars import Product, Scalar
 
@@ -91,10 +91,15 @@ def shape_reduced(loss: object) -> tuple[int, ...]:
     """
     node = loss.grad_fn if isinstance(loss, torch.Tensor) else None
     for _ in range(MAX_HOPS):
-        node = None if node is None else source(node) or source(node, 1)
-        shape = () if node is None else shape_of(node)
-        if shape:
-            return shape
+        if node is None:
+            break
+        sources = node.next_functions
+        node = sources[0][0] if sources else None
+        if node is None and len(sources) > 1:
+            node = sources[1][0]
+        metadata = getattr(node, "_input_metadata", None)
+        if metadata and len(metadata[0].shape):
+            return tuple(map(int, metadata[0].shape))
     return ()
 
 

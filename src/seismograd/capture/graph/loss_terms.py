@@ -6,7 +6,6 @@ Its value is what remains when the terms with a graph are subtracted.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.names.computed_losses import zero_loss
+from seismograd.capture.names.script_source import cut_term
 from seismograd.schema import FactKind, Site
 from seismograd.tensors.device_scalars import Scalar
 
@@ -53,27 +52,21 @@ class NotKnownError(Exception):
 
 
 class LossTerms:
-    """Inspects the first losses of each line of the script, and later ones ever more rarely;
-    reports the value of the constant term.
+    """Inspects the losses that it is given, the first ones of each line of the script and later
+    ones ever more rarely; reports the value of the constant term.
     """
 
     def __init__(self, facts: Facts, sites: Sequence[Site]) -> None:
         self._facts, self._sites = facts, sites
-        self._num: Counter[int] = Counter()  # number of backwards per call site
 
-    def look(self, site: int, loss: object, scale: Scalar | None) -> None:
-        """Inspect a loss, already multiplied by `scale`, whose backward begins at this call
-        site.
+    def look(self, site: int, number: int, loss: object, scale: Scalar | None) -> None:
+        """Inspect a loss, already multiplied by `scale`, whose backward begins at this call site,
+        for which it has this number, from 1.
         """
-        self._num[site] += 1
-        if (
-            not is_looked_at(self._num[site])
-            or not isinstance(loss, torch.Tensor)
-            or loss.numel() != 1
-        ):
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             return
         num_terms = count_terms(loss)
-        if num_terms > 1 and self._num[site] == 1:
+        if num_terms > 1 and number == 1:
             self._facts.tell(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         constant = constant_term(loss)
         if constant is None:
@@ -81,12 +74,16 @@ class LossTerms:
         factor = 1.0 if scale is None else scale.read()
         value, total = constant / factor, float(loss.detach()) / factor
         is_zero = abs(value) <= ZERO * abs(total)
+        backward = self._sites[site] if site >= 0 else None
+        cut = None if backward is None else cut_term(backward.file, backward.line)
         self._facts.tell(
             FactKind.CONSTANT_TERM,
             site=site,
             constant=value,
             loss=total,
-            name=zero_loss(self._sites[site]) if is_zero and site >= 0 else "",
+            name=zero_loss(backward) if is_zero and backward is not None else "",
+            place="" if cut is None else cut.place,
+            text="" if cut is None else cut.text,
         )
 
 

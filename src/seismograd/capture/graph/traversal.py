@@ -211,7 +211,8 @@ def saved(node: Any, name: str) -> torch.Tensor | None:
 def shape_of(node: Any) -> tuple[int, ...]:
     """Return the shape of a node's first result; empty where the node does not know it."""
     metadata = getattr(node, "_input_metadata", None)
-    return tuple(int(size) for size in metadata[0].shape) if metadata else ()
+    # of a compiled graph the sizes may be symbols
+    return tuple(map(int, metadata[0].shape)) if metadata else ()
 
 
 def last_number(tops: list[Any]) -> int:

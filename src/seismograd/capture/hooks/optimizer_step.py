@@ -21,7 +21,6 @@ from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -69,20 +68,20 @@ class StepHooks:
 
     def step_begins(
         self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
-    ) -> None:
-        """Handle an optimizer about to consume its gradients. With a closure it may compute them
-        first; the end of the step shows whether it did.
+    ) -> OptimizerWindow | None:
+        """Handle an optimizer about to consume its gradients, and return its window. With a closure
+        it may compute them first; the end of the step shows whether it did.
         """
         window = self._registry.known(optimizer)
         if window is None:
             window = self._registry.window(optimizer)
             if window is None:
-                return
+                return None
             _claim(thread_state, window)
         # a subclass calls its base's step, and torch announces both
         if window.stepping and is_within_a_step():
             window.steps_within += 1
-            return
+            return window
         if window.stepping:
             window.step_raised()
         window.steps_within = 0
@@ -111,7 +110,8 @@ class StepHooks:
         ):
             applied = self._reader.reading(thread_state, window, sample=False)
         self._guard.call("birth", self._births.step_begins, window)
-        self._record(thread_state, window, optimizer, flags, applied)
+        table = self._registry.parameter_table
+        record_step(self._log, table, thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             if window.num_steps % EVERY == FIRST and window.ready is not None:
                 self._guard.call("optimizer state", self._states.look, window, optimizer, False)
@@ -125,6 +125,7 @@ class StepHooks:
                     num_requested,
                     optimizer,
                 )
+        return window
 
     def _origin(
         self,
@@ -151,10 +152,9 @@ class StepHooks:
             return StepFlag.UNHEARD, True
         return StepFlag.NONE, changed
 
-    def step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
+    def step_ends(self, thread_state: ThreadState, window: OptimizerWindow, optimizer: Any) -> None:
         """Handle the end of a step: its window is used up."""
-        window = self._registry.known(optimizer)
-        if window is None or not window.stepping:
+        if not window.stepping:
             return
         if window.steps_within:
             window.steps_within -= 1
@@ -242,7 +242,8 @@ class StepHooks:
             return
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
-        self._record(thread_state, window, optimizer, StepFlag.SKIPPED, None)
+        table = self._registry.parameter_table
+        record_step(self._log, table, thread_state, window, optimizer, StepFlag.SKIPPED, None)
         window.were_used()
         window.restart()
 
@@ -263,17 +264,6 @@ class StepHooks:
                 times=self._num_reduced_late,
             )
         window.ready, window.clips = None, []
-
-    def _record(
-        self,
-        thread_state: ThreadState,
-        window: OptimizerWindow,
-        optimizer: object,
-        flags: StepFlag,
-        applied: GradientReading | None,
-    ) -> None:
-        table = self._registry.parameter_table
-        record_step(self._log, table, thread_state, window, optimizer, flags, applied)
 
     def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
         """Return how the step changed the weights copied before it; on a device the numbers arrive

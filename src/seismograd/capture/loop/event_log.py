@@ -13,9 +13,9 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
-# minimum number of frames between the user's line and its look-up: `here`, `record`, a handler, the
-# session, the hub's two
-OWN_FRAMES = 6
+# minimum number of frames between the user's line and its look-up: `here`, a handler, the session,
+# the hub
+OWN_FRAMES = 4
 MAX_WITHOUT_STEP = 4096  # calls, and numbers, kept while no step comes
 
 

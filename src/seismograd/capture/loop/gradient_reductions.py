@@ -35,24 +35,24 @@ class GradientReductions:
 
     def __init__(self) -> None:
         self.since_backward: list[HeardCollective] = []
-        self._num_before = 0  # collectives forgotten
-        self._is_stage = False  # of a pipeline, which sends activations and their gradients
+        self.num_before = 0  # collectives forgotten
+        self.is_stage = False  # of a pipeline, which sends activations and their gradients
 
     @property
     def num_heard(self) -> int:
         """Return how many collectives were heard so far."""
-        return self._num_before + len(self.since_backward)
+        return self.num_before + len(self.since_backward)
 
     def backward_begins(self) -> None:
         """Forget what came before this backward: gradients are reduced during or after the last."""
-        self._num_before += len(self.since_backward)
+        self.num_before += len(self.since_backward)
         self.since_backward = []
 
     def heard(
         self, name: str, tensors: Sequence[torch.Tensor], numel: int, in_backward: bool
     ) -> None:
         """Remember a collective that has used these tensors."""
-        self._is_stage |= name in POINT_TO_POINT
+        self.is_stage |= name in POINT_TO_POINT
         if len(self.since_backward) < MAX_HEARD:
             self.since_backward.append(
                 HeardCollective(tuple(map(_address, tensors)), 0 if in_backward else numel)
@@ -65,9 +65,9 @@ class GradientReductions:
         to the reduction.
         """
         # A schedule divides by the number of micro-batches when the last of them has come back.
-        if self._is_stage and window.num_backwards > 1 and window.clearing.changed():
+        if self.is_stage and window.num_backwards > 1 and window.clearing.changed():
             return True
-        new = self.since_backward[max(0, window.num_collectives - self._num_before) :]
+        new = self.since_backward[max(0, window.num_collectives - self.num_before) :]
         if not new:
             return False
         own = _addresses(window)

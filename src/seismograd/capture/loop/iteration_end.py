@@ -26,13 +26,17 @@ class Endings:
     def __init__(self, registry: OptimizerRegistry) -> None:
         self._registry = registry
         # the optimizers of the last iteration, by the first that stepped in it
+        self.alone: set[int] = set()  # of these, that which stepped without another
         self._together: dict[int, frozenset[int]] = {}
 
     def ended(self, iteration: Iteration) -> None:
         """Remember which optimizers stepped in a finished iteration."""
         first = iteration.steps[0].optimizer
-        if len(iteration.steps) > 1 or len(self._together.get(first, ())) != 1:
-            self._together[first] = frozenset(step.optimizer for step in iteration.steps)
+        self._together[first] = frozenset(step.optimizer for step in iteration.steps)
+        if len(self._together[first]) == 1:
+            self.alone.add(first)
+        else:
+            self.alone.discard(first)
 
     def is_over(self, thread_state: ThreadState, now_s: float) -> bool:
         """Return whether nothing more is expected of this thread's iteration."""

@@ -50,7 +50,8 @@ class IterationQueue:
         """End the iteration (at `ended_s` if not just now), hand it on and begin the next."""
         done = thread_state.iteration
         done.overhead_s += self.outlet.take_overhead()
-        self._endings.ended(done)
+        if len(done.steps) > 1 or done.steps[0].optimizer not in self._endings.alone:
+            self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
         if self._budget is not None:
             said = self._budget.step_ended(now_s, done.overhead_s)

@@ -34,9 +34,16 @@ def record_step(
 
     `applied`: the gradients as read again, where the clips do not show what is consumed.
     """
-    groups = groups_of(optimizer)
+    own = vars(optimizer)
+    groups: Any = own.get("param_groups")
     window.was_stepped = True
-    lr, lowest = _learning_rates(log, groups)
+    rate: object = None
+    if type(groups) is list and len(groups) == 1 and type(groups[0]) is dict:  # pyright: ignore
+        rate = groups[0].get("lr")  # pyright: ignore
+    if isinstance(rate, float):
+        lr = lowest = Scalar(rate)
+    else:
+        lr, lowest = _learning_rates(log, groups_of(optimizer))
     captured = log.record(
         thread_state,
         EventKind.STEP,
@@ -46,7 +53,7 @@ def record_step(
         scale=window.grad_scale,
     )
     captured.touched = window.bit
-    if vars(optimizer).get("grad_scale") is not None:
+    if own.get("grad_scale") is not None:
         captured.flags |= EventFlag.FUSED
     if thread_state.loss is not None:
         captured.flags |= EventFlag.CLOSURE
@@ -55,7 +62,9 @@ def record_step(
         captured.flags |= EMPTY if all(p.grad is None for p in window.held()) else USED
     backwards = window.num_backwards + (thread_state.loss is not None)
     carried = (
-        NO_COLUMNS if number & (NO_BACKWARD | SKIPPED) else carried_columns(window, parameter_table)
+        NO_COLUMNS
+        if number & (NO_BACKWARD | SKIPPED) or True not in window.clearing.carried
+        else carried_columns(window, parameter_table)
     )
     step = OptimizerStep(
         window.index,

@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -193,7 +194,15 @@ class OptimizerRegistry:
 
         def held() -> list[torch.Tensor]:
             alive = reference()
-            return [] if alive is None else held_by(alive)
+            if alive is None:
+                return []
+            kept: Any = vars(alive).get("param_groups")
+            # as nearly all have them
+            if type(kept) is list and len(kept) == 1 and type(kept[0]) is dict:  # pyright: ignore
+                params = kept[0].get("params")  # pyright: ignore
+                if type(params) is list:  # pyright: ignore
+                    return params.copy()  # pyright: ignore
+            return held_by(alive)
 
         parameters = held()
         window = self._windows[key] = self._predecessor(optimizer, parameters) or self._new_window(

@@ -41,12 +41,6 @@ def setting(group: Any, key: str) -> Any:
 
 def held_by(optimizer: Any) -> list[torch.Tensor]:
     """Return the parameters of an optimizer, in its order."""
-    kept = vars(optimizer).get("param_groups")  # pyright: ignore
-    # as nearly all have them
-    if type(kept) is list and len(kept) == 1 and type(kept[0]) is dict:  # pyright: ignore
-        params = kept[0].get("params")  # pyright: ignore
-        if type(params) is list:  # pyright: ignore
-            return params.copy()  # pyright: ignore
     groups = groups_of(optimizer)
     if len(groups) == 1:
         return _listed(setting(groups[0], "params"))

@@ -64,7 +64,8 @@ class ParameterTable:
     @property
     def num_gone(self) -> int:
         """Return how many tensors have died or lost their column."""
-        self._living_columns()
+        if self._died:
+            self._living_columns()
         return self._num_gone
 
     def column(self, tensor: torch.Tensor) -> int:

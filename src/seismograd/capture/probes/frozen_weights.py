@@ -31,16 +31,16 @@ class FrozenWeights:
     facts: Facts
     log: EventLog
     parameter_table: ParameterTable
-    _version: int = -1
+    version: int = -1
     _seen: list[weakref.ref[torch.nn.Module]] = field(
         default_factory=list["weakref.ref[torch.nn.Module]"]
     )
 
     def backward_begins(self, _: ThreadState, *__: object) -> None:
         """A backward begins."""
-        if self._version == self.parameter_table.version:
+        if self.version == self.parameter_table.version:
             return
-        self._version = self.parameter_table.version
+        self.version = self.parameter_table.version
         for model, prefix in self.parameter_table.models():
             if not any(each() is model for each in self._seen):
                 self._seen.append(weakref.ref(model))

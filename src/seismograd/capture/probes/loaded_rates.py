@@ -40,7 +40,7 @@ class LoadedRates:
     facts: Facts
     log: EventLog
     registry: OptimizerRegistry
-    _loaded: dict[int, Loaded] = field(default_factory=dict[int, Loaded])
+    loaded: dict[int, Loaded] = field(default_factory=dict[int, Loaded])
 
     def state_loads(self, _: ThreadState, owner: Any, state: object) -> None:
         """An optimizer is about to be given a saved state."""
@@ -48,10 +48,7 @@ class LoadedRates:
             return
         saved = cast("dict[str, Any]", state).get("param_groups")
         groups = cast("list[Any]", saved if isinstance(saved, list) else [])
-        if (
-            not all(isinstance(each, dict) for each in groups)
-            or len(self._loaded) >= MAX_OPTIMIZERS
-        ):
+        if not all(isinstance(each, dict) for each in groups) or len(self.loaded) >= MAX_OPTIMIZERS:
             return
         given = [_rate(group, "lr") for group in groups_of(owner)]
         loaded = [_rate(group, "lr") for group in groups]
@@ -59,11 +56,11 @@ class LoadedRates:
         if given != loaded:
             initial = [_rate(group, "initial_lr") for group in groups]
             site = self.log.call_sites.here(OWN_FRAMES)
-            self._loaded[id(owner)] = Loaded(weakref.ref(owner), site, given, loaded, initial)
+            self.loaded[id(owner)] = Loaded(weakref.ref(owner), site, given, loaded, initial)
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Compare, at the first step after that, with the rates that there were before."""
-        loaded = self._loaded.get(id(optimizer)) if self._loaded else None
+        loaded = self.loaded.get(id(optimizer)) if self.loaded else None
         window = self.registry.known(optimizer)
         if loaded is None or loaded.has_stepped or loaded.optimizer() is not optimizer:
             return
@@ -89,15 +86,15 @@ class LoadedRates:
     def scheduled(self, _: ThreadState, scheduler: Any, __: object) -> None:
         """Check, at the first step of a scheduler, whether it should have been the n-th."""
         known = cast("dict[str, Any]", vars(scheduler))
-        if not self._loaded or known.get("last_epoch") != 1 or "patience" in known:
+        if not self.loaded or known.get("last_epoch") != 1 or "patience" in known:
             return
         optimizer = unwrapped(known.get("optimizer"))
-        loaded = self._loaded.get(id(optimizer))
+        loaded = self.loaded.get(id(optimizer))
         window = None if optimizer is None else self.registry.known(optimizer)
         # one that is stepped before the optimizer is being brought to where it was
         if loaded is None or window is None or not loaded.has_stepped:
             return
-        del self._loaded[id(optimizer)]
+        del self.loaded[id(optimizer)]
         for initial, saved in zip(loaded.initial, loaded.loaded, strict=True):
             if _differ(initial, saved):
                 self.facts.tell(

@@ -21,7 +21,13 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
-from seismograd.capture.probes.weight_slice import WeightSlice, can_be_followed
+from seismograd.capture.names.script_source import statement_at
+from seismograd.capture.probes.weight_slice import (
+    WeightSlice,
+    can_be_followed,
+    have_changed,
+    keep_all,
+)
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 
@@ -120,10 +126,9 @@ class OverwrittenWeights:
             if any(id(each.weight()) in ids for each in followed.slices):
                 followed.site = self.log.call_sites.here(OWN_FRAMES)
 
-    def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
+    def step_begins(self, window: OptimizerWindow) -> None:
         """Compare the weights with what the last step left."""
-        window = self.registry.known(optimizer)
-        if window is None or window.steps_within or is_capturing():
+        if window.steps_within or is_capturing():
             return
         if self.registry.windows is not self._windows:
             self._windows = self.registry.windows
@@ -133,7 +138,7 @@ class OverwrittenWeights:
         if followed is None or followed.num_made != window.num_made or followed.is_loaded:
             self._followed[window.index] = Followed.of(window, self._num_holders)
             return
-        if not any(each.has_changed() for each in followed.slices):
+        if not have_changed(followed.slices):
             return
         if any(isinstance(each.kept, torch.Tensor) for each in followed.slices):
             followed.num_waits += 1
@@ -148,17 +153,15 @@ class OverwrittenWeights:
         if is_looked_at(followed.times):
             self._tell(window, followed, site, part, is_same, num_steps)
 
-    def step_ends(self, _: ThreadState, optimizer: Any) -> None:
+    def step_ends(self, window: OptimizerWindow) -> None:
         """Remember the weights as the step leaves them."""
-        window = self.registry.known(optimizer)
-        followed = None if window is None else self._followed.get(window.index)
-        if window is None or followed is None or window.steps_within or is_capturing():
+        followed = self._followed.get(window.index)
+        if followed is None or window.steps_within or is_capturing():
             return
         if not self.is_allowed():
             del self._followed[window.index]
             return
-        for each in followed.slices:
-            each.keep()
+        keep_all(followed.slices)
 
     def _tell(
         self,
@@ -172,6 +175,7 @@ class OverwrittenWeights:
         table = self.registry.parameter_table
         weights = [weight for each in followed.slices if (weight := each.weight()) is not None]
         step = window.step_heard
+        load = self.log.call_sites.sites[site] if site >= 0 else None
         self.facts.tell(
             FactKind.WEIGHTS_OVERWRITTEN,
             site=site if site >= 0 or step is None else step.site,
@@ -183,6 +187,7 @@ class OverwrittenWeights:
             same=int(is_same),
             loaded=int(site >= 0),
             steps=num_steps,
+            text="" if load is None else statement_at(load.file, load.line),
         )
 
 

@@ -18,6 +18,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, parameters_below, setting
+from seismograd.capture.names.script_source import creation
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
@@ -71,7 +72,13 @@ class Successors:
     _loaded: set[int] = field(default_factory=set[int])
     _num_trainings: Counter[int] = field(default_factory=Counter[int])
     _compared: tuple[OptimizerWindow, ...] = ()
-    _common: list[Common] = field(default_factory=list[Common])
+    common: list[Common] = field(default_factory=list[Common])
+
+    def has_news(self, registry: OptimizerRegistry) -> bool:
+        """Return whether a step may be one to look at, even of an optimizer that is the first in
+        its place.
+        """
+        return bool(self.common or self._loaded) or registry.windows is not self._compared
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module is about to be given saved weights."""
@@ -94,36 +101,40 @@ class Successors:
         self._loaded.discard(window.index)
         if self.registry.windows is not self._compared:
             self._compare()
-        for common in self._common:
+        for common in self.common:
             if window in common.windows:
                 self._look(common, window)
 
     def _tell_remade(self, window: OptimizerWindow, optimizer: Any) -> None:
         made = window.num_made - self._num_trainings[window.index]
         if is_looked_at(made):
+            site = _site(window)
+            place, text = _creation(self.log, site, type(optimizer).__name__)
             self.facts.tell(
                 FactKind.OPTIMIZER_REMADE,
-                site=_site(window),
+                site=site,
                 optimizer=window.index,
                 name=window.name,
                 class_name=type(optimizer).__name__,
                 made=made,
                 life=window.num_steps / (window.num_made - 1),
+                place=place,
+                text=text,
             )
 
     def step_ends(self, _: ThreadState, optimizer: Any) -> None:
         """Note what it has stepped on."""
-        if self._common:
+        if self.common:
             window = self.registry.known(optimizer)
-            for common in self._common:
+            for common in self.common:
                 if window in common.windows:
                     common.keep(window)
 
     def _compare(self) -> None:
         """Find the optimizers that hold the same tensors."""
         self._compared = windows = self.registry.windows
-        known = {frozenset(each.index for each in c.windows): c for c in self._common}
-        self._common = []
+        known = {frozenset(each.index for each in c.windows): c for c in self.common}
+        self.common = []
         if not 1 < len(windows) <= MAX_COMPARED:
             return
         table = self.registry.parameter_table
@@ -134,7 +145,7 @@ class Successors:
                 both = [p for p in theirs if id(p) in ids and p.requires_grad]
                 if both:
                     names = [table.parameters[table.column(p)].name for p in both if p in table]
-                    self._common.append(
+                    self.common.append(
                         known.get(frozenset((first.index, second.index)))
                         or Common((first, second), weakref.ref(both[0]), tuple(names))
                     )
@@ -184,13 +195,17 @@ class Scalers:
         self._seen.append(weakref.ref(scaler))
         self._made += 1
         if self._made > 1 and is_looked_at(self._made):
+            site = self.log.call_sites.here()
+            place, text = _creation(self.log, site, type(scaler).__name__)
             self.facts.tell(
                 FactKind.SCALER_REMADE,
-                site=self.log.call_sites.here(),
+                site=site,
                 made=self._made,
                 steps=self._steps,
                 skipped=self._skipped,
                 scale=float(scaler._init_scale),
+                place=place,
+                text=text,
             )
 
     def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, _: Any) -> None:
@@ -206,6 +221,15 @@ def remembers(optimizer: Any) -> bool:
     return type(optimizer).__name__ != "SGD" or any(
         setting(group, "momentum") for group in groups_of(optimizer)
     )
+
+
+def _creation(log: EventLog, site: int, class_name: str) -> tuple[str, str]:
+    """Return the line of the script that creates such an object again and again, and its text."""
+    if site < 0:
+        return "", ""
+    used = log.call_sites.sites[site]
+    found = creation(used.file, class_name, used.line)
+    return ("", "") if found is None else (found.place, found.text)
 
 
 def _site(window: OptimizerWindow) -> int:

@@ -13,7 +13,7 @@ import torch
 
 from seismograd.capture.graph.traversal import LEAF, MAX_NODES, SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.look_schedule import LOOKS
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.isolation import without_user_modes
@@ -43,26 +43,30 @@ class TimeProfiles:
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
-        self._running: list[_Recurrence] = []
+        self.running: list[_Recurrence] = []
         self._is_recurrent = False
+
+    def may_look(self, number: int) -> bool:
+        """Return whether this backward, from 1, is looked at, or one before it has not ended."""
+        return number in LOOKS or bool(self.running) or (self._is_recurrent and number <= LAST)
 
     def backward_begins(self, number: int, tops: list[Any]) -> None:
         """Install the hooks, where this backward, from 1, is looked at."""
         self._stop()
         often = self._is_recurrent and number <= LAST and number % EVERY == 0
-        if not often and not is_looked_at(number):
+        if not often and number not in LOOKS:
             return
         for weight, products in _recurrences(tops):
-            if len(self._running) < MAX_WEIGHTS and weight in self._parameter_table:
+            if len(self.running) < MAX_WEIGHTS and weight in self._parameter_table:
                 found = _Recurrence(weight, [None] * len(products))
                 for position, node in enumerate(products):
                     found.undo.append(node.register_hook(_listener(found.norms, position)).remove)
-                self._running.append(found)
+                self.running.append(found)
                 self._is_recurrent = True
 
     def backward_ends(self, site: int) -> None:
         """Report what was measured."""
-        running = self._running
+        running = self.running
         self._stop()
         for each in running:
             if any(norm is None for norm in each.norms):
@@ -87,7 +91,7 @@ class TimeProfiles:
             )
 
     def _stop(self) -> None:
-        running, self._running = self._running, []
+        running, self.running = self.running, []
         for each in running:
             for undo in each.undo:
                 undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,19 @@ from seismograd.tensors.isolation import without_user_modes
 NUM_ROWS, NUM_COLUMNS = 4, 8  # of the scalars of each weight, as a matrix
 
 Kept = bytes | torch.Tensor | None
+
+
+class CpuRows:
+    """Where the rows are: read without a call of ours, as long as the weight lies there."""
+
+    __slots__ = ("address", "num_bytes", "rows", "shape")
+
+    def __init__(self, weight: torch.Tensor, positions: range) -> None:
+        size = weight.element_size()
+        self.address, self.num_bytes = weight.data_ptr(), weight.untyped_storage().nbytes()
+        self.shape = weight.shape
+        row = ctypes.c_char * (NUM_COLUMNS * size)
+        self.rows = [row.from_address(self.address + position * size) for position in positions]
 
 
 @dataclass(slots=True)
@@ -33,6 +47,7 @@ class WeightSlice:
     start: Kept = None
     kept: Kept = None
     version: tuple[int, int] = (0, 0)  # of a weight on a device: where it is, and how often written
+    rows: CpuRows | None = None  # of a weight on the CPU, as it lay when they were last read
 
     @classmethod
     def of(cls, weight: torch.Tensor) -> WeightSlice:
@@ -63,13 +78,9 @@ class WeightSlice:
         ):
             return None
         if weight.is_cpu:
-            size, begin = weight.element_size(), weight.data_ptr()
-            return b"".join(  # a list is joined without a call for each
-                [
-                    ctypes.string_at(begin + position * size, NUM_COLUMNS * size)
-                    for position in range(self.first, last, self.stride)
-                ]
-            )
+            self.rows = CpuRows(weight, range(self.first, last, self.stride))
+            return b"".join([row.raw for row in self.rows.rows])
+        self.rows = None
         with without_user_modes():
             shape, strides = (NUM_ROWS, NUM_COLUMNS), (self.stride, 1)
             offset = weight.storage_offset() + self.first
@@ -92,6 +103,46 @@ class WeightSlice:
             assert kept is not None
             numbers = np.asarray(kept.double().cpu().numpy(), np.float64)
             return numbers.reshape(NUM_ROWS, NUM_COLUMNS)
+
+
+def have_changed(slices: Sequence[WeightSlice]) -> bool:
+    """Return whether any of the weights may differ from what was kept."""
+    for each, now in zip(slices, _as_bytes(slices), strict=True):
+        if (now is None or now != each.kept) and each.has_changed():
+            return True
+    return False
+
+
+def keep_all(slices: Sequence[WeightSlice]) -> None:
+    """Remember the scalars of each as the step leaves them."""
+    for each, now in zip(slices, _as_bytes(slices), strict=True):
+        if now is None:
+            each.keep()
+        else:
+            each.kept = now
+
+
+def _as_bytes(slices: Sequence[WeightSlice]) -> list[bytes | None]:
+    """Return the scalars of each that lies where it did when it was last read as a whole; without a
+    call of ours for each.
+    """
+    found: list[bytes | None] = []
+    for each in slices:
+        weight, rows = each.weight(), each.rows
+        if (
+            rows is not None
+            and weight is not None
+            and weight.data_ptr() == rows.address
+            and weight.untyped_storage().nbytes() == rows.num_bytes
+            and weight.shape == rows.shape
+            and weight.dtype is each.dtype
+            and weight.is_contiguous()
+        ):
+            one, two, three, four = rows.rows
+            found.append(one.raw + two.raw + three.raw + four.raw)
+        else:
+            found.append(None)
+    return found
 
 
 def can_be_followed(weight: torch.Tensor) -> bool:

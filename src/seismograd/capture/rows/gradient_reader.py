@@ -56,7 +56,10 @@ class GradientReader:
 
         If nothing has clipped them yet, an earlier reading no longer describes them.
         """
-        if not self._reductions.since_read(window):
+        reductions = self._reductions
+        if not (reductions.since_backward or reductions.is_stage):
+            return False
+        if not reductions.since_read(window):
             return False
         window.num_collectives = self._reductions.num_heard
         window.eager = False
@@ -74,7 +77,8 @@ class GradientReader:
     ) -> GradientReading:
         """Read the current gradients of a window; unless `full`, only whether they are finite."""
         parameter_table, held = self._registry.parameter_table, window.held()
-        window.num_collectives = self._reductions.num_heard
+        reductions = self._reductions
+        window.num_collectives = reductions.num_before + len(reductions.since_backward)
         if window.num_steps % SAMPLE_EVERY == 1:
             parameter_table.look_for_thawed()
         planned = (

@@ -77,7 +77,7 @@ class AdaptiveClipper(ABC):
             skipped = policy is not None and act(policy, concerned, norms)
             self.num_skipped += skipped
         result = as_tensor(total, gradients)
-        HUB.clip_ends(NORM, self.limit, result)
+        HUB.clip_ends(NORM, self.limit, result, True)
         return result, skipped
 
     @abstractmethod

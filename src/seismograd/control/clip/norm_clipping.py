@@ -81,7 +81,7 @@ def limit_norm(
     if not skipped:
         multiply_(gradients, clip_coefficient(total, max_norm))
     result = as_tensor(total, gradients)
-    HUB.clip_ends(NORM, max_norm, result)
+    HUB.clip_ends(NORM, max_norm, result, True)
     return result, skipped
 
 

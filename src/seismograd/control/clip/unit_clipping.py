@@ -74,7 +74,7 @@ def clip_grad_unit_(
         result = as_tensor(
             math.nan if any(map(math.isnan, shares)) else max(shares, default=0.0), gradients
         )
-    HUB.clip_ends(UNIT, clip_factor, result)
+    HUB.clip_ends(UNIT, clip_factor, result, True)
     return result
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from seismograd.analysis.block_rows import BoolArray, as_list, site_of
 from seismograd.analysis.depth_profile import (
     DepthProfiles,
+    EndNorms,
     LayeredBlock,
     LayerNorms,
     ProfileLayers,
+    end_norms,
     profiles,
 )
 from seismograd.analysis.recent_hits import RecentHits
@@ -45,7 +47,8 @@ class VanishedStep:
     last: str
     first_norm: float
     last_norm: float
-    gain: float
+    ends: EndNorms  # of the layers that are not zero
+    gain: float  # of the line
     total_gain: float
     goodness: float
     num_passed: int  # layers between the last and the first that is not zero
@@ -109,6 +112,7 @@ def witness_of(looked: ProfiledRows, index: int, starved_below: float) -> Vanish
         last=last_tensor[0],
         first_norm=first_tensor[1],
         last_norm=last_tensor[1],
+        ends=end_norms(chain.norm, chain.layers, row),
         gain=float(profile.gain[row]),
         total_gain=float(profile.total_gain[row]),
         goodness=float(profile.goodness[row]),

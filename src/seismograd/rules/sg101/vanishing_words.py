@@ -47,9 +47,9 @@ def vanishing_finding(
                 seen.last_norm,
                 seen.first_norm / limits.max_total_gain,
             ),
-            Evidence("gain_per_layer", "", seen.step, seen.gain, limits.max_gain),
+            Evidence("line_gain", "", seen.step, seen.gain, limits.max_gain),
             Evidence(
-                "total_gain",
+                "line_total",
                 "",
                 seen.step,
                 seen.total_gain,
@@ -96,18 +96,21 @@ def _cause_by_split(seen: VanishedStep, split: SignalSplit) -> Message:
 
 
 def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
+    ends = seen.ends
     values: dict[str, str | int | float] = {
-        "layers": seen.num_passed,
-        "gain": seen.gain,
-        "total": seen.first_norm / seen.last_norm,
-        "parameter": seen.first,
-        "step": track.last,
-        "zeros": seen.num_zero,
+        "layers": ends.num_passed,
+        "gain": ends.gain,
+        "last": ends.last,
+        "last_norm": ends.last_norm,
+        "first": ends.first,
+        "first_norm": ends.first_norm,
     }
     if track.recovered:
         return say(
-            "each of the {layers} layers multiplied the gradient by {gain:.2g}, and {total:.2g} of "
-            "it was left at {parameter}; after step {step} the network recovered",
+            "each of the {layers} layers multiplied the gradient by {gain:.2g} on average: its "
+            "norm was {last_norm:.3g} at {last} and {first_norm:.3g} at {first}; after step {step} "
+            "the network recovered",
+            step=track.last,
             **values,
         )
     if seen.num_zero:
@@ -115,10 +118,13 @@ def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
             "each layer multiplies the gradient by {gain:.2g}, and after {layers} layers nothing "
             "is left: the gradient is exactly zero in the first layers, from {parameter} on "
             "(layers with zero gradient: {zeros})",
-            **values,
+            layers=seen.num_passed,
+            gain=seen.gain,
+            parameter=seen.first,
+            zeros=seen.num_zero,
         )
     return say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g}; {total:.2g} of it is "
-        "left at {parameter}",
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on average: its norm is "
+        "{last_norm:.3g} at {last} and {first_norm:.3g} at {first}",
         **values,
     )

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list
-from seismograd.analysis.depth_profile import LayeredBlock, chains_of, profiles
+from seismograd.analysis.depth_profile import (
+    EndNorms,
+    LayeredBlock,
+    chains_of,
+    end_norms,
+    profiles,
+)
 from seismograd.i18n import say
 from seismograd.rules.sg102.explosion import (
     BlockProfiles,
@@ -89,6 +95,13 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     norm = norms[row]
     there = np.flatnonzero(norm > 0)
     first, last = int(there[0]), int(there[-1])
+    ends = (
+        end_norms(depth.norm, depth.layers, row)
+        if by_whole[position]
+        else EndNorms(
+            names[first], names[last], float(norm[first]), float(norm[last]), len(there) - 1
+        )
+    )
     step, gain, total = (
         int(look.steps[position]),
         float(profile.gain[row]),
@@ -100,20 +113,21 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
         else (limits.min_signal_gain, limits.min_total_signal_gain)
     )
     evidence = (
-        Evidence("grad_norm", names[first], step, float(norm[first]), least[1] * float(norm[last])),
-        Evidence("grad_norm", names[last], step, float(norm[last]), float(norm[first]) / least[1]),
-        Evidence("gain_per_layer", "", step, gain, least[0]),
-        Evidence("total_gain", "", step, total, least[1]),
+        Evidence("grad_norm", ends.first, step, ends.first_norm, least[1] * ends.last_norm),
+        Evidence("grad_norm", ends.last, step, ends.last_norm, ends.first_norm / least[1]),
+        Evidence("line_gain", "", step, gain, least[0]),
+        Evidence("line_total", "", step, total, least[1]),
         Evidence("line_fit", "", step, float(profile.goodness[row]), limits.min_goodness),
     )
     cause = say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g} in the backward pass; "
-        "at {parameter} it is {total:.2g} times as large as at {last}",
-        layers=len(there) - 1,
-        gain=gain,
-        total=float(norm[first] / norm[last]),
-        parameter=names[first],
-        last=names[last],
+        "each of the {layers} layers multiplies the gradient by {gain:.2g} on average in the "
+        "backward pass: its norm is {last_norm:.3g} at {last} and {first_norm:.3g} at {first}",
+        layers=ends.num_passed,
+        gain=ends.gain,
+        last=ends.last,
+        last_norm=ends.last_norm,
+        first=ends.first,
+        first_norm=ends.first_norm,
     )
     largest = tuple(
         names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max()

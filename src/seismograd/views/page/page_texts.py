@@ -63,10 +63,10 @@ TEXTS: dict[str, str] = {
     "judged_now": mark("same result as `seismograd check`"),
     "judged_end": mark("evaluated during the run, up to its end"),
     "judged_running": mark("found during the run; `seismograd check` evaluates all of it"),
-    "seismogram": mark("seismogram"),
+    "seismogram": mark("The seismogram"),
     "seismogram_sub": mark(
         "a trace per layer, the worst on top; the band is as high as the norm is large (flat: "
-        "{smallest}, full: {largest}); ▼ a finding; red: not finite"
+        "{smallest}, full: {largest}; right: its median); ▼ a finding; red: not finite"
     ),
     "verdict_nothing": mark("Nothing has been recorded yet."),
     "verdict_unjudged": mark("No rule could be evaluated on this run."),
@@ -123,8 +123,9 @@ TEXTS: dict[str, str] = {
     "state_3": mark("finite"),
     "state_4": mark("non-finite"),
     "legend_blank": mark("blank: not measured"),
-    "legend_relative": mark("red is larger, blue is smaller; a mark above means non-finite values"),
-    "legend_scale": mark("brighter is larger; a mark above means non-finite values"),
+    "legend_relative": mark("red is larger, blue is smaller"),
+    "legend_scale": mark("brighter is larger"),
+    "legend_mark": mark("▼ above: non-finite values"),
     # the profile
     "profile": mark("Why? The norm over depth"),
     "profile_label": mark(
@@ -133,9 +134,10 @@ TEXTS: dict[str, str] = {
     ),
     "nearest_step": mark("the step in this report that is closest to {wanted}"),
     "no_layers": mark("The model trains no weight with two or more dimensions."),
-    "gain": mark("Each layer multiplies the gradient by {gain}."),
+    "gain": mark("Each of the {layers} layers multiplies the gradient by {gain} on average."),
     "gain_rest": mark(
-        "Over {layers} layers, the gradient is multiplied by {left} (R² {goodness})."
+        "Its norm is {last_norm} at {last} and {first_norm} at {first} (fit of the line: R² "
+        "{goodness})."
     ),
     "gain_at": mark(
         "The line was fitted at step {step}, the last step at which most layers were finite."
@@ -157,6 +159,9 @@ TEXTS: dict[str, str] = {
     "after_clip": mark("applied"),
     "clip_limit": mark("clip limit"),
     "scalar_loss": mark("loss"),
+    "smoothed": mark("smoothed"),
+    "loss_smoothed": mark("loss (thick: smoothed)"),
+    "epoch_begins": mark("an epoch begins"),
     "scalar_lr": mark("learning rate"),
     "scalar_grad_norm": mark("total norm"),
     "scalar_applied_norm": mark("applied norm"),

@@ -33,6 +33,7 @@ from seismograd.schema import (
     RunState,
     StepFlag,
 )
+from seismograd.views.epoch_rows import epoch_rows
 from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
@@ -78,6 +79,8 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "findings": [_finding(run, each, columns) for each in verdict.findings],
         "explanations": _explanations(verdict),
         "loop": loop_lines(run),
+        "epochs": epoch_rows(run),
+        "sampled": bool(len(run.row_reader.sample_rows(0, run.num_rows))),
         "rules": [
             {
                 "code": each.code,
@@ -225,4 +228,16 @@ def _finding(run: Run, finding: Finding, columns: Mapping[str, int]) -> dict[str
         "columns": [columns[name] for name in finding.parameters if name in columns],
         "first_row": run.row_reader.row_of(finding.first_step) if run.num_rows else 0,
         "last_row": run.row_reader.row_of(finding.last_step) if run.num_rows else 0,
+        "row": telling_row(run, finding),
     }
+
+
+def telling_row(run: Run, finding: Finding) -> int:
+    """Return the row whose numbers the finding tells: that of its first evidence, where it is one
+    of its steps.
+    """
+    if not run.num_rows:
+        return 0
+    steps = (each.step for each in finding.evidence)
+    told = (step for step in steps if finding.first_step <= step <= finding.last_step)
+    return run.row_reader.row_of(next(told, finding.first_step))

@@ -4,12 +4,13 @@ depth.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from seismograd.analysis.depth_profile import chains_of, fit_line
+from seismograd.analysis.depth_profile import chains_of, end_norms, fit_line, layer_norms
 from seismograd.analysis.medians import median
 from seismograd.record.reader import Run
 from seismograd.schema import STATISTICS, AnyArray, FloatArray, State, StatisticKind, StepFlag
@@ -93,13 +94,20 @@ def _fit(
     return {
         "row": fitted,
         "step": int(run.row_reader.steps(fitted, fitted + 1)["iteration"][0]),
-        "gain": _power(-float(slope[0])),
-        "total": _power(-float(slope[0]) * (len(usable) - 1)),
+        "ends": _ends(run, fitted),
         "slope": float(slope[0]),
         "intercept": middle,
         "goodness": float(goodness[0]),
         "columns": [columns[index] for index in usable],
     }
+
+
+def _ends(run: Run, row: int) -> dict[str, object]:
+    """Return the norms at both ends of the layers and what lies between, as findings tell them."""
+    block = next(iter(run.row_reader.blocks(row, row + 1)))
+    layers = chains_of(block.parameters)[0]
+    ends = end_norms(layer_norms(block, layers), layers, 0)
+    return {**dataclasses.asdict(ends), "gain": ends.gain}
 
 
 def _mostly_finite(states: AnyArray, norm: AnyArray) -> bool:
@@ -141,7 +149,3 @@ def _last_mostly_finite(run: Run, row: int, columns: list[int]) -> int | None:
         # the last one is looked at first
         stretches.extend(each for each in finer if each[0] < each[1])
     return None
-
-
-def _power(decades: float) -> float:
-    return 10.0 ** max(-300.0, min(300.0, decades))

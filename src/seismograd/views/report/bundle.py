@@ -12,6 +12,7 @@ import numpy as np
 
 from seismograd.schema import AnyArray, recorded
 from seismograd.views.page_api.packing import pack, unpack
+from seismograd.views.page_api.run_overview import telling_row
 from seismograd.views.page_api.run_source import RunSource
 
 _MOST_CELLS = 700_000
@@ -87,8 +88,8 @@ def chosen_rows(source: RunSource) -> list[int]:
 
 
 def _telling_rows(source: RunSource) -> list[int]:
-    """Yield the ends, then the rows at which each finding begins, those before, after, and the last
-    of it.
+    """Return the ends, then the rows whose numbers a finding tells, those at which each begins,
+    those before, after, and the last of it.
     """
     last = source.run.num_rows - 1
     first_rows = [
@@ -98,7 +99,8 @@ def _telling_rows(source: RunSource) -> list[int]:
         source.run.row_reader.row_of(finding.last_step) for finding in source.verdict.findings
     ]
     around = [row for first in first_rows for row in (max(0, first - 1), min(last, first + 1))]
-    return list(dict.fromkeys([last, 0, *first_rows, *around, *last_rows]))
+    told_rows = [telling_row(source.run, finding) for finding in source.verdict.findings]
+    return list(dict.fromkeys([last, 0, *told_rows, *first_rows, *around, *last_rows]))
 
 
 def _lane_rows(source: RunSource) -> list[int]:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from seismograd.diagnosis.training_course import training_course
 from seismograd.i18n import translate
+from seismograd.record.parameter_selection import find_parameters
 from seismograd.schema import Finding, State
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.run_condition import end_code, end_word
-from seismograd.views.step import GradientNumbers, find_parameters, find_row, read_step
+from seismograd.views.step import GradientNumbers, find_row, read_step
 from seismograd.views.values import (
     NOTHING,
     count,
@@ -107,7 +108,7 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 def _last_step(source: RunSource) -> Iterator[str]:
     run = source.run
-    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    step = read_step(run, find_row(run, None), find_parameters(run.parameters, ()))
     shown = notable_gradients(step)
     yield ""
     title = translate("Gradients at the last step ({step}):").format(step=step.iteration)

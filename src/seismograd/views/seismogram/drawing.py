@@ -44,7 +44,7 @@ class Shape:
 def draw(seismogram: Seismogram) -> list[Shape]:
     """Return the picture, `WIDTH` wide and `height_of` high."""
     tall, scale = channel_height(seismogram), (seismogram.smallest, seismogram.largest)
-    shapes = list(_loss(seismogram))
+    shapes = [*_epochs(seismogram), *_loss(seismogram)]
     said: set[str] = set()
     for position, channel in enumerate(seismogram.channels):
         middle = TOP + LOSS + tall * (position + 0.5)
@@ -79,6 +79,13 @@ def height_of(seismogram: Seismogram) -> int:
     return round(TOP + LOSS + channel_height(seismogram) * len(seismogram.channels) + BOTTOM)
 
 
+def _epochs(seismogram: Seismogram) -> Iterator[Shape]:
+    """Yield a line down all channels where an epoch begins."""
+    down = height_of(seismogram) - BOTTOM - TOP
+    for column in seismogram.epochs:
+        yield _path("epoch", f"M{_x(column, len(seismogram.loss)):.1f} {TOP}v{down}")
+
+
 def _x(column: float, num_columns: int) -> float:
     return LEFT + (WIDTH - RIGHT - LEFT) * column / max(1, num_columns)
 
@@ -87,16 +94,24 @@ def _loss(seismogram: Seismogram) -> Iterator[Shape]:
     values = np.where(np.isfinite(seismogram.loss), seismogram.loss, np.nan)
     known = values[~np.isnan(values)]
     middle, tall = TOP + LOSS / 2 - 4, LOSS - 8
-    if len(known):
-        low, high = float(known.min()), float(np.percentile(known, 99))
-        share = np.clip((values - low) / ((high - low) or 1.0), 0, 1.05)
+    if len(known) or seismogram.loss_is_lost.any():
         yield _text(LEFT - 8, TOP + 16, "loss", "dim", "end")
-        for run in _stretches(~np.isnan(values)):
-            yield _path("loss", _line(run, len(values), TOP + (LOSS - 10) * (1 - share)))
+        yield from _loss_line(values, known)
         yield from _breaks(seismogram.loss_is_lost, middle, tall)
-        yield _text(WIDTH - RIGHT + 8, TOP + 16, number(float(known[-1]), 3), "dim")
+        is_lost = bool(seismogram.loss_is_lost[-1])
+        last = "NaN/Inf" if is_lost else number(float(known[-1]), 3)
+        yield _text(WIDTH - RIGHT + 8, TOP + 16, last, "lost" if is_lost else "dim")
     for mark in seismogram.marks:
         yield from _mark(mark, len(values), middle, tall, True)
+
+
+def _loss_line(values: FloatArray, known: FloatArray) -> Iterator[Shape]:
+    if not len(known):
+        return
+    low, high = float(known.min()), float(np.percentile(known, 99))
+    share = np.clip((values - low) / ((high - low) or 1.0), 0, 1.05)
+    for run in _stretches(~np.isnan(values)):
+        yield _path("loss", _line(run, len(values), TOP + (LOSS - 10) * (1 - share)))
 
 
 def _trace(

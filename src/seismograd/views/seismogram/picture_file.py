@@ -85,7 +85,8 @@ def caption(seismogram: Seismogram) -> str:
     """Return how to read the picture."""
     return translate(
         "A trace per layer over the steps: the band is as high as the gradient's norm is large "
-        "(flat: {smallest}, full: {largest}, logarithmic); ▼ a finding; red: not finite."
+        "(flat: {smallest}, full: {largest}, logarithmic; right: its median); ▼ a finding; "
+        "red: not finite."
     ).format(smallest=number(seismogram.smallest, 2), largest=number(seismogram.largest, 2))
 
 

@@ -42,6 +42,8 @@ export interface Finding {
   last_step: number;
   first_row: number;
   last_row: number;
+  /** That of its first evidence: where the numbers are that it tells. */
+  row: number;
   columns: number[];
   parameters: string[];
   evidence: {
@@ -104,6 +106,10 @@ export interface Meta {
   explanations: Record<string, [heading: Words, paragraphs: Words[]][]>;
   /** The calls of the loop in their order, over so many steps; site -1: no line called it. */
   loop: { steps: number; lines: LoopLine[] };
+  /** The rows at which the second and later epochs begin, where they are known. */
+  epochs: number[];
+  /** Whether histograms were sampled at all. */
+  sampled: boolean;
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;
@@ -178,8 +184,15 @@ export interface Step {
 export interface Fit {
   row: number;
   step: number;
-  gain: number;
-  total: number;
+  /** The norms at both ends, as a finding and a table tell them. */
+  ends: {
+    first: string;
+    last: string;
+    first_norm: JsonNumber;
+    last_norm: JsonNumber;
+    num_passed: number;
+    gain: JsonNumber;
+  };
   slope: number;
   intercept: number;
   goodness: number;

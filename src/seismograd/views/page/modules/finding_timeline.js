@@ -29,7 +29,7 @@ export function goTo(finding) {
   if (currentMeta().rows > 400 && span < (state.stop - state.start) / 20)
     setWindow(finding.first_row - Math.max(50, span), finding.last_row + Math.max(50, span));
   showStatistic(finding);
-  setCursor(finding.first_row, finding.columns[0]);
+  setCursor(finding.row, finding.columns[0]);
 }
 
 /**
@@ -38,12 +38,22 @@ export function goTo(finding) {
  * @param {Finding} finding
  */
 function showStatistic(finding) {
+  const wanted = statisticOf(finding);
+  if (wanted === state.statistic) return;
+  state.statistic = wanted;
+  askWindow();
+}
+
+/**
+ * Which statistic of the heat map a finding rests on; the one that is shown, where it is none.
+ *
+ * @param {Finding} finding
+ */
+export function statisticOf(finding) {
   const wanted = finding.evidence
     .map((each) => each.statistic)
     .find((name) => currentMeta().statistics.includes(name));
-  if (!wanted || wanted === state.statistic || !currentSource().has(`heat/${wanted}/`)) return;
-  state.statistic = wanted;
-  askWindow();
+  return wanted && currentSource().has(`heat/${wanted}/`) ? wanted : state.statistic;
 }
 
 export function drawTimeline() {
@@ -93,12 +103,11 @@ export function drawTimeline() {
 
 /** @param {number} direction */
 export function nextFinding(direction) {
-  const found = [...currentMeta().findings].sort((one, two) => one.first_row - two.first_row);
+  const found = [...currentMeta().findings].sort((one, two) => one.row - two.row);
   if (!found.length) return;
   const next =
     direction > 0
-      ? (found.find((each) => each.first_row > state.row) ?? found[0])
-      : ([...found].reverse().find((each) => each.first_row < state.row) ??
-        found[found.length - 1]);
+      ? (found.find((each) => each.row > state.row) ?? found[0])
+      : ([...found].reverse().find((each) => each.row < state.row) ?? found[found.length - 1]);
   goTo(next);
 }

@@ -50,7 +50,7 @@ function profileRows(step) {
   ]);
 }
 
-function layersNow() {
+export function layersNow() {
   const { layers, parameters } = currentMeta();
   return layers.length
     ? layers
@@ -88,10 +88,13 @@ const dimmed = (text) => el("span", { class: "dim" }, text);
  * @param {Fit} fitted
  */
 function gainText(step, fitted) {
-  const gain = T("gain", { gain: fmt(fitted.gain, 3) });
+  const { ends } = fitted;
+  const gain = T("gain", { layers: ends.num_passed, gain: fmt(ends.gain, 2) });
   const rest = T("gain_rest", {
-    layers: fitted.columns.length - 1,
-    left: fmt(fitted.total, 2),
+    last: ends.last,
+    last_norm: fmt(ends.last_norm, 3),
+    first: ends.first,
+    first_norm: fmt(ends.first_norm, 3),
     goodness: fitted.goodness.toFixed(2),
   });
   return [

@@ -10,6 +10,7 @@ import { rowOf } from "./cursor.js";
 import { byId, el } from "./dom.js";
 import { emit, on } from "./events.js";
 import { drawFilters } from "./filters.js";
+import { statisticOf } from "./finding_timeline.js";
 import { findingsPanel } from "./findings.js";
 import { heatPanel } from "./heat.js";
 import { lanesPanel } from "./lanes.js";
@@ -17,7 +18,7 @@ import { Live } from "./live.js";
 import { CONFIG } from "./look.js";
 import { parameterPanel } from "./parameter.js";
 import { listRows } from "./parameter_list.js";
-import { profilePanel } from "./profile.js";
+import { layersNow, profilePanel } from "./profile.js";
 import { askStep, askWindow } from "./questions.js";
 import { scalarsPanel } from "./scalars.js";
 import { seismogramPanel } from "./seismogram.js";
@@ -39,6 +40,16 @@ on("heat step", () => {
   }
 });
 
+/**
+ * A panel about what this run has none of takes no room.
+ *
+ * @param {Meta} meta
+ */
+function hideEmpty(meta) {
+  spreadPanel.root.hidden = meta.rows > 0 && !meta.sampled;
+  profilePanel.root.hidden = meta.rows > 0 && !layersNow().length;
+}
+
 /** @param {Meta} meta */
 function takeMeta(meta) {
   const before = state.meta;
@@ -56,8 +67,9 @@ function takeMeta(meta) {
       state.row = rowOf(step);
       state.follow = false;
     } else if (worst && (CONFIG.mode === "report" || meta.run.state !== "live")) {
-      state.row = worst.first_row;
+      state.row = worst.row;
       state.follow = false;
+      state.statistic = statisticOf(worst);
       if (worst.columns.length) state.column = worst.columns[0];
     }
   } else if (state.stop >= before.rows) {
@@ -66,6 +78,7 @@ function takeMeta(meta) {
     state.stop = meta.rows;
   }
   if (state.follow) state.row = Math.max(0, meta.rows - 1);
+  hideEmpty(meta);
   const column = state.column;
   listRows();
   if (column >= 0 && column < meta.parameters.length) state.column = column;
