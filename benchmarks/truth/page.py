@@ -17,8 +17,11 @@ known of it.
 - **Named**: a finding (error or warning) is of a right rule. **First**: the first one is.
 - **Precision**: the share of all findings that are right.
 - **Culprit**: of those named, a right finding points at the parameter or the line at fault.
-- **Advice**: of those named, its words hold the mend. **Mended**: of those that advise code, the
-  fault is gone from a new trace when that code is applied (with `--mend`).
+- **Advice**: of those named, its words hold the mend. **Mended**: of those named whose mend is code
+  or a number, the fault is gone from a new trace when the finding's code is put in where it says
+  (with `--mend`). A finding without code, or with code that does not fit the program, counts as
+  not mended. Which kinds count is decided beforehand: those where one statement or one number is
+  at fault, and what it should be does not depend on what only the author knows.
 
 Brackets are Wilson's 95 % intervals. Programs are split by a hash of their names: rules may be
 tuned by looking at the *look* half only; of the *held* half nothing but these totals is ever shown.

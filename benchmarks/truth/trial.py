@@ -28,7 +28,7 @@ class Trial:
     first: bool = False
     culprit: bool | None = None  # None: not named
     advice: bool | None = None  # None: not named, or not judged for this kind
-    mended: bool | None = None  # None: not named, no code advised, or not tried
+    mended: bool | None = None  # None: not named, its mend is neither code nor number, not tried
     said: str = ""  # the right finding, for reading
 
     def row(self) -> dict[str, Any]:
@@ -61,14 +61,14 @@ def judge(
     trial.outcome = "judged"
     serious = [f for f in found if f["severity"] in ("error", "warning")]
     compare(trial, edited, culprits, serious)
-    if mend:
+    if mend and trial.named and mutator.mends:
         trial.mended = helps(bench, mutator, edited, healthy, serious)
     return trial
 
 
 def helps(
     bench: Bench, mutator: Mutator, edited: Edited, healthy: Trace, found: list[dict[str, Any]]
-) -> bool | None:
+) -> bool:
     """Return whether the fault is gone when the code of a right finding is applied."""
     right = (f for f in found if f["name"] in mutator.rules)
     texts = [text for f in right for text in mended(edited.source, f["where"], f["excerpt"])]
@@ -76,7 +76,7 @@ def helps(
     # It has to go on training, too: of a program that stops nothing shows.
     trains = (t for t in traces if t and not t.error and len(t.steps) >= 5 and t.finite)
     helped = (proof(mutator, t, healthy) is None for t in trains)
-    return any(helped) if texts else None
+    return any(helped)
 
 
 def proof(mutator: Mutator, faulty: Trace, healthy: Trace) -> tuple[str, ...] | None:

@@ -166,16 +166,22 @@ class Recording:
         """Return the run as it is recorded by now; `None` in a process that does not record, and
         before the first step.
         """
-        from seismograd.record.compatibility import is_run
+        from seismograd.record.compatibility import is_recorded
         from seismograd.record.reader import open_run
 
         path = self.path
-        return None if path is None or not is_run(path) else open_run(path)
+        return None if path is None or not is_recorded(path) else open_run(path)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings of the rules so far, most severe and earliest first."""
         return () if self._sinks is None else self._sinks.rules.findings()
+
+    @property
+    def is_recorded_elsewhere(self) -> bool:
+        """Return whether another process, rank 0, records all that this one trains."""
+        own = self._sinks is not None and self._sinks.writer.is_writing
+        return not (self._ranks.first or own)
 
     @property
     def failures(self) -> Sequence[Note]:
@@ -262,6 +268,8 @@ class Recording:
                     ),
                 )
             )
+        if self._sinks is not None and self.is_recorded_elsewhere:
+            self._sinks.writer.leave()
         self._pump.close()
         if self._tells and self.path is not None:
             self._session.guard.call("closing line", self._tell, self.path)

@@ -337,7 +337,7 @@ def test_two_programs_with_one_out_show_each_its_own(tmp_path: Path) -> None:
 
 def test_why_nothing_could_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
-        "import os\nos.rmdir('record')\nopen('record', 'w').close()\n" + TRAIN
+        "import shutil\nshutil.rmtree('record')\nopen('record', 'w').close()\n" + TRAIN
     )
     ran = seismograd_run(tmp_path, "train.py")
     assert ran.returncode == 0

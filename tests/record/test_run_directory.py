@@ -43,7 +43,7 @@ def test_the_name_is_the_time_and_the_script_numbered_when_taken(
     made = [create_run_directory(None, "some/where/train.py") for _ in range(3)]
     names = ["20260102T120000Z-train", "20260102T120000Z-train-2", "20260102T120000Z-train-3"]
     assert made == [here / "runs" / name for name in names]
-    assert all(path.is_dir() and not list(path.iterdir()) for path in made)
+    assert [[each.name for each in path.iterdir()] for path in made] == 3 * [["started.json"]]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,8 @@ def test_any_script_makes_a_name(script: str, name: str) -> None:
 
 def test_a_named_directory_is_made_with_its_parents_or_used_when_empty(here: Path) -> None:
     assert create_run_directory(Path("a/b"), "train.py") == here / "a" / "b"
-    assert create_run_directory(Path("a/b"), "train.py") == here / "a" / "b"
+    (here / "c").mkdir()
+    assert create_run_directory(Path("c"), "train.py") == here / "c"
 
 
 def test_a_directory_with_something_in_it_is_refused_and_kept(here: Path) -> None:

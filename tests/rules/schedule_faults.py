@@ -162,6 +162,49 @@ def several_at_once(listen: Listen) -> None:
                 schedule.step()
 
 
+def of_another_in_a_function(listen: Listen) -> None:
+    """The scheduler is gone when the program ends."""
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+        for step in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            optimizer.step()
+            if step % 5 == 4:
+                scheduler.step()
+
+    model = mlp(3, nn.Tanh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    with listen(model, optimizer), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        train(model, optimizer, schedules.StepLR(sgd(model), 10))
+
+
+def resumed(listen: Listen) -> None:
+    """Half of a training, and the other half from its checkpoint, in one process."""
+
+    def half(model: nn.Module, saved: dict[str, Any] | None) -> dict[str, Any]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        scheduler = schedules.CosineAnnealingLR(optimizer, 60)
+        if saved is not None:
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            scheduler.load_state_dict(saved["scheduler"])
+        for step in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            optimizer.step()
+            scheduler.step()
+        return {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+        }
+
+    with listen():
+        half(mlp(3, nn.Tanh), half(mlp(3, nn.Tanh), None))
+
+
 MISMATCHED: dict[str, Program] = {
     "cosine in epochs, per batch": training(lambda o: schedules.CosineAnnealingLR(o, EPOCHS)),
     "cosine in epochs, per batch, loader": training(
@@ -174,6 +217,16 @@ MISMATCHED: dict[str, Program] = {
     "polynomial in epochs": training(lambda o: schedules.PolynomialLR(o, total_iters=EPOCHS)),
     "step in epochs, per batch": training(lambda o: schedules.StepLR(o, 5, gamma=0.1)),
     "exponential per batch": training(lambda o: schedules.ExponentialLR(o, 0.7)),
+    "milestones in epochs, per batch": training(
+        lambda o: schedules.MultiStepLR(o, [3, 5], gamma=0.3)
+    ),
+    "steps far too steep, per epoch": training(
+        lambda o: schedules.StepLR(o, 1, gamma=0.01), per="epoch"
+    ),
+    "a cosine that ends at its top": training(
+        lambda o: schedules.CosineAnnealingLR(o, EPOCHS // 2), per="epoch"
+    ),
+    "of another optimizer, in a function": of_another_in_a_function,
     "one cycle in batches, per epoch": training(
         lambda o: schedules.OneCycleLR(o, 0.05, total_steps=STEPS), per="epoch"
     ),
@@ -220,4 +273,5 @@ HEALTHY: dict[str, Program] = {
     "minimum of a loss": on_plateau("min", lambda loss, _: loss, cooldown=1),
     "maximum of an accuracy": on_plateau("max", lambda _, accuracy: accuracy),
     "several at once": several_at_once,
+    "resumed in the same process": resumed,
 }

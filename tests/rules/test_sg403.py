@@ -57,7 +57,7 @@ def test_a_frozen_layer_behind_trained_ones_is_found(frozen: str, num_steps: int
     )
     assert finding.parameters == (f"{frozen}.weight", f"{frozen}.bias")
     module = frozen.replace(".4", "[4]").replace(".2", "[2]")
-    assert finding.excerpt == f"model.{module}.requires_grad_(True)"
+    assert finding.excerpt.startswith(f"model.{module}.requires_grad_(True)  # ")
     assert codes(cut(given_, [10])[0]) == ["SG403"]
     assert result(row_by_row([given_]), rules=(FrozenParameter,)) == result(
         [given_], rules=(FrozenParameter,)

@@ -32,5 +32,5 @@ def test_a_line_with_another_loss_takes_the_place_of_the_line() -> None:
 def test_nothing_is_made_up() -> None:
     assert mended(LOOP, "", "opt.zero_grad()") == []
     assert mended(LOOP, "train.py:3", "") == []
-    assert mended(LOOP, "train.py:3", "other = thing") == []
+    assert mended(LOOP, "train.py:3", "other thing") == []
     assert mended(LOOP, "train.py:3", "loss.backward()") == []

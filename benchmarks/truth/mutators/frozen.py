@@ -58,6 +58,13 @@ def frozen_now(m: Trace, b: Trace) -> tuple[str, ...] | None:
     return shows(bool(names) and m.learned() > 1.05 * b.learned(), *sorted(names))
 
 
+def still_frozen(m: Trace, b: Trace) -> tuple[str, ...] | None:
+    """Ask only of the first layer, which was to be unfrozen; the others are frozen on purpose."""
+    made = b.of("optimizer")
+    first = b.name(made[0]["held"][0]) if made and made[0]["held"] else ""
+    return frozen_now(m, b) if first in m.data["frozen"] else None
+
+
 def misspelt(program: Program) -> Edited | None:
     made = optimizer_of(program)
     parts = children(program, made[3]) if made else []
@@ -160,7 +167,7 @@ FROZEN = (
         "frozen_by_mistake",
         "frozen-parameter",
         unfrozen_by_attribute,
-        frozen_now,
+        still_frozen,
         advice=r"requires_grad_\(",
     ),
     mutator(
@@ -178,8 +185,14 @@ FROZEN = (
         made_in_forward,
         oracle(made_again),
         advice=r"__init__|once|optimizer",
+        mends=False,
     ),
     mutator(
-        "nearly all units of a layer dead", "dead_units", "dead-units", killed_units, dead_rows
+        "nearly all units of a layer dead",
+        "dead_units",
+        "dead-units",
+        killed_units,
+        dead_rows,
+        mends=False,
     ),
 )

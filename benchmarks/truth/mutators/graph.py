@@ -182,6 +182,7 @@ GRAPH = (
         lambda p: rounded(p, "round"),
         all_zero,
         advice=r"round",
+        mends=False,
     ),
     mutator(
         "sign between layers",
@@ -190,5 +191,6 @@ GRAPH = (
         lambda p: rounded(p, "sign"),
         all_zero,
         advice=r"sign",
+        mends=False,
     ),
 )

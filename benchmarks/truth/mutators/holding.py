@@ -158,6 +158,7 @@ HOLDING = (
         two_hold,
         oracle(stepped_twice),
         near=MAKES + r"|\.step\(",
+        mends=False,
     ),
     mutator(
         "scaler remade each epoch",
@@ -192,5 +193,6 @@ HOLDING = (
         not_restored,
         oracle(blended),
         near=r"load_state_dict|ema\.apply",
+        mends=False,
     ),
 )

@@ -204,5 +204,6 @@ LOSS = (
         oracle(none_valid),
         near=r"cross_entropy|criterion",
         advice=r"label|ignore|mask",
+        mends=False,
     ),
 )

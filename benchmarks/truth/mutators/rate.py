@@ -190,6 +190,7 @@ RATES = (
         oracle(rounds_away),
         near=rf"bfloat16|{STEPS}",
         advice=r"float32|float",
+        mends=False,
     ),
     mutator(
         "a batch that was not normalised",
@@ -198,5 +199,6 @@ RATES = (
         spike,
         oracle(one_stands_out),
         near=rf"\.backward\(|{STEPS}",
+        mends=False,
     ),
 )

@@ -167,6 +167,7 @@ START = (
             "for p in MODEL.parameters():\n    if p.dim() > 1:\n        nn.init.normal_(p)",
         ),
         exploded,
+        mends=False,
     ),
     mutator(
         "ten layers of sigmoids",
@@ -174,6 +175,7 @@ START = (
         "vanishing-gradient gradient-underflow",
         deep_sigmoid,
         vanished,
+        mends=False,
     ),
     mutator(
         "softmax over one unit",
@@ -182,6 +184,7 @@ START = (
         one_unit_softmax,
         nothing_moves,
         advice=r"softmax|sigmoid",
+        mends=False,
     ),
     mutator(
         "both factors of an adapter zero",
@@ -198,5 +201,6 @@ START = (
         relu_at_the_end,
         no_step_moves,
         advice=r"(?i)relu|last layer",
+        mends=False,
     ),
 )

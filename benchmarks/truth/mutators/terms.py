@@ -123,6 +123,7 @@ TERMS = (
         "task-dominance",
         dominated,
         oracle(out_of_proportion),
+        mends=False,
     ),
     mutator(
         "one task against the other",
@@ -130,5 +131,6 @@ TERMS = (
         "task-conflict",
         opposed,
         oracle(at_odds),
+        mends=False,
     ),
 )

@@ -197,6 +197,7 @@ WINDOWS = (
         uneven,
         oracle(mixed),
         near=r"\.step\(|\.backward\(",
+        mends=False,
     ),
     mutator(
         "means of unequal token counts",
@@ -206,6 +207,7 @@ WINDOWS = (
         oracle(unequal_tokens),
         near=r"\.backward\(",
         advice=r"sum|token|number",
+        mends=False,
     ),
     mutator(
         "divided twice",

@@ -19,7 +19,7 @@ def advice_for(fact: Fact, reason: BirthReason) -> tuple[Message, str]:
     """Return advice and excerpt."""
     operation, phase = fact.text("operation"), fact.text("phase")
     advice, excerpt = _general(fact, reason, operation, phase)
-    mended = mended_line(fact.text("text"), operation, reason, phase)
+    mended = mended_line(fact.text("text"), operation, reason, phase, fact.text("dtype"))
     return advice, mended or excerpt
 
 

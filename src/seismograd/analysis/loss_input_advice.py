@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seismograd.analysis.mended_loss import mended_loss
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
@@ -19,13 +20,21 @@ FUNCTIONS = {
 
 
 def words(fact: Fact) -> tuple[Message, Message, str]:
-    """Return cause, advice and excerpt for a fact of kind `LOSS_INPUT`."""
+    """Return cause, advice and excerpt for a fact of kind `LOSS_INPUT`: the script's own statement
+    as it should read, where that can be shown.
+    """
+    cause, advice, excerpt = _general(fact)
+    mended = mended_loss(fact.text("text"), fact.text("loss"), fact.text("input"))
+    return cause, advice, mended or excerpt
+
+
+def _general(fact: Fact) -> tuple[Message, Message, str]:
     loss, given = fact.text("loss"), fact.text("input")
     function = FUNCTIONS.get(loss, loss)
     values: dict[str, str | int | float] = {
         "function": function,
         "input": given,
-        "line": fact.where or "?",
+        "line": fact.text("place") or fact.where or "?",
         "rows": int(fact.number("rows")),
         "columns": int(fact.number("columns")),
     }

@@ -15,11 +15,12 @@ INSIDE = 1 - 1e-6
 LARGEST_EXPONENT = 80.0  # e to the power of this is a float32
 
 
-def mended_line(text: str, operation: str, reason: str, phase: str) -> str:
+def mended_line(text: str, operation: str, reason: str, phase: str, dtype: str = "") -> str:
     """Return the line with the operation mended; empty where there is no such mend, or the line is
     no statement by itself.
     """
-    mend = _mend_for(operation, reason, phase)
+    is_half = reason == BirthReason.OVERFLOW and dtype in ("float16", "bfloat16")
+    mend = _in_float32 if is_half else _mend_for(operation, reason, phase)
     tree = _parsed(text)
     if mend is None or tree is None:
         return ""
@@ -46,6 +47,8 @@ def _mend_for(operation: str, reason: str, phase: str) -> Mend | None:
             return lambda x: _method(x, "clamp_min", SMALL)
         if reason == BirthReason.ZERO:
             return _plus_small if phase == "backward" else lambda x: _method(x, "clamp_min", SMALL)
+    if operation in ("std", "var") and reason == BirthReason.ONE_SAMPLE:
+        return lambda x: x
     if operation in ("exp", "expm1") and reason == BirthReason.OVERFLOW:
         return _clamped_above
     return None
@@ -88,6 +91,9 @@ class _Mender(ast.NodeTransformer):
             if joined is not None:
                 return joined
             node.func.value = self._mend(node.func.value)
+        if self._operation in ("std", "var"):
+            node.keywords = [each for each in node.keywords if each.arg != "correction"]
+            node.keywords.append(ast.keyword("correction", ast.Constant(0)))
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
@@ -122,6 +128,10 @@ class _Mender(ast.NodeTransformer):
 def _method(owner: ast.expr, name: str, *given: ast.expr | float) -> ast.expr:
     arguments = [each if isinstance(each, ast.expr) else ast.Constant(each) for each in given]
     return ast.Call(ast.Attribute(owner, name), arguments, [])
+
+
+def _in_float32(owner: ast.expr) -> ast.expr:
+    return ast.Call(ast.Attribute(owner, "float"), [], [])
 
 
 def _plus_small(owner: ast.expr) -> ast.expr:

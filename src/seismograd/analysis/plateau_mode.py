@@ -20,6 +20,7 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
         return None
     if not loss.now < (1 - moved) * loss.at_first:
         return None
+    name = fact.text("name") or "optimizer"
     is_loss = loss.at_first / near <= first <= loss.at_first * near
     values: dict[str, str | int | float] = {
         "line": fact.where or "?",
@@ -29,7 +30,10 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
         "lr": fact.number("lr"),
     }
     if fact.text("mode") == "max":
-        falls_with_it = falls >= MOST * (falls + rises) and last <= (1 - moved) * first
+        never_rose = fact.number("highest") <= 1.02 * first
+        falls_with_it = last <= (1 - moved) * first and (
+            falls >= MOST * (falls + rises) or never_rose
+        )
         cause = say(
             "ReduceLROnPlateau at {line} has mode='max', but its metric falls with the loss, from "
             "{first:.3g} to {last:.3g}: it takes every improvement for a plateau and has lowered "
@@ -37,9 +41,9 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
             **values,
         )
         advice = say("set mode='min', which is for a loss: lower is better")
-        return (
-            Misfit(2, "warning", cause, advice, last, first) if is_loss and falls_with_it else None
-        )
+        code = f'ReduceLROnPlateau({name}, mode="min")'
+        found = Misfit(2, "warning", cause, advice, last, first, code)
+        return found if is_loss and falls_with_it else None
     is_score = (
         rises >= MOST * (falls + rises)
         and last >= (1 + moved) * first
@@ -53,4 +57,6 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
         **values,
     )
     advice = say("set mode='max', which is for an accuracy or a score: higher is better")
-    return Misfit(2, "warning", cause, advice, last, first) if is_score and not is_loss else None
+    code = f'ReduceLROnPlateau({name}, mode="max")'
+    found = Misfit(2, "warning", cause, advice, last, first, code)
+    return found if is_score and not is_loss else None

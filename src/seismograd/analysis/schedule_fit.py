@@ -7,8 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from seismograd.analysis.schedule_code import (
+    fitted,
+    in_the_right_order,
+    once_per_epoch,
+)
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
+
+NEAR_THE_TOP = 0.9
 
 Values = dict[str, str | int | float]
 
@@ -34,6 +41,7 @@ class Misfit:
     advice: Message
     value: float
     limit: float
+    excerpt: str = ""
 
 
 def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
@@ -42,10 +50,14 @@ def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
     """
     values = _values(fact)
     if fact.text("others") and fact.number("calls") >= limits.zero_calls / 2:
-        return Misfit(4, "error", *_of_another(values), fact.number("calls"), 0.0)
+        code = fact.text("creation")
+        code = f"{code}  # after the line that creates {fact.text('others')}" if code else ""
+        return Misfit(4, "error", *_of_another(values), fact.number("calls"), 0.0, code)
     return (
         _ended(fact, values, limits)
         or _swings(fact, values, limits)
+        or _rises_again(fact, values)
+        or _decayed(fact, values, limits)
         or _shrunk(fact, values, limits)
         or (_unfinished(fact, values, limits, samples) if fact.number("ended") else None)
     )
@@ -56,8 +68,8 @@ def begins_early(fact: Fact) -> bool:
     return fact.number("calls") == 1 and not fact.number("stepped")
 
 
-def too_early(fact: Fact) -> Misfit:
-    """Return the meaning of that."""
+def too_early(fact: Fact, last: Fact) -> Misfit:
+    """Return the meaning of that; `last` is what is known at the end."""
     return Misfit(
         0,
         "warning",
@@ -69,6 +81,7 @@ def too_early(fact: Fact) -> Misfit:
         say("call scheduler.step() after optimizer.step(), at the end of the batch or the epoch"),
         1.0,
         0.0,
+        in_the_right_order(last) if _is_called_each_step(last) else once_per_epoch(last),
     )
 
 
@@ -168,7 +181,7 @@ def _ended(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
             "more {num:call|calls} of its step() at {line} left it there",
             **values,
         )
-    return Misfit(3, "error", cause, _unit(fact, values), num, limits.zero_calls)
+    return Misfit(3, "error", cause, *_unit(fact, values, num, limits.zero_calls))
 
 
 def _swings(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
@@ -194,24 +207,68 @@ def _swings(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None
         "down {num} times",
         **values,
     )
-    return Misfit(2, "warning", cause, _unit(fact, values), calls / length, limits.swings)
+    return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, limits.swings))
+
+
+def _rises_again(fact: Fact, values: Values) -> Misfit | None:
+    """Detect a cosine without restarts that the training ends at the top of."""
+    calls, length = fact.number("calls"), fact.number("length")
+    if not fact.number("periodic") or not fact.number("ended") or not calls >= 2 * length:
+        return None
+    if not fact.number("lr") >= NEAR_THE_TOP * fact.number("highest"):
+        return None
+    cause = say(
+        "{scheduler} goes from its highest learning rate to its lowest in {length} calls and then "
+        "back up; it was stepped {calls} times (at {line}), so the training ends at a learning "
+        "rate of {lr:.2g}, its highest",
+        **values,
+    )
+    return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, 2.0))
+
+
+def _decayed(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
+    """Detect a rate that has fallen to its last value in the first part of the training."""
+    calls, length = fact.number("calls"), fact.number("length")
+    is_over = calls >= 2 * limits.swings * length and fact.number("lr") < 0.5 * fact.number(
+        "highest"
+    )
+    if not is_over or fact.number("periodic") or not _is_called_each_step(fact):
+        return None
+    if fact.number("per_epoch") < 2 * length:
+        return None
+    cause = say(
+        "{scheduler} has a length of {length} calls but was stepped {calls} times, after every "
+        "batch (at {line}): the learning rate fell from {highest:.2g} to {lr:.2g} in the first "
+        "batches and has stayed there",
+        **values,
+    )
+    return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, 2.0 * limits.swings))
 
 
 def _shrunk(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a rate that has become tiny early in the training."""
     calls, since = fact.number("calls"), fact.number("low_since")
-    if since < 0 or calls - since < max(2 * limits.zero_calls, limits.low_share * calls):
+    num = calls - since
+    if since < 0 or num < max(2, limits.low_share * calls):
         return None
-    if not _is_called_each_step(fact):
+    if not num * max(fact.number("steps") / calls, 1.0) >= 2 * limits.zero_calls:
         return None
-    values |= {"step": int(fact.number("low_iteration"))}
-    cause = say(
-        "{scheduler}, stepped after every batch at {line}, brought the learning rate from "
-        "{highest:.2g} to less than a ten-thousandth of that by step {step}, and most of the "
-        "{steps} steps so far used such a learning rate",
-        **values,
-    )
-    return Misfit(2, "warning", cause, _unit(fact, values), calls - since, limits.zero_calls)
+    values |= {"step": int(fact.number("low_iteration")), "share": num / calls}
+    if _is_called_each_step(fact):
+        cause = say(
+            "{scheduler}, stepped after every batch at {line}, brought the learning rate from "
+            "{highest:.2g} to less than a ten-thousandth of that by step {step}, and {share:.0%} "
+            "of the {steps} steps so far used such a learning rate",
+            **values,
+        )
+    else:
+        cause = say(
+            "{scheduler}, stepped {calls} times at {line}, brought the learning rate from "
+            "{highest:.2g} to less than a ten-thousandth of that by step {step}, and {share:.0%} "
+            "of the {steps} steps so far used such a learning rate",
+            **values,
+        )
+    return Misfit(2, "warning", cause, *_unit(fact, values, num, limits.zero_calls))
 
 
 def _unfinished(
@@ -221,9 +278,9 @@ def _unfinished(
     something else.
     """
     calls, length = fact.number("calls"), fact.number("length")
-    if not calls <= limits.unfinished * length:
+    if not _known(fact, "before") + calls <= limits.unfinished * length:
         return None
-    steps, backwards = fact.number("steps"), fact.number("backwards")
+    steps, backwards, code = fact.number("steps"), fact.number("backwards"), ""
 
     def is_all(number: float) -> bool:
         return abs(length - number) <= max(2.0, limits.tolerance * number)
@@ -237,6 +294,7 @@ def _unfinished(
             "epochs",
             **values,
         )
+        code = in_the_right_order(fact)
     elif is_all(backwards):
         advice = say(
             "its length counts micro-batches ({length}), but it is stepped once per optimizer "
@@ -262,30 +320,44 @@ def _unfinished(
         "{lr:.2g}",
         **values,
     )
-    return Misfit(1, "warning", cause, advice, calls, length)
+    return Misfit(1, "warning", cause, advice, calls, length, code)
 
 
-def _unit(fact: Fact, values: Values) -> Message:
-    """Return what to change in a schedule that is over too soon, and what that is inferred from."""
+def _unit(
+    fact: Fact, values: Values, value: float, limit: float
+) -> tuple[Message, float, float, str]:
+    """Return what to change in a schedule that is over too soon, and what that is inferred from;
+    with the value and its limit, and the code.
+    """
+    advice, code = _change(fact, values)
+    return advice, value, limit, code
+
+
+def _change(fact: Fact, values: Values) -> tuple[Message, str]:
     calls, steps, length = fact.number("calls"), fact.number("steps"), fact.number("length")
     epochs, per_epoch = _known(fact, "epochs"), _known(fact, "per_epoch")
     if steps > 0 and calls >= 1.5 * steps:
         values["times"] = round(calls / steps)
-        return say(
+        advice = say(
             "scheduler.step() is called {times} times per optimizer.step(): call it once, after "
             "optimizer.step()",
             **values,
         )
+        return advice, in_the_right_order(fact)
     if length == length and epochs and length <= max(epochs + 1, per_epoch / 2):
-        return say(
+        advice = say(
             "the DataLoader has {per_epoch} batches per epoch, so the length seems to count "
             "epochs: step the scheduler once per epoch, or give its length in batches, "
             "epochs * len(loader)",
             **values,
         )
+        return advice, once_per_epoch(fact)
     if _is_called_each_step(fact):
-        return say(
+        advice = say(
             "it is stepped after every batch: if its length is in epochs, step it once per epoch; "
             "otherwise make it as long as the training, epochs * len(loader)"
         )
-    return say("make the schedule as long as the training")
+        return advice, once_per_epoch(fact)
+    return say(
+        "make the schedule as long as the training: its T_max, step_size, milestones or gamma"
+    ), fitted(fact)

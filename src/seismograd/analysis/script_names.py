@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from seismograd.schema import Optimizer, Parameter, RowBatch
+from seismograd.schema import EventKind, Finding, Optimizer, Parameter, RowBatch
 
+MODEL = re.compile(r"(?<![\w.])model(?=[.,)])")
 BY_VALUE = 2  # `detail` of a clip
 
 
@@ -35,6 +37,55 @@ def optimizer_kind(block: RowBatch, index: int) -> str:
 def kind_among(optimizers: Iterable[Optimizer], index: int) -> str:
     """Return the same by the optimizers of the run."""
     return next((each.kind for each in optimizers if each.index == index), "")
+
+
+def own_text(block: RowBatch, site: int, otherwise: str) -> str:
+    """Return the call at a site as the script writes it, where the line shows it; a framework's
+    call that makes it is another one: return `otherwise`.
+    """
+    known = block.sites[site] if 0 <= site < len(block.sites) else None
+    method = re.search(r"(\w+)\(", otherwise)
+    if known is None or method is None:
+        return otherwise
+    return known.text if f"{method[1]}(" in known.text else otherwise
+
+
+def undivided_of(text: str) -> str:
+    """Return the backward of a loss that is not divided: `loss.backward()` of
+    `(loss / 4).backward()`; empty where nothing divides it at this line.
+    """
+    found = re.fullmatch(r"\((\w+) / [\w.]+\)(\.backward\(.*\))", text)
+    return f"{found[1]}{found[2]}" if found else ""
+
+
+def scaler_step(block: RowBatch, iteration: int, optimizer: int) -> str:
+    """Return the step of this optimizer through a GradScaler, as the script writes it."""
+    events = block.events
+    steps = (
+        (events["kind"] == EventKind.STEP)
+        & (events["optimizer"] == optimizer)
+        & (events["iteration"] == iteration)
+    )
+    otherwise = f"scaler.step({optimizer_name(block, optimizer)})"
+    for site in events["site"][steps].tolist():
+        text = own_text(block, int(site), otherwise)
+        if re.fullmatch(r"[\w.]+\.step\([\w.\[\]]+\)", text):
+            return text
+    return otherwise
+
+
+def scaler_of(block: RowBatch) -> str:
+    """Return the script's name of the GradScaler, from the lines that scale a loss."""
+    found = [re.search(r"([\w.]+)\.scale\(", each.text) for each in block.sites]
+    return next((each[1] for each in found if each), "scaler")
+
+
+def owner_of(text: str, method: str) -> str:
+    """Return what a method is called of: `self.optimizer` of `self.optimizer.step()`; empty where
+    the text is no such call.
+    """
+    found = re.match(rf"([\w.\[\]]+)\.{method}\(", text)
+    return found[1] if found else ""
 
 
 def clip_of(block: RowBatch, optimizer: int, detail: int, limit: float) -> str:
@@ -76,6 +127,21 @@ def parameters_of(wanted: Sequence[Parameter], known: Sequence[Parameter]) -> st
     return f"[{', '.join(names)}{', …' if len(wanted) > 3 else ''}]"
 
 
+def initialised_of(names: Sequence[str], model: str) -> str:
+    """Return code that gives these weights of a model random numbers."""
+    name = model or "model"
+    if len(names) > 3:
+        return (
+            f"for weight in {name}.parameters():  # before the optimizer is created\n"
+            "    if weight.ndim > 1:\n        torch.nn.init.kaiming_uniform_(weight)"
+        )
+    return "\n".join(
+        f"torch.nn.init.kaiming_uniform_({in_script(each, name)})  "
+        "# before the optimizer is created"
+        for each in names
+    )
+
+
 def _held_by(block: RowBatch, optimizer: int) -> str:
     """Return an expression for the parameters of an optimizer, by the models that they are of."""
     models = models_of(block.parameters, optimizer)
@@ -93,6 +159,16 @@ def models_of(parameters: Sequence[Parameter], optimizer: int) -> list[str]:
     """
     held = [each for each in parameters if each.optimizer == optimizer]
     return list(dict.fromkeys(each.model for each in held or parameters if each.model))
+
+
+def with_model_name(finding: Finding, parameters: Sequence[Parameter]) -> Finding:
+    """Return the finding with the script's own name for the model in its code, where rules write
+    `model` and there is only one that may be meant.
+    """
+    names = models_of(parameters, finding.optimizer)
+    if len(names) != 1 or names[0] == "model" or not MODEL.search(finding.excerpt):
+        return finding
+    return replace(finding, excerpt=MODEL.sub(names[0], finding.excerpt))
 
 
 def in_script(path: str, model: str = "model") -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, integers, line_at, statistic
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import optimizer_name, own_text
 from seismograd.schema import EventFlag, EventKind, Evidence, FloatArray, IntArray, RowBatch
 
 
@@ -98,6 +98,10 @@ class StepWindow:
     def at(self, call: WindowEvent) -> str:
         """Return `train.py:42` to name a call by; where it is not known, a question mark."""
         return self.line(call) or "?"
+
+    def text(self, call: WindowEvent, otherwise: str) -> str:
+        """Return a call as the script writes it, `otherwise` where its line does not show it."""
+        return own_text(self.block, call.site, otherwise)
 
     @property
     def owned(self) -> BoolArray:

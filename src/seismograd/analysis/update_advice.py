@@ -9,6 +9,8 @@ from seismograd.i18n import Message, say
 
 Values = dict[str, str | int | float]
 
+TYPICAL = 1e-3  # of a weight, changed by an update
+
 
 def too_small(
     track: SmallUpdateTrack, probe: tuple[str, int, float], first: int, group: int | None
@@ -117,6 +119,16 @@ def _since_the_start(values: Values) -> tuple[Message, Message]:
         "often starts at 1e-3",
         **values,
     )
+
+
+def raised(last: StepGroup, ratio: float) -> str:
+    """Return the optimizer with a learning rate whose updates are as large as is typical; `ratio`
+    is how large they are now.
+    """
+    if not ratio or not last.last_lr:
+        return "print([group['lr'] for group in optimizer.param_groups])"
+    lr = last.last_lr * TYPICAL / ratio
+    return f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr:.1g})"
 
 
 def too_large(track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from seismograd.analysis.script_names import initialised_of
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact, ZeroCause
 
@@ -152,7 +153,9 @@ def words(
             )
 
 
-def words_of_zero_weights(names: Sequence[str], step: int) -> tuple[Message, Message, str]:
+def words_of_zero_weights(
+    names: Sequence[str], step: int, model: str
+) -> tuple[Message, Message, str]:
     """Return the words about weights that hold only zeros up to this step and multiply each
     other.
     """
@@ -165,7 +168,9 @@ def words_of_zero_weights(names: Sequence[str], step: int) -> tuple[Message, Mes
         second=names[1],
         step=step,
     )
-    return cause, _initialise(), "nn.init.kaiming_uniform_(weight, a=math.sqrt(5))"
+    first_of = {name.rpartition(".")[0]: name for name in reversed(names)}  # of each module
+    chosen = [name for name in names if name in first_of.values()]
+    return cause, _initialise(), initialised_of(chosen, model)
 
 
 def _initialise() -> Message:

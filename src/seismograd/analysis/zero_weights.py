@@ -32,6 +32,7 @@ class ZeroWeights:
     first: int = -1  # iterations
     last: int = -1
     where: str = ""
+    model: str = ""  # the script's name for the model of the first
     _num_looks: int = 0
     _left: frozenset[str] = frozenset()
 
@@ -63,6 +64,9 @@ class ZeroWeights:
             else:
                 self.names = _in_sequence(
                     [block.parameters[c] for c in as_list(columns)], self._left
+                )
+                self.model = next(
+                    (each.model for each in block.parameters if each.name in self.names), ""
                 )
                 self.where = site_of(block, EventKind.STEP, self.last, optimizer)
 

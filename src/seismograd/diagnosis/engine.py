@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 
+from seismograd.analysis.script_names import with_model_name
 from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import Absorbs, by_cause
 from seismograd.diagnosis.rule import Rule
@@ -20,6 +21,7 @@ from seismograd.schema import (
     FactKind,
     Finding,
     Note,
+    Parameter,
     RowBatch,
     RuleStatus,
     SampleBatch,
@@ -60,6 +62,7 @@ class Diagnosis:
         self._waiting: list[Fact | SampleBatch] = []
         self._sample_kinds = kinds_read(self._rules)
         self._fact_kinds = frozenset(fact_kinds)
+        self._parameters: tuple[Parameter, ...] = ()  # of the last block
         self._seen: set[str] = set()  # names of the available statistics
 
     def observe(self, block: RowBatch) -> frozenset[Key]:
@@ -67,6 +70,7 @@ class Diagnosis:
         if not len(block):
             return frozenset()
         known = frozenset(self._found)
+        self._parameters = block.parameters
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
         # Before the block: a rule that reads an iteration must know the facts of that iteration.
         last = int(block.steps["iteration"][-1])
@@ -140,7 +144,9 @@ class Diagnosis:
         try:
             for finding in look():
                 # The same key again replaces the finding, which is how it grows.
-                self._found[finding.code, finding.optimizer] = finding
+                self._found[finding.code, finding.optimizer] = with_model_name(
+                    finding, self._parameters
+                )
         # One broken rule costs its own answer and nobody else's.
         except Exception as error:
             if raised_by_user(error):  # the halter looks ahead on the training's thread

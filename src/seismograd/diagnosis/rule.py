@@ -151,8 +151,9 @@ class Rule(ABC):
         first_step: int | None = None,
         last_step: int | None = None,
     ) -> Finding:
-        """Return a finding about what a fact is about; without `first_step` it begins, and without
-        `last_step` it ends with the fact.
+        """Return a finding about what a fact is about, at the statement that the fact names, else
+        at its own line; without `first_step` it begins, and without `last_step` it ends with the
+        fact.
         """
         return self.finding(
             cause,
@@ -163,7 +164,7 @@ class Rule(ABC):
             evidence=evidence,
             optimizer=fact.optimizer,
             parameters=fact.parameters,
-            where=fact.where,
+            where=fact.text("place") or fact.where,
         )
 
     def thresholds(self) -> dict[str, float]:

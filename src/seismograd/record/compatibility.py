@@ -8,14 +8,33 @@ from typing import Any, cast
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import EndCounts, Meta, end_from_json, meta_from_json
+from seismograd.record.documents import (
+    EndCounts,
+    Meta,
+    end_from_json,
+    meta_from_json,
+    meta_to_json,
+)
 from seismograd.record.recorded_files import file_size, read_document
+from seismograd.record.run_claim import STARTED
 from seismograd.record.seals import loads_sealed
-from seismograd.schema import SCHEMA_VERSION
+from seismograd.record.strict_json import dumps, loads
+from seismograd.record.validation import build
+from seismograd.schema import SCHEMA_VERSION, RunInfo
+
+_STARTED = ("script", "created_utc", "seismograd_version", "python_version")
+_UNKNOWN = {**dict.fromkeys((*_STARTED, "torch_version", "level"), ""), "every": 1}
 
 
 def is_run(path: Path) -> bool:
     """Return whether the directory holds something that claims to be a run."""
+    return is_recorded(path) or (path / STARTED).is_file()
+
+
+def is_recorded(path: Path) -> bool:
+    """Return whether a process has begun to record in the directory, rather than only claimed
+    it.
+    """
     return (path / layout.META).is_file() and (path / layout.STEPS).is_file()
 
 
@@ -24,6 +43,8 @@ def read_meta(path: Path) -> Meta:
     version reads.
     """
     try:
+        if _has_only_started(path):
+            return started_meta(path)
         meta = _document(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -61,6 +82,26 @@ def read_end(path: Path) -> tuple[EndCounts | None, bool]:
         return None, False
     except (KeyError, TypeError, ValueError):
         return None, True
+
+
+def _has_only_started(path: Path) -> bool:
+    return (
+        path.is_dir()
+        and file_size(path / layout.META) is None
+        and file_size(path / STARTED) is not None
+    )
+
+
+def started_meta(path: Path) -> Meta:
+    """Return what is known of a run that was claimed and has recorded nothing: it was killed before
+    its first step, or has only just begun.
+    """
+    try:
+        told = loads_sealed(read_document(path / STARTED))
+        info = build(RunInfo, {**_UNKNOWN, **{key: told[key] for key in _STARTED if key in told}})
+    except (KeyError, TypeError, ValueError):  # cut short, too
+        info = build(RunInfo, _UNKNOWN)
+    return meta_from_json(loads(dumps(meta_to_json(info))))
 
 
 def _document(path: Path) -> dict[str, Any]:

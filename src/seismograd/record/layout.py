@@ -30,7 +30,7 @@ from seismograd.schema import (
 
 FORMAT = "seismograd run"
 
-META = "meta.json"  # what the other files mean; without it a directory is not a run
+META = "meta.json"  # what the other files mean; without it nothing is recorded
 README = "README.txt"
 END = "end.json"  # written at an orderly end, with the counts of rows and lines
 

@@ -12,7 +12,9 @@ from itertools import count
 from pathlib import Path
 
 from seismograd.errors import SeismogradError
-from seismograd.record.compatibility import is_run
+from seismograd.record.compatibility import is_recorded
+from seismograd.record.run_claim import STARTED, release
+from seismograd.record.run_directory import path_of_process
 from seismograd.record.writer import Writer
 from seismograd.schema import Conclusion, Fact, Finding, Note, RowBatch, SampleBatch
 
@@ -38,6 +40,11 @@ class LazyWriter:
     def path(self) -> Path:
         """Return where it writes, or would."""
         return self._path if self._writer is None else self._writer.path
+
+    @property
+    def is_writing(self) -> bool:
+        """Return whether it has begun to write."""
+        return self._writer is not None
 
     def observe(self, block: RowBatch) -> None:
         """Write the iterations."""
@@ -74,10 +81,18 @@ class LazyWriter:
             self._writer.conclude(conclusion)
 
     def close(self) -> None:
-        """Finish the run, if this process records it."""
-        if self._writer is None and (self._leave or is_run(self._path)):
+        """Finish the run, if this process records it. The directory is of this program alone
+        (`run_claim`): what is there, a process of it has recorded.
+        """
+        if self._writer is None and (self._leave or is_recorded(self._path)):
             return
         self._opened().close()
+
+    def leave(self) -> None:
+        """Leave the record to another process, which writes elsewhere."""
+        if self._writer is None:
+            self._leave = True
+            release(self._path)
 
     def abandon(self) -> None:
         """Close the files without an end; see `Writer.abandon`."""
@@ -100,6 +115,8 @@ class LazyWriter:
     def _first_free(self) -> Writer:
         for number in count(1):
             path = self._path if number == 1 else path_of_process(self._path, number)
+            if number > 1 and (path / STARTED).exists():  # of another program with this directory
+                continue
             try:
                 return self._make(path)
             except SeismogradError as error:
@@ -108,17 +125,10 @@ class LazyWriter:
         raise AssertionError("endless")
 
 
-def path_of_process(path: Path, number: int) -> Path:
-    """Return the directory of the second, third, ... process that trains independently in a run
-    recorded at `path`.
-    """
-    return path.with_name(f"{path.name}-process-{number}")
-
-
 def paths_of_others(path: Path) -> Iterator[Path]:
     """Yield the runs of the other processes, in the order in which they came."""
     for number in count(2):
         other = path_of_process(path, number)
-        if not is_run(other):
+        if not is_recorded(other):
             return
         yield other

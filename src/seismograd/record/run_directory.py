@@ -1,15 +1,20 @@
 """Choose the directory of a run: a new one, or an empty one that the user named. Loads no NumPy,
 because it runs before the user's script.
+
+Of two programs that begin at once with one directory, the second takes one beside it.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
+from seismograd.record.run_claim import claim, is_starting, release
 
 RUNS = "runs"
 _LONGEST_NAME = 80
@@ -17,7 +22,7 @@ _PROBE_BYTES = 65536  # more than a file system keeps free for itself in a block
 
 
 def create_run_directory(out: Path | None, script: str) -> Path:
-    """Create the directory of a new run and make sure that it is writable.
+    """Create the directory of a new run, claim it and make sure that it is writable.
 
     Args:
         out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>`
@@ -25,15 +30,20 @@ def create_run_directory(out: Path | None, script: str) -> Path:
         script: the script or module that is run, for the name.
 
     Returns:
-        The absolute path, so that a script that changes directory does not lose it.
+        The absolute path, so that a script that changes directory does not lose it. It is one
+        beside `out` when another program that is just beginning has claimed that.
 
     Raises:
         SeismogradError: it exists and is not empty, is not a directory, or cannot be written.
     """
     path = Path.cwd() / RUNS if out is None else Path.cwd() / out
     try:
-        path = _new_directory(path, script) if out is None else _empty_directory(path)
-        _probe(path)
+        path = _new_directory(path, script) if out is None else _claimed(path, script)
+        try:
+            _probe(path)
+        except BaseException:
+            release(path)
+            raise
     except OSError as error:
         raise SeismogradError(
             say(
@@ -58,10 +68,32 @@ def _new_directory(runs: Path, script: str) -> Path:
         except FileExistsError:
             number += 1
         else:
+            claim(path, Path(script).name)
             return path
 
 
-def _empty_directory(path: Path) -> Path:
+def _claimed(path: Path, script: str) -> Path:
+    """Return the directory that the user named, or the first one beside it that no other program
+    has claimed that is just beginning.
+    """
+    for number in count(1):
+        free = path if number == 1 else path_of_process(path, number)
+        if not is_starting(free):
+            _empty_directory(free)
+            with suppress(FileExistsError):  # taken since
+                claim(free, Path(script).name)
+                return free
+    raise AssertionError("endless")
+
+
+def path_of_process(path: Path, number: int) -> Path:
+    """Return the directory of the second, third, ... process that trains independently in a run
+    recorded at `path`.
+    """
+    return path.with_name(f"{path.name}-process-{number}")
+
+
+def _empty_directory(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise SeismogradError(
             say("{path} is a file, not a directory", path=str(path)), _elsewhere()
@@ -72,7 +104,6 @@ def _empty_directory(path: Path) -> Path:
             say("{path} is not empty, and existing files are not overwritten", path=str(path)),
             _elsewhere(),
         )
-    return path
 
 
 def _script_name(script: str) -> str:

@@ -10,6 +10,7 @@ from seismograd.errors import SeismogradError, unreadable
 from seismograd.i18n import Message
 from seismograd.record.layout import META
 from seismograd.record.reader import Run, open_run
+from seismograd.record.run_claim import STARTED
 
 NO_PROBLEM = Message("")
 
@@ -38,7 +39,7 @@ def list_runs(directory: str | os.PathLike[str]) -> list[ListedRun]:
     listed = [
         open_listed(path)
         for path in sorted(Path(directory).iterdir(), reverse=True)
-        if os.path.lexists(path / META)
+        if os.path.lexists(path / META) or os.path.lexists(path / STARTED)
     ]
     return sorted(listed, key=lambda each: each.created_utc, reverse=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.readme_text import HOW_TO_READ
+from seismograd.record.run_claim import STARTED, claim
 from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter
@@ -85,6 +86,8 @@ class Writer:
         self._failure: BaseException | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # of this program: others never come here
+                claim(path, info.script)
             self._files[layout.STEPS] = AppendFile(path / layout.STEPS)
             checks = self._checks = ChecksumWriter(path, layout.CHECKED_OF_RUN)
             for name in layout.ENTRY_DTYPES:
@@ -225,7 +228,7 @@ class Writer:
         for name, file in self._files.items():
             if name != layout.STEPS:
                 file.sync()
-        for name in (layout.META, layout.END, *layout.LINE_FILES):
+        for name in (STARTED, layout.META, layout.END, *layout.LINE_FILES):
             sync_file(self.path / name)
         if self._levels is not None:
             self._levels.sync()

@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.medians import median
 from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import too_small
+from seismograd.analysis.update_advice import raised, too_small
 from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.schema import Evidence, Finding
@@ -139,7 +139,9 @@ class UpdateTooSmall(StepGroupRule):
         step, ratio = int(seen.steps[row]), float(seen.ratio[row, columns[largest]])
         return self.finding(
             *too_small(track, (names[largest], step, ratio), first, group),
-            "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
+            raised(last, ratio)
+            if group is None and not track.has_moved
+            else "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
             optimizer=last.optimizer,
             first_step=first,
             last_step=last.last_step,

@@ -163,7 +163,7 @@ class ZeroGradient(Rule):
 
     def _made_of_zeros(self, optimizer: int, weights: ZeroWeights) -> Finding:
         return self.finding(
-            *words_of_zero_weights(weights.names, weights.last),
+            *words_of_zero_weights(weights.names, weights.last, weights.model),
             optimizer=optimizer,
             first_step=weights.first,
             last_step=weights.last,

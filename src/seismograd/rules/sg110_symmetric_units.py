@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+from seismograd.analysis.script_names import initialised_of
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import say
 from seismograd.schema import Evidence, Fact, FactKind
@@ -94,6 +95,9 @@ class SymmetricUnits(FactRule):
                 **values,
             ),
             where=fact.where,
-            excerpt="nn.init.kaiming_normal_(layer.weight)",
+            excerpt=initialised_of(
+                told[0].text("equal").split(",") if told[0].text("equal") else always,
+                fact.text("model"),
+            ),
         )
         self.found.add(finding)

@@ -10,6 +10,7 @@ from seismograd.analysis.block_rows import as_list, site_of
 from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.script_names import optimizer_kind
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
@@ -131,6 +132,7 @@ class WeightDecayDominates(SettingsRule):
                 "a different learning rate does not help, because it scales the decay as well"
             ),
             where=site_of(block, EventKind.STEP, step, optimizer),
-            excerpt="print([group['weight_decay'] for group in optimizer.param_groups])",
+            excerpt=f"torch.optim.{optimizer_kind(block, optimizer) or 'AdamW'}("
+            f"model.parameters(), weight_decay={sampled.decay / 100:.1g})",
         )
         self.found.add(finding)

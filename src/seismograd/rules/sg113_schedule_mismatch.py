@@ -50,13 +50,17 @@ class ScheduleMismatch(FactRule):
         {zero_calls} calls, which are at least {zero_share:.0%} of all. Swinging: a cosine without
         restarts, stepped after every batch, has gone through {swings} of its lengths, and one
         length is less than half an epoch, or equals the number of epochs; without a DataLoader that
-        shows epochs, twice as many are needed. Close to zero: stepped after every batch, the rate
-        is below a ten-thousandth of its highest for the last {low_share:.0%} of the calls.
+        shows epochs, twice as many are needed; or, however it is stepped, the training ends after
+        two lengths or more at the highest rate again. Over: stepped after every batch, it ended in
+        the first eighth of the calls, within half an epoch, at less than half of its highest rate.
+        Close to zero: the rate is below a ten-thousandth of its highest for the last
+        {low_share:.0%} of the calls.
         Unfinished: at most {unfinished:.0%} of the length is done at the end, and the length equals
         the number of steps, micro-batches, samples, or steps of all processes, within
         {tolerance:.0%}. Started over: {min_made} schedulers of the same class were created for one
         optimizer, one after another, at the same line. Mode: with `max`, the metric starts within a
-        factor of {near:g} of the loss and has fallen by {moved:.0%}, like the loss; with `min`, it
+        factor of {near:g} of the loss and has fallen by {moved:.0%}, like the loss, and most of its
+        changes were falls or it never rose above its start; with `min`, it
         has risen by {moved:.0%} and never fallen below its start, lies between zero and a hundred,
         and the loss has fallen. In both cases the learning rate was lowered at least once. Not
         resumed: the state of the optimizer was loaded, its saved learning rate is not the one with
@@ -92,7 +96,7 @@ class ScheduleMismatch(FactRule):
     zero_calls: int = 10
     zero_share: float = 0.1
     swings: int = 4
-    low_share: float = 0.5
+    low_share: float = 0.25
     unfinished: float = 0.6
     tolerance: float = 0.03
     min_made: int = 3
@@ -135,7 +139,7 @@ class ScheduleMismatch(FactRule):
             self._take(fact, misfit(fact, self, mean * fact.number("backwards")))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
-                self._take(fact, too_early(self._begun[number]))
+                self._take(fact, too_early(self._begun[number], fact))
         for fact in self._plateaus.values():
             self._take(fact, wrong_mode(fact, self._loss, self.near, self.moved))
         return self.found.take()
@@ -145,7 +149,7 @@ class ScheduleMismatch(FactRule):
         rank, earlier = self._ranks.get(fact.optimizer, -1), self.found.get(fact.optimizer)
         if found is None or found.rank < rank:
             return
-        if earlier is not None and found.rank == rank:
+        if earlier is not None and found.rank == rank and not fact.number("ended"):
             self.found.extend(fact.iteration, fact.optimizer)
             return
         first = self._begun.get(_number(fact), fact).iteration
@@ -159,7 +163,7 @@ class ScheduleMismatch(FactRule):
             cause=found.cause,
             advice=found.advice,
             where=fact.where,
-            excerpt="print(scheduler.get_last_lr(), scheduler.last_epoch)",
+            excerpt=found.excerpt or "print(scheduler.get_last_lr(), scheduler.last_epoch)",
         )
         self.found.add(finding)
 

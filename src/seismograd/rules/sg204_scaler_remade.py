@@ -75,8 +75,10 @@ class ScalerRemade(FactRule):
                         steps=int(steps),
                     ),
                     advice=say("create the GradScaler once, before the loop over epochs"),
-                    where=fact.where,
-                    excerpt='scaler = torch.amp.GradScaler("cuda")\n'
+                    where=fact.text("place") or fact.where,
+                    excerpt=f"{fact.text('text')}  # once, before the loop over the epochs"
+                    if fact.text("text")
+                    else 'scaler = torch.amp.GradScaler("cuda")\n'
                     "for epoch in range(epochs):\n    train_epoch(model, optimizer, scaler)",
                 )
             )

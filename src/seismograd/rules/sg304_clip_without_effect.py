@@ -114,11 +114,16 @@ class ClipWithoutEffect(WindowRule):
                 **values,
             )
         clip_here = clip_of(window.block, window.optimizer, call.detail, call.limit)
+        lines = (
+            window.text(window.backwards[-1], "loss.backward()"),
+            window.text(call, clip_here) if call.touched else clip_here,
+            window.text(window.step, f"{window.name}.step()"),
+        )
         return self.finding_of_window(
             window,
             cause,
             advice,
-            f"loss.backward()\n{clip_here}\n{window.name}.step()",
+            "\n".join(lines),
             evidence=(window.evidence("applied_norm", applied, call.limit),),
             at=call,
             since=min(shown.first, self._first[window.optimizer]),

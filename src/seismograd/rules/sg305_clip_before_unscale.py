@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 from seismograd.analysis.block_rows import BoolArray, flagged, line_at, numbers
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import clip_of, optimizer_name
+from seismograd.analysis.script_names import clip_of, optimizer_name, own_text, scaler_step
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import WindowEvent
 from seismograd.diagnosis.loss_scale_rule import LossScaleRule
@@ -98,12 +98,14 @@ class ClipBeforeUnscale(LossScaleRule):
                 **values,
             )
         scale_now = Evidence("scale", "", call.iteration, call.scale, 1.0)
+        step = scaler_step(block, call.iteration, call.optimizer)
+        unscaled = step.replace(".step(", ".unscale_(")
+        clip = clip_of(block, call.optimizer, call.detail, call.limit)
         norm_now = Evidence("clip_norm", "", call.iteration, norm, call.limit)
         return self.finding(
             cause,
             say("call scaler.unscale_({optimizer}) right before the clip", optimizer=optimizer),
-            f"scaler.unscale_({optimizer})\n"
-            f"{clip_of(block, call.optimizer, call.detail, call.limit)}",
+            f"{unscaled}\n{own_text(block, call.site, clip)}",
             optimizer=call.optimizer,
             first_step=shown.first,
             last_step=call.iteration,

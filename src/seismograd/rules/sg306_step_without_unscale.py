@@ -9,7 +9,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, flagged, integers, line_at
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import optimizer_name, own_text, owner_of, scaler_of
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_window import WindowEvent
 from seismograd.diagnosis.loss_scale_rule import LossScaleRule
@@ -84,6 +84,8 @@ class StepWithoutUnscale(LossScaleRule):
 
     def describe(self, block: SharedBlock, call: WindowEvent, shown: FaultSteps) -> Finding:
         optimizer, where = optimizer_name(block, call.optimizer), line_at(block, call.site)
+        scaler = scaler_of(block)
+        stepped = owner_of(own_text(block, call.site, "optimizer.step()"), "step")
         return self.finding(
             say(
                 "{optimizer}.step() at {step} uses gradients that are still multiplied by the loss "
@@ -96,7 +98,7 @@ class StepWithoutUnscale(LossScaleRule):
                 "let the scaler take the step: it divides the gradients, and skips the step if a "
                 "gradient is not finite"
             ),
-            f"scaler.step({optimizer})\nscaler.update()",
+            f"{scaler}.step({stepped or optimizer})\n{scaler}.update()",
             optimizer=call.optimizer,
             first_step=shown.first,
             last_step=call.iteration,

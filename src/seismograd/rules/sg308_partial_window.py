@@ -11,6 +11,7 @@ from seismograd.analysis.accumulation_loop import AccumulationLoop
 from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.program_end import ProgramEnd
 from seismograd.analysis.repeated_fault import FaultSteps
+from seismograd.analysis.script_names import owner_of
 from seismograd.analysis.step_window import StepWindow
 from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
@@ -152,7 +153,7 @@ class PartialWindow(WindowRule):
                 **values,
             ),
             Message(FLUSH),
-            _excerpt(window.name),
+            _excerpt(window),
             evidence=(Evidence("cleared_backwards", "", shown.first, float(left), 0.0),),
             at=by,
         )
@@ -175,7 +176,7 @@ class PartialWindow(WindowRule):
                 left=num - whole,
             ),
             Message(FLUSH),
-            _excerpt(window.name),
+            _excerpt(window),
             evidence=(evidence,),
         )
 
@@ -209,8 +210,10 @@ def _left_over(window: StepWindow, site: int) -> int:
     return sum(each.site == site for each in window.unused)
 
 
-def _excerpt(optimizer: str) -> str:
+def _excerpt(window: StepWindow) -> str:
+    step = window.text(window.step, f"{window.name}.step()")
+    optimizer = owner_of(step, "step") or window.name
     return (
-        f"{optimizer}.step()  # once more after the loop over the batches, for the remainder\n"
+        f"{step}  # once more after the loop over the batches, for the remainder\n"
         f"{optimizer}.zero_grad()"
     )

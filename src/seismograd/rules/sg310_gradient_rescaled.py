@@ -13,6 +13,7 @@ from seismograd.analysis.framework_advice import DIVIDED_TWICE, framework_advice
 from seismograd.analysis.gradient_factor import gradient_factor
 from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.repeated_fault import FaultSteps
+from seismograd.analysis.script_names import undivided_of
 from seismograd.analysis.step_window import StepWindow
 from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
@@ -136,14 +137,15 @@ class GradientRescaled(WindowRule):
             float(window.block.values[name][window.row, column])
             for name in ("applied_norm", "grad_norm")
         )
-        name = window.block.parameters[column].name
+        name, backward = window.block.parameters[column].name, window.backwards[-1]
+        undivided = undivided_of(window.text(backward, "backward()"))
         return self.finding_of_window(
             window,
             say(
                 "between backward at {backward} and {optimizer}.step() at {step}, every gradient "
                 "is multiplied by {factor}, although the losses of the step already add up to one "
                 "mean",
-                backward=window.at(window.backwards[-1]),
+                backward=window.at(backward),
                 optimizer=window.name,
                 step=window.at(window.step),
                 factor=f"{factor:.4g}",
@@ -152,8 +154,9 @@ class GradientRescaled(WindowRule):
                 "remove either the line that scales the gradients by hand or the division of the "
                 "loss: only one of them is needed"
             ),
-            "# p.grad /= …",
+            undivided or "# p.grad /= …",
             evidence=(window.evidence("applied_norm", applied, ready, name),),
+            at=backward if undivided else window.step,
             since=shown.since,
         )
 

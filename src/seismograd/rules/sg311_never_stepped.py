@@ -91,7 +91,7 @@ def _never(fact: Fact) -> Explanation:
     advice = say(
         "call {optimizer}.step() after backward; look for a condition that is never true", **values
     )
-    return cause, advice, f"{values['optimizer']}.step()"
+    return cause, advice, f"{values['optimizer']}.step()  # after backward"
 
 
 def _by_hand(fact: Fact) -> Explanation:

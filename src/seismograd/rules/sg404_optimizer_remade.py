@@ -101,6 +101,7 @@ class OptimizerRemade(FactRule):
 
     def _of_made(self, fact: Fact) -> Finding:
         made, life, kind = fact.number("made"), fact.number("life"), fact.text("class_name")
+        own = fact.text("text")
         values: Values = {
             "made": int(made),
             "kind": kind,
@@ -129,7 +130,9 @@ class OptimizerRemade(FactRule):
                 "create the optimizer once, before the loop, and pass it to the function that "
                 "trains"
             ),
-            f"optimizer = torch.optim.{kind}(model.parameters(), lr=lr)\n"
+            f"{own}  # once, before the loop"
+            if own
+            else f"optimizer = torch.optim.{kind}(model.parameters(), lr=lr)\n"
             "for batch in loader:\n    train_batch(model, optimizer, batch)",
             evidence=(Evidence("optimizers", "", fact.iteration, made, float(self.min_made)),),
             first_step=0,

@@ -91,6 +91,7 @@ def _explanation(fact: Fact, is_same: bool) -> Explanation:
         "undone": fact.number("undone"),
         "first": next(iter(fact.parameters), "?"),
     }
+    own = fact.text("text")
     if is_same and fact.number("loaded"):
         return (
             say(
@@ -100,7 +101,9 @@ def _explanation(fact: Fact, is_same: bool) -> Explanation:
                 **values,
             ),
             say("load the checkpoint once, before the loop"),
-            "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)",
+            f"{own}  # once, before the loop over the epochs"
+            if own
+            else "model.load_state_dict(checkpoint)\nfor epoch in range(epochs):\n    train(model)",
         )
     if fact.number("loaded"):
         return (

@@ -77,7 +77,7 @@ class WrongLossInput(FactRule):
                 evidence=(Evidence("loss_input", "", fact.iteration, fact.number("columns"), 0.0),),
                 cause=cause,
                 advice=advice,
-                where=fact.where,
+                where=fact.text("place") or fact.where,
                 excerpt=excerpt,
             )
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, final
 
+from seismograd.analysis.mended_term import with_graph
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding
@@ -70,7 +71,7 @@ class ConstantLossTerm(FactRule):
     def judge(self, fact: Fact) -> None:
         found = self.found.get()
         if found is not None:
-            if fact.where == found.where:
+            if (fact.text("place") or fact.where) == found.where:
                 self.found.extend(fact.iteration)
             return
         seen = self._seen.setdefault(fact.where, [])
@@ -106,7 +107,7 @@ class ConstantLossTerm(FactRule):
             "a term of the loss at {line} has no graph: it was {first} at step {step} and {last} "
             "at step {until}, up to {share:.0%} of the loss, but it produces no gradient for any "
             "parameter",
-            line=first.where or "?",
+            line=first.text("place") or first.where or "?",
             first=f"{first.number('constant'):.4g}",
             step=first.iteration,
             last=f"{last.number('constant'):.4g}",
@@ -129,8 +130,9 @@ class ConstantLossTerm(FactRule):
                 "torch.no_grad() between the model and this term; if it is there only to be "
                 "logged, log it separately from the loss"
             ),
-            where=last.where,
+            where=last.text("place") or last.where,
             excerpt=f"assert {name}.requires_grad"
             if name
-            else "assert all(term.requires_grad for term in terms)",
+            else with_graph(last.text("text"))
+            or "assert all(term.requires_grad for term in terms)",
         )

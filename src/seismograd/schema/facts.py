@@ -20,7 +20,8 @@ class FactKind(StrEnum):
 
     LOSS_INPUT = "loss_input"
     """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`,
-    `sigmoid`, …); `rows`, `columns`.
+    `sigmoid`, …); `rows`, `columns`; `place`, `text`: the line of the script that calls it, and the
+    statement there, where there is only one.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.
@@ -30,7 +31,8 @@ class FactKind(StrEnum):
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
     rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
-    zero that has no graph, if the function that calls backward computes one.
+    zero that has no graph, if the function that calls backward computes one; `place`, `text`: the
+    line that takes it out of the graph, and the statement there, where there is only one.
     """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
@@ -50,7 +52,8 @@ class FactKind(StrEnum):
     SWITCH = "switch"
     """An attribute was set that nothing reads: `requires_grad` on a module, or one like it on a
     parameter or module. `attribute`; `value`: `True` or `False`; `on`: `module` or `parameter`;
-    `name` of the module; `num` parameters that are not as it says.
+    `name` of the module; `num` parameters that are not as it says; `model`: the script's name for
+    theirs.
     """
     SCHEDULE = "schedule"
     """What is known of a learning rate scheduler, told at its first step, whenever it has been
@@ -61,7 +64,9 @@ class FactKind(StrEnum):
     was 0, or under a ten-thousandth of `highest`, ever since, -1 if it is not, with
     `zero_iteration`, `low_iteration`; `epochs`, `per_epoch`, `batch_size` as a DataLoader shows
     them, NaN where none does; `world`: processes; `others`: the optimizers that step on the same
-    parameters while its own never does; `ended`: 1 at the end.
+    parameters while its own never does; `before`: calls of one whose state it was given; `name`: of
+    its optimizer; `text`, `step_text`: the statements that step it and its optimizer; `created`,
+    `creation`: the line that creates it, and the statement there; `ended`: 1 at the end.
     """
     SCHEDULE_REMADE = "schedule_remade"
     """A scheduler takes the place of one of the same class over the same optimizer, which was
@@ -75,11 +80,13 @@ class FactKind(StrEnum):
     OPTIMIZER_REMADE = "optimizer_remade"
     """An optimizer takes the place of one of the same class over the same parameters that is gone,
     told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
-    `life`: the steps that each made, on average. Not of one that remembers nothing between steps.
+    `life`: the steps that each made, on average; `place`, `text`: the line that creates them, and
+    the statement there. Not of one that remembers nothing between steps.
     """
     SCALER_REMADE = "scaler_remade"
     """A GradScaler takes the place of another one, told likewise. `made`; `steps` with all of them,
-    of which `skipped` were left out; `scale`: that with which the new one begins.
+    of which `skipped` were left out; `scale`: that with which the new one begins; `place`, `text`
+    as for optimizers.
     """
     IN_TWO_OPTIMIZERS = "in_two_optimizers"
     """An optimizer steps on gradients on which another one has stepped since they last changed,
@@ -96,7 +103,7 @@ class FactKind(StrEnum):
     likewise. `parameters`: those that were looked at; `name` of the optimizer; `times`; `undone`:
     the part of the way since the last time, of `steps` steps, that it took back, 1 for all of it;
     `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
-    of a `load_state_dict`.
+    of a `load_state_dict`, whose statement is `text`.
     """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
@@ -122,7 +129,8 @@ class FactKind(StrEnum):
     """
     SYMMETRIC = "symmetric"
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
-    twice at most. `parameters`: such weights; `rows` of the first.
+    twice at most. `parameters`: such weights; `rows` of the first; `equal`: the names of all
+    weights whose rows are equal, with commas between; `model`: the script's name for theirs.
     """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.

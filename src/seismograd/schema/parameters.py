@@ -58,7 +58,8 @@ class Optimizer:
 class Site:
     """A place in the user's code. `label` is the script's name for the loss that is backpropagated
     there, if it gives one. `via` is the package through which the script makes the call there
-    (`accelerate`), empty where it calls torch itself.
+    (`accelerate`), empty where it calls torch itself. `text` is the statement at this line where it
+    fits on it, without its indentation; empty otherwise, and for lines of a library.
     """
 
     file: str
@@ -66,6 +67,7 @@ class Site:
     function: str
     label: str = ""
     via: str = ""
+    text: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

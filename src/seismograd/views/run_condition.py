@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator
 
 from rich.text import Text
 
-from seismograd.i18n import mark, translate
+from seismograd.i18n import Message, mark, say, translate
 from seismograd.record.reader import Run
+from seismograd.record.run_activity import is_going_on
 from seismograd.schema import ENDINGS
 from seismograd.views.guarded_updates import guarded_lines
 from seismograd.views.values import sentences, steps
@@ -27,6 +28,7 @@ _ENDS = {
     "failed": mark("failed"),
     "interrupted": mark("interrupted"),
     "damaged": mark("damaged"),
+    "killed at once": mark("killed before its first step"),
     "not ended": mark("not ended"),
     "no steps": mark("no steps"),
     "complete": mark("complete"),
@@ -38,12 +40,24 @@ def end_code(run: Run) -> str:
     was recorded.
     """
     if not run.ended:
-        return "not ended"
+        return "killed at once" if _was_killed_at_once(run) else "not ended"
     if run.torn is not None or run.damage is not None:
         return "damaged"
     kinds = [note.kind for note in run.notes]
     ending = next((kind for kind in ENDINGS if kind in kinds), None)
     return ending or ("complete" if run.num_rows else "no steps")
+
+
+def _was_killed_at_once(run: Run) -> bool:
+    """Return whether a run has neither a step nor an end, and nothing has been written for long."""
+    return not run.num_rows and not is_going_on(run.path)
+
+
+def why_nothing(run: Run) -> Message:
+    """Return why a run that has not ended has no step."""
+    if _was_killed_at_once(run):
+        return say("the run was killed before its first step was recorded")
+    return say("no step is recorded yet: the run has just begun, or it was killed")
 
 
 def end_word(code: str) -> str:
@@ -57,8 +71,11 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
 
     Skips notes of the kinds that are `already_shown` elsewhere.
     """
-    if not run.ended:
+    if not run.ended and run.num_rows:
         yield note_line(translate("the run has not ended: it is still running, or it was killed"))
+    elif not run.ended:
+        line = error_line if _was_killed_at_once(run) else note_line
+        yield line(why_nothing(run).render())
     if run.torn is not None:
         yield note_line(run.torn.render())
     if run.damage is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.names.recordable_source import parsed, recordable_line
 from seismograd.exception_origin import is_ours
 
 MAX_DEPTH = 3  # calls within calls
@@ -63,8 +64,9 @@ def line_of_operation(
     operation: str, frame: FrameType | None, without: frozenset[CodeType] = frozenset()
 ) -> Line | None:
     """Return the only line that has this operation, of the function that a frame runs, before the
-    line it is at, and of what that calls; `None` where there is none, or several. The functions
-    `without` are left out.
+    line it is at, and of what that calls; where there is none, as when a framework calls the
+    script's functions, the only line of all functions in its file. `None` where there are several.
+    The functions `without` are left out.
     """
     caller = _users(frame)
     if caller is None:
@@ -74,13 +76,13 @@ def line_of_operation(
         return None
     search = _SourceSearch(operation, without)
     search.within(scope, caller.f_code, caller, before=caller.f_lineno)
-    lines = list(dict.fromkeys(search.found))
+    lines = list(dict.fromkeys(search.found)) or search.in_functions_of(caller.f_code.co_filename)
     return lines[0] if len(lines) == 1 else None
 
 
 def text_of(file: str, number: int) -> str:
-    """Return a line of a file as it is written, without its indentation; empty for none."""
-    return linecache.getline(file, number).strip()[:MAX_LINE]
+    """Return what may be recorded of a line of a file, without its indentation; empty for none."""
+    return recordable_line(file, number)[:MAX_LINE]
 
 
 def code_below(model: torch.nn.Module) -> set[CodeType]:
@@ -123,6 +125,17 @@ class _SourceSearch:
                 )
             elif isinstance(node, ast.Call) and depth < MAX_DEPTH:
                 self._into(node, known or {}, depth)
+
+    def in_functions_of(self, file: str) -> list[Line]:
+        """Return the lines of all functions of a file, but of those that were left out."""
+        left_out = {(code.co_filename, code.co_name) for code in self._reached}
+        return [
+            Line(file, node.lineno, scope.name, text_of(file, node.lineno))
+            for scope in _functions(file)
+            if (file, scope.name) not in left_out
+            for node in _own(scope)
+            if isinstance(node, ast.expr | ast.stmt) and self._is_it(node)
+        ]
 
     def _into(self, call: ast.Call, names: dict[str, Any], depth: int) -> None:
         for function, owner in _called(call.func, names):
@@ -203,12 +216,8 @@ def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
 
 def _function(code: CodeType) -> ast.AST | None:
     """Return the syntax tree of a function, or of the module that the code is."""
-    text = "".join(linecache.getlines(code.co_filename))
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    if not tree.body:
+    tree = parsed("".join(linecache.getlines(code.co_filename)))
+    if tree is None or not tree.body:
         return None
     if code.co_name == "<module>":
         return tree
@@ -220,6 +229,13 @@ def _function(code: CodeType) -> ast.AST | None:
         ):
             return node
     return None
+
+
+def _functions(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = parsed("".join(linecache.getlines(file)))
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
 
 
 def _users(frame: FrameType | None) -> FrameType | None:

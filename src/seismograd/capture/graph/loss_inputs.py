@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seismograd.capture.graph.classification_inputs import (
@@ -18,7 +18,8 @@ from seismograd.capture.graph.regression_inputs import REGRESSION, broadcast
 from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.schema import FactKind
+from seismograd.capture.names.script_source import loss_call
+from seismograd.schema import FactKind, Site
 
 MAX_OPERATIONS = 256  # nodes visited per loss
 
@@ -50,6 +51,17 @@ JOINING = SAME_VALUES | {  # nodes on the way from a loss function to the loss
     "WhereBackward0",
 }
 # names of backward nodes that do what an operation does
+FUNCTIONS = {  # what scripts call
+    "bce": ("binary_cross_entropy", "BCELoss"),
+    "bce_with_logits": ("binary_cross_entropy_with_logits", "BCEWithLogitsLoss"),
+    "cross_entropy": ("cross_entropy", "CrossEntropyLoss"),
+    "huber": ("huber_loss", "HuberLoss"),
+    "kl_div": ("kl_div", "KLDivLoss"),
+    "l1": ("l1_loss", "L1Loss"),
+    "mse": ("mse_loss", "MSELoss"),
+    "nll": ("nll_loss", "NLLLoss"),
+    "smooth_l1": ("smooth_l1_loss", "SmoothL1Loss"),
+}
 MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}
 
 
@@ -58,8 +70,10 @@ class LossInputs:
     ones ever more rarely; reports each fault once.
     """
 
-    def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
-        self._facts, self._parameter_table = facts, parameter_table
+    def __init__(
+        self, facts: Facts, parameter_table: ParameterTable, sites: Sequence[Site]
+    ) -> None:
+        self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
         self._told: set[tuple[int, str, str]] = set()
 
     def look(self, site: int, tops: list[Any]) -> None:
@@ -69,6 +83,7 @@ class LossInputs:
             if key not in self._told:
                 self._told.add(key)
                 modules = self._parameter_table.modules_called(MODULES.get(fault.input, ()))
+                place, text = self._call_of(fault, site)
                 self._facts.tell(
                     FactKind.LOSS_INPUT,
                     site=site,
@@ -77,7 +92,17 @@ class LossInputs:
                     rows=fault.rows,
                     columns=fault.columns,
                     module=modules[0] if len(modules) == 1 else "",
+                    place=place,
+                    text=text,
                 )
+
+    def _call_of(self, fault: Fault, site: int) -> tuple[str, str]:
+        """Return the line of the script that calls the loss function, and its text."""
+        if site < 0 or fault.loss not in FUNCTIONS:
+            return "", ""
+        backward = self._sites[site]
+        found = loss_call(backward.file, backward.line, *FUNCTIONS[fault.loss])
+        return ("", "") if found is None else (found.place, found.text)
 
 
 def faults_of(tops: list[Any]) -> list[Fault]:

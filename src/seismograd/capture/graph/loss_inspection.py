@@ -45,7 +45,7 @@ class LossInspection:
         self._time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
-        self._loss_inputs = LossInputs(facts, parameter_table)
+        self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(

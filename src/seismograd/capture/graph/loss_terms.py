@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
+from seismograd.capture.names.script_source import cut_term
 from seismograd.schema import FactKind, Site
 from seismograd.tensors.device_scalars import Scalar
 
@@ -73,12 +74,16 @@ class LossTerms:
         factor = 1.0 if scale is None else scale.read()
         value, total = constant / factor, float(loss.detach()) / factor
         is_zero = abs(value) <= ZERO * abs(total)
+        backward = self._sites[site] if site >= 0 else None
+        cut = None if backward is None else cut_term(backward.file, backward.line)
         self._facts.tell(
             FactKind.CONSTANT_TERM,
             site=site,
             constant=value,
             loss=total,
-            name=zero_loss(self._sites[site]) if is_zero and site >= 0 else "",
+            name=zero_loss(backward) if is_zero and backward is not None else "",
+            place="" if cut is None else cut.place,
+            text="" if cut is None else cut.text,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 import sysconfig
 from dataclasses import replace
@@ -10,13 +11,16 @@ from types import CodeType, FrameType
 
 import torch
 
+from seismograd.capture.names.recordable_source import parsed, recordable_statement
+from seismograd.capture.names.shown_paths import shown_path
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.printable import printable
 from seismograd.schema import Site
 
 OWN, LIBRARY, USER = 0, 1, 2
-# Where packages are installed: in the environment, in one below it, in the user's home.
+MAX_TEXT = 200  # characters of a statement that are recorded
 MAX_PLACES = 256
+# Where packages are installed: in the environment, in one below it, in the user's home.
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -138,24 +142,35 @@ class CallSites:
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self.sites)
-            self.sites.append(Site(printable(self._shown(key[0])), key[1], function, via=via))
+            is_own = self._kinds.get(key[0], USER) == USER
+            text = printable(_statement(*key)) if is_own else ""
+            self.sites.append(
+                Site(printable(self._shown(key[0])), key[1], function, via=via, text=text)
+            )
         return index
 
     def _shown(self, filename: str) -> str:
-        """Return the path as short as it stays unambiguous: relative to the folder the run began
-        in, else to the library's folder, else absolute. A library's is relative to its own folder,
-        even when the environment is in that folder.
+        """Return the path as short as it stays unambiguous. A library's is relative to its own
+        folder, even when the environment is in the folder that the run began in.
         """
         path = Path(filename)
         if (installed := _installed(path)) is not None:
             return installed.as_posix()
-        for folder in (
-            self._home,
-            *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
-        ):
-            if path.is_relative_to(folder):
-                return path.relative_to(folder).as_posix()
-        return path.as_posix()
+        if not path.is_relative_to(self._home):
+            for folder in sorted(self._libraries, key=len, reverse=True):
+                if path.is_relative_to(folder):
+                    return path.relative_to(folder).as_posix()
+        return shown_path(path, self._home)
+
+
+def _statement(file: str, line: int) -> str:
+    """Return the statement at a line; empty where it is not a simple one, or goes on."""
+    source = linecache.getline(file, line).strip()
+    tree = parsed(source)
+    if tree is None or len(tree.body) != 1:
+        return ""
+    text = recordable_statement(tree.body[0], source)
+    return text if len(text) <= MAX_TEXT else ""
 
 
 def _installed(path: Path) -> Path | None:

@@ -74,6 +74,7 @@ class OptimizerWindow:
         self.is_left_out = False  # the running step: nothing of it is done
         self.step: OptimizerStep | None = None  # the running step, and its event
         self.step_heard: CapturedEvent | None = None
+        self.last_step_site = -1  # of the step before
         self.closure = False  # the step was given a closure
         self.evaluated = False  # the closure has called backward
         # gradients were cleared within the step: before it evaluates the loss, or after it has used
@@ -137,6 +138,8 @@ class OptimizerWindow:
         self.stepping = self.closure = self.evaluated = self.cleared_within = (
             self.evaluates_again
         ) = False
+        if self.step_heard is not None:
+            self.last_step_site = self.step_heard.site
         self.step = self.step_heard = None
         self.is_left_out = False
 

@@ -73,6 +73,11 @@ class Switches:
             on=on,
             name=name,
             num=len(names),
+            model=next(
+                parameter_table.parameters[parameter_table.column(each)].model
+                for each in others
+                if each in parameter_table
+            ),
         )
 
 

@@ -21,6 +21,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
+from seismograd.capture.names.script_source import statement_at
 from seismograd.capture.probes.weight_slice import (
     WeightSlice,
     can_be_followed,
@@ -174,6 +175,7 @@ class OverwrittenWeights:
         table = self.registry.parameter_table
         weights = [weight for each in followed.slices if (weight := each.weight()) is not None]
         step = window.step_heard
+        load = self.log.call_sites.sites[site] if site >= 0 else None
         self.facts.tell(
             FactKind.WEIGHTS_OVERWRITTEN,
             site=site if site >= 0 or step is None else step.site,
@@ -185,6 +187,7 @@ class OverwrittenWeights:
             same=int(is_same),
             loaded=int(site >= 0),
             steps=num_steps,
+            text="" if load is None else statement_at(load.file, load.line),
         )
 
 

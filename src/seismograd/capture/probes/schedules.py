@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute, groups_of, held_by, setting
+from seismograd.capture.names.script_source import creation, statement_at
 from seismograd.capture.probes.epochs import Epochs
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
 from seismograd.schema import FactKind
@@ -25,6 +26,7 @@ from seismograd.schema import FactKind
 LOW = 1e-4  # of the highest rate
 LASTING = 32  # calls
 MAX_SCHEDULERS = 64
+OFTEN = 8  # calls after each of which the optimizers of the same parameters are looked for
 
 
 @dataclass(slots=True)
@@ -64,6 +66,9 @@ class Heard:
     window: OptimizerWindow | None
     steps_before: int  # of its optimizer, while another scheduler had it
     begun_at: int  # steps of its optimizer, when it was first stepped
+    done_before: int  # calls that another one made, whose state it was given
+    first_backward: int  # how many there were at its first call, and at its last one
+    last_backward: int = 0
     calls: int = 0
     highest: float = -math.inf
     lr: float = math.nan
@@ -72,10 +77,18 @@ class Heard:
     low_since: int = -1
     low_iteration: int = -1
     is_superseded: bool = False
+    others: str = ""  # optimizers of the same parameters that step while its own does not
 
     def num_steps(self) -> int:
         """Return how many steps its optimizer has made."""
         return 0 if self.window is None else self.window.num_steps
+
+    def num_backwards(self) -> int:
+        """Return how many there were while it was in use: those before its first call are taken to
+        be as many as between two calls.
+        """
+        during = self.last_backward - self.first_backward
+        return during + round(during / (self.calls - 1)) if self.calls > 1 else self.last_backward
 
 
 @dataclass(slots=True)
@@ -108,6 +121,7 @@ class Schedules:
         if heard.is_superseded:  # they are stepped in turn, which is no restart
             self._series[heard.key] = []
         heard.calls += 1
+        heard.last_backward = self.num_backwards()
         if heard.window is None:
             heard.window = self.registry.known(unwrapped(scheduler.optimizer))
         before = heard.lr
@@ -117,8 +131,11 @@ class Schedules:
             if is_number(metric):
                 heard.metric.take(float(metric))  # pyright: ignore[reportArgumentType]
         num_low = heard.calls - heard.low_since if heard.low_since >= 0 else 0
+        if heard.calls <= OFTEN or is_looked_at(heard.calls):
+            was_stepped = heard.window is not None and heard.window.was_stepped
+            heard.others = "" if was_stepped else self._others(unwrapped(scheduler.optimizer))
         if is_looked_at(heard.calls) or num_low == LASTING:
-            self._tell(heard, scheduler, ended=False)
+            self._tell(heard, ended=False)
 
     def finish(self) -> None:
         """Report how often each was stepped in all, and the epochs."""
@@ -126,7 +143,7 @@ class Schedules:
         if not math.isnan(epochs):
             self.facts.tell(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
         for heard in self._heard.values():
-            self._tell(heard, heard.alive(), ended=True)
+            self._tell(heard, ended=True)
 
     def _first_time(self, scheduler: Any) -> Heard | None:
         known = cast("dict[str, Any]", vars(scheduler))
@@ -147,6 +164,8 @@ class Schedules:
             window,
             self._steps_before(optimizer, window),
             0 if window is None else window.num_steps,
+            _done_before(known),
+            self.num_backwards(),
         )
         self._num += 1
         rates: list[object] = known.get("base_lrs", [])
@@ -162,6 +181,13 @@ class Schedules:
         """Report a scheduler that replaces one of its kind, with steps of the optimizer between the
         two.
         """
+        continued = [
+            each
+            for each in self._heard.values()
+            if each is not heard and each.kind == heard.kind and each.calls == heard.done_before > 0
+        ]
+        for each in continued:
+            each.plan = Plan()  # what it was made for, another one does
         series = self._series.setdefault(heard.key, [])
         if series and series[-1].begun_at == heard.begun_at:
             series.clear()  # they are stepped side by side
@@ -195,14 +221,20 @@ class Schedules:
         elif heard.low_since < 0:
             heard.low_since, heard.low_iteration = heard.calls, now
 
-    def _tell(self, heard: Heard, scheduler: Any, ended: bool) -> None:
+    def _tell(self, heard: Heard, ended: bool) -> None:
         window = heard.window
+        file, line = self._place(heard.site)
+        made = creation(file, heard.kind, line) if file else None
         common: dict[str, Any] = {
             "number": heard.number,
             "scheduler": heard.kind,
             "calls": heard.calls,
             "lr": heard.lr,
             "ended": int(ended),
+            "text": self._step_at(heard.site),
+            "created": "" if made is None else made.place,
+            "creation": "" if made is None else made.text,
+            "name": "" if window is None else window.name,
         }
         index = -1 if window is None else window.index
         if heard.metric is not None:
@@ -219,7 +251,9 @@ class Schedules:
             optimizer=index,
             **common,
             steps=heard.num_steps() - heard.steps_before,
-            backwards=self.num_backwards(),
+            backwards=heard.num_backwards(),
+            before=heard.done_before,
+            step_text="" if window is None else self._step_at(window.last_step_site),
             length=heard.plan.length,
             periodic=int(heard.plan.periodic),
             highest=heard.highest,
@@ -232,10 +266,17 @@ class Schedules:
             batch_size=batch_size,
             world=float(os.environ.get("WORLD_SIZE") or 1),
             stepped=int(stepped),
-            others=""
-            if stepped or scheduler is None
-            else self._others(unwrapped(scheduler.optimizer)),
+            others="" if stepped else heard.others,
         )
+
+    def _place(self, site: int) -> tuple[str, int]:
+        known = self.log.call_sites.sites[site] if site >= 0 else None
+        return ("", 0) if known is None else (known.file, known.line)
+
+    def _step_at(self, site: int) -> str:
+        """Return the statement at a line, if it is a step itself and no call of a framework."""
+        text = statement_at(*self._place(site))
+        return text if ".step(" in text else ""
 
     def _others(self, optimizer: Any) -> str:
         """Return the optimizers that step on the parameters of this one."""
@@ -245,6 +286,14 @@ class Schedules:
             for each in self.registry
             if each.was_stepped and any(id(p) in held for p in each.held())
         )
+
+
+def _done_before(known: Mapping[str, Any]) -> int:
+    """Return how many calls were made before this first one: it has been given the state of
+    another scheduler, or told where to begin.
+    """
+    last = known.get("last_epoch")
+    return max(0, last - 1) if isinstance(last, int) else 0
 
 
 def _at_hand(rates: Iterable[Any]) -> list[float]:

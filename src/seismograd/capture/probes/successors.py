@@ -18,6 +18,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, parameters_below, setting
+from seismograd.capture.names.script_source import creation
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64
@@ -107,14 +108,18 @@ class Successors:
     def _tell_remade(self, window: OptimizerWindow, optimizer: Any) -> None:
         made = window.num_made - self._num_trainings[window.index]
         if is_looked_at(made):
+            site = _site(window)
+            place, text = _creation(self.log, site, type(optimizer).__name__)
             self.facts.tell(
                 FactKind.OPTIMIZER_REMADE,
-                site=_site(window),
+                site=site,
                 optimizer=window.index,
                 name=window.name,
                 class_name=type(optimizer).__name__,
                 made=made,
                 life=window.num_steps / (window.num_made - 1),
+                place=place,
+                text=text,
             )
 
     def step_ends(self, _: ThreadState, optimizer: Any) -> None:
@@ -190,13 +195,17 @@ class Scalers:
         self._seen.append(weakref.ref(scaler))
         self._made += 1
         if self._made > 1 and is_looked_at(self._made):
+            site = self.log.call_sites.here()
+            place, text = _creation(self.log, site, type(scaler).__name__)
             self.facts.tell(
                 FactKind.SCALER_REMADE,
-                site=self.log.call_sites.here(),
+                site=site,
                 made=self._made,
                 steps=self._steps,
                 skipped=self._skipped,
                 scale=float(scaler._init_scale),
+                place=place,
+                text=text,
             )
 
     def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, _: Any) -> None:
@@ -212,6 +221,15 @@ def remembers(optimizer: Any) -> bool:
     return type(optimizer).__name__ != "SGD" or any(
         setting(group, "momentum") for group in groups_of(optimizer)
     )
+
+
+def _creation(log: EventLog, site: int, class_name: str) -> tuple[str, str]:
+    """Return the line of the script that creates such an object again and again, and its text."""
+    if site < 0:
+        return "", ""
+    used = log.call_sites.sites[site]
+    found = creation(used.file, class_name, used.line)
+    return ("", "") if found is None else (found.place, found.text)
 
 
 def _site(window: OptimizerWindow) -> int:

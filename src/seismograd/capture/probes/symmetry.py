@@ -37,6 +37,7 @@ class Symmetry:
         weights = [p for p in window.held() if p.ndim > 1 and p.shape[0] >= MIN_ROWS]
         with torch.no_grad(), without_user_modes():
             alike = [p for p in weights[:MAX_LOOKED_AT] if p in table and _is_alike(p)]
+            equal = [p for p in weights[:MAX_LOOKED_AT] if alike and p in table and _is_equal(p)]
         if alike:
             self._told.add(window.index)
             self.facts.tell(
@@ -45,6 +46,8 @@ class Symmetry:
                 optimizer=window.index,
                 parameters=[table.parameters[table.column(p)].name for p in alike],
                 rows=alike[0].shape[0],
+                equal=",".join(table.parameters[table.column(p)].name for p in equal),
+                model=table.parameters[table.column(alike[0])].model,
             )
 
 
@@ -57,5 +60,9 @@ def _is_alike(weight: torch.Tensor) -> bool:
         bool((grad[1] == grad[0]).all())  # most end here
         and bool((grad == grad[:1]).all())
         and bool(grad[0].any())
-        and bool((weight == weight[:1]).all())
+        and _is_equal(weight)
     )
+
+
+def _is_equal(weight: torch.Tensor) -> bool:
+    return bool((weight == weight[:1]).all())

@@ -19,6 +19,7 @@ from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
 from seismograd.random_states import same_random_numbers
+from seismograd.record.run_claim import release
 from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
@@ -83,8 +84,12 @@ class Watcher:
     def discard(self) -> None:
         """Remove the empty directory and report nothing at the end, because nothing was run."""
         self._discarded = True
+        self._release()
+
+    def _release(self) -> None:
+        """Give the directory back when nothing was recorded and nothing will be."""
         if self._run.path is not None and self._recording is None:
-            self._run.path.rmdir()
+            release(self._run.path)
 
     def _hear_torch(self) -> None:
         with same_random_numbers():
@@ -157,6 +162,7 @@ class Watcher:
                 if is_imported("torch")
                 else say("the script never imported torch, so nothing was recorded")
             )
+        self._release()
 
     def _ended_well(self) -> bool:
         if self.halted is not None:
@@ -190,7 +196,7 @@ class Watcher:
     def _print_what_there_is(self) -> None:
         if self._problem is not None:
             self._print(self._problem.render())
-        elif self._recording is not None:
+        elif self._recording is not None and not self._recording.is_recorded_elsewhere:
             try:
                 self._print_summary(self._recording)
             except Exception as error:
@@ -215,6 +221,7 @@ class Watcher:
         )
 
     def _say_what_it_becomes(self, command: PythonCommand) -> None:
+        self._release()
         if self._run.quiet or self._run.path is None:
             return
         message = say(

@@ -11,6 +11,7 @@ from rich.text import Text
 from seismograd.cli.terminal.output import next_line, next_page
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
+from seismograd.record.parameter_selection import find_parameters
 from seismograd.record.reader import Run
 from seismograd.views.formats.diagnosis_text import finding_block, opening
 from seismograd.views.formats.step_table import gradient_table, remarks, totals
@@ -18,7 +19,6 @@ from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.run_condition import condition
 from seismograd.views.step import (
     NO_STEP,
-    find_parameters,
     find_row,
     read_step,
 )
@@ -113,7 +113,7 @@ def _others(others: Sequence[Path], home: Path | None) -> Text:
 
 
 def _print_last_step(run: Run, console: Console) -> None:
-    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    step = read_step(run, find_row(run, None), find_parameters(run.parameters, ()))
     shown = notable_gradients(step)
     console.print(
         Text(translate("Gradients at the last step ({step}):").format(step=step.iteration))

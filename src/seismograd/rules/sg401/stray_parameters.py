@@ -231,7 +231,8 @@ def _explanation(kind: int, values: Values) -> Explanation:
                 "parameters to it",
                 **values,
             ),
-            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
+            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
+            "# once, before the loop",
         )
     if kind == JUDGES:
         return (
@@ -255,5 +256,6 @@ def _explanation(kind: int, values: Values) -> Explanation:
             "give these parameters to the optimizer, or freeze them with requires_grad_(False) if "
             "they should not be trained"
         ),
-        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})',
+        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
+        "# once, before the loop",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seismograd.analysis.script_names import in_script, module_of
+from seismograd.analysis.script_names import holder_of, in_script, module_of
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
 from seismograd.schema import Fact, Parameter
@@ -23,7 +23,7 @@ def frozen_before(frozen: Sequence[Parameter], before: Sequence[Parameter]) -> E
             "unfreeze it and make sure that the optimizer holds it; if it is frozen on purpose, "
             "ignore this finding"
         ),
-        f"{module_of(frozen)}.requires_grad_(True)",
+        f"{module_of(frozen)}.requires_grad_(True)  # before the optimizer is created",
     )
 
 
@@ -45,6 +45,8 @@ def trains_all_the_same(held: Sequence[Parameter]) -> Explanation:
 def nothing_reads(fact: Fact) -> Explanation:
     """An attribute was set that nothing reads."""
     value, module = fact.text("value"), fact.text("name") or "model"
+    model = fact.text("model") or "model"
+    owner, held = in_script(module, model), in_script(holder_of(fact.parameters), model)
     values: Values = {
         "attribute": fact.text("attribute"),
         "value": value,
@@ -62,7 +64,7 @@ def nothing_reads(fact: Fact) -> Explanation:
                 **values,
             ),
             say("call the method with the underscore: it sets requires_grad on each parameter"),
-            f"{module}.requires_grad_({value})",
+            f"{owner}.requires_grad_({value})  # before the optimizer is created",
         )
     return (
         say(
@@ -74,7 +76,8 @@ def nothing_reads(fact: Fact) -> Explanation:
             "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
             "an error"
         ),
-        f"parameter.requires_grad = {value}  # instead of .{values['attribute']}",
+        f"{held}.requires_grad_({value})  # instead of .{values['attribute']}, before the "
+        "optimizer is created",
     )
 
 
@@ -99,8 +102,9 @@ def new_is_frozen(fact: Fact) -> Explanation:
             **values,
         )
     )
+    owner = in_script(fact.text("name"), fact.text("model") or "model")
     return (
         cause,
         say("unfreeze the new layers and give them to the optimizer; freeze the others"),
-        f"{in_script(fact.text('name'), fact.text('model') or 'model')}.requires_grad_(True)",
+        f"{owner}.requires_grad_(True)  # before the optimizer is created",
     )

@@ -16,7 +16,7 @@ const STATE_MARKS = { live: "●", ended: "■", broken: "▲" };
 
 /** @param {Meta["run"]} run */
 const stateText = (run) =>
-  run.state === "ended" && run.end
+  run.state !== "live" && run.end
     ? inLanguage(run.end)
     : T(run.state === "live" && CONFIG.mode === "report" ? "run_was_live" : `run_${run.state}`);
 
@@ -36,7 +36,7 @@ export function drawBar() {
           sentences(
             run.script,
             run.name,
-            `PyTorch ${run.torch}`,
+            run.torch ? `PyTorch ${run.torch}` : "",
             state.otherMeta ? T("against", { run: otherName() }) : "",
           ),
         )

@@ -48,7 +48,7 @@ function runRow(run) {
           `${SEVERITY_MARKS[severity]} ${T(`severity_${severity}`)} × ${run.findings[severity]}`,
       )
       .join(", ") || (run.rows ? T("none") : "–"),
-    run.state === "ended" && run.end ? inLanguage(run.end) : T(`run_${run.state}`),
+    run.state !== "live" && run.end ? inLanguage(run.end) : T(`run_${run.state}`),
   ];
 }
 

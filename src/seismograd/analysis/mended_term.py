@@ -1,0 +1,49 @@
+"""Write a statement without what takes a term of a loss out of its graph."""
+
+from __future__ import annotations
+
+import ast
+
+CUTS = ("item", "detach", "numpy")
+COPIES = ("tensor", "as_tensor", "float")
+
+
+def with_graph(text: str) -> str:
+    """Return the statement without `.item()`, `.detach()`, `.data`, `torch.tensor(…)` and
+    `float(…)`; empty where there is none of them.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ""
+    joiner = _Joiner()
+    joined = joiner.visit(tree)
+    return ast.unparse(joined) if joiner.num else ""
+
+
+class _Joiner(ast.NodeTransformer):
+    num = 0
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Leave out `.item()` and its like, and copies."""
+        self.generic_visit(node)
+        match node:
+            case ast.Call(func=ast.Attribute(value=owner, attr=name), args=[]) if name in CUTS:
+                self.num += 1
+                return owner
+            case ast.Call(
+                func=ast.Attribute(attr=name) | ast.Name(id=name),
+                args=[ast.Name() | ast.Attribute() | ast.Call() as inner],
+            ) if name in COPIES:
+                self.num += 1
+                return inner
+            case _:
+                return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """Leave out `.data`."""
+        self.generic_visit(node)
+        if node.attr == "data" and isinstance(node.ctx, ast.Load):
+            self.num += 1
+            return node.value
+        return node

@@ -1,0 +1,74 @@
+"""The script's own statement is written as it should read."""
+
+from __future__ import annotations
+
+import pytest
+
+from seismograd.analysis.mended_line import mended_line
+from seismograd.analysis.mended_loss import mended_loss
+from seismograd.analysis.mended_term import with_graph
+from seismograd.schema import BirthReason
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "given", "mended"),
+    [
+        (
+            "loss = F.cross_entropy(torch.softmax(net(x), dim=1), y)",
+            "cross_entropy",
+            "softmax",
+            "loss = F.cross_entropy(net(x), y)",
+        ),
+        (
+            "return self.criterion(out.sigmoid(), y)",
+            "bce_with_logits",
+            "sigmoid",
+            "return self.criterion(out, y)",
+        ),
+        ("loss = F.cross_entropy(probs, y)", "cross_entropy", "softmax", ""),  # made elsewhere
+        (
+            "loss = F.nll_loss(net(x), y)",
+            "nll",
+            "logits",
+            "loss = F.cross_entropy(net(x), y)",
+        ),
+        (
+            "loss = F.nll_loss(F.softmax(z, dim=1), y)",
+            "nll",
+            "softmax",
+            "loss = F.nll_loss(F.log_softmax(z, dim=1), y)",
+        ),
+        (
+            "loss = F.kl_div(z.softmax(1), q)",
+            "kl_div",
+            "softmax",
+            "loss = F.kl_div(z.log_softmax(1), q)",
+        ),
+        (
+            "loss = mse(pred, y[idx])",
+            "mse",
+            "broadcast",
+            "loss = mse(pred, y[idx].view_as(pred))",
+        ),
+        ("for x in (", "mse", "broadcast", ""),
+    ],
+)
+def test_the_input_of_a_loss_is_mended(text: str, loss: str, given: str, mended: str) -> None:
+    assert mended_loss(text, loss, given) == mended
+
+
+def test_a_term_gets_its_graph_back() -> None:
+    assert with_graph("loss = a + 0.1 * b.item()") == "loss = a + 0.1 * b"
+    assert with_graph("loss = a + torch.tensor(b) + c.data") == "loss = a + b + c"
+    assert with_graph("loss = a + b") == ""
+
+
+def test_an_overflow_in_half_precision_is_computed_in_float32() -> None:
+    text = "loss = ((out.half() * 4000.0) ** 2).mean()"
+    mended = mended_line(text, "**", BirthReason.OVERFLOW, "forward", "float16")
+    assert mended == "loss = ((out.half() * 4000.0).float() ** 2).mean()"
+
+
+def test_a_deviation_of_one_sample_gets_a_correction_of_zero() -> None:
+    mended = mended_line("s = x.std(dim=0)", "std", BirthReason.ONE_SAMPLE, "forward")
+    assert mended == "s = x.std(dim=0, correction=0)"

@@ -1,0 +1,78 @@
+"""Statements are found in the script's source, and where several would do, none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seismograd.capture.names.script_source import creation, cut_term, loss_call, statement_at
+
+TWO_LOSSES = """
+criterion = nn.CrossEntropyLoss()
+def train():
+    loss = criterion(
+        model(x).softmax(1), y)
+    loss.backward()
+def evaluate():
+    total += criterion(model(x), y).item()
+with torch.no_grad():
+    print(criterion(model(x), y))
+"""
+
+LOGGED = """
+for x in data:
+    loss = F.mse_loss(model(x), x)
+    average = 0.9 * average + 0.1 * loss.item()
+    total += loss.item()
+    loss.backward()
+"""
+
+
+def script(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "script.py"
+    path.write_text(text.lstrip("\n"))
+    return str(path)
+
+
+def line(text: str, of: str) -> int:
+    return text.lstrip("\n")[: text.lstrip("\n").index(of)].count("\n") + 1
+
+
+def test_the_loss_of_the_training_is_found_and_not_that_of_the_evaluation(tmp_path: Path) -> None:
+    file = script(tmp_path, TWO_LOSSES)
+    found = loss_call(file, line(TWO_LOSSES, "loss.backward"), "cross_entropy", "CrossEntropyLoss")
+    assert found is not None
+    assert found.text == "loss = criterion(model(x).softmax(1), y)"
+    assert found.place == f"{file}:3"
+    assert statement_at(file, 4) == found.text  # a statement of two lines
+
+
+def test_of_two_calls_none_is_chosen(tmp_path: Path) -> None:
+    text = "a = F.mse_loss(x, y)\nb = F.mse_loss(y, x)\n(a + b).backward()\n"
+    assert loss_call(script(tmp_path, text), 3, "mse_loss", "MSELoss") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("loss = a + b.item()\nloss.backward()\n", 1),
+        ("loss = (a + 0.5 * b.detach()) / n\nscaler.scale(loss).backward()\n", 1),
+        ("def total(a, b):\n    return a + torch.tensor(b)\ntotal(a, b).backward()\n", 2),
+        ("b = penalty(x).detach()\nloss = a + b\nloss.backward()\n", 1),
+        ("with torch.no_grad():\n    b = f(x)\nloss = a + b\nloss.backward()\n", 2),
+        ("loss = a + b\nloss.backward()\n", 0),
+        ("loss = a * (1 + b.detach())\nloss.backward()\n", 0),  # a weight, and no term
+        (LOGGED, 0),
+    ],
+)
+def test_the_term_that_is_cut_off_is_found(text: str, at: int, tmp_path: Path) -> None:
+    found = cut_term(script(tmp_path, text), line(text, ".backward"))
+    assert (0 if found is None else found.line) == at
+
+
+def test_what_is_created_again_and_again_is_told_from_the_first_one(tmp_path: Path) -> None:
+    text = "opt = SGD(p)\nfor epoch in range(3):\n    opt = SGD(p)\n    train(opt)\n"
+    found = creation(script(tmp_path, text), "SGD", 4)
+    assert found is not None
+    assert (found.line, found.text) == (3, "opt = SGD(p)")
