@@ -6,6 +6,7 @@ not write it can add a text all the same; a release (`SEISMOGRAD_RELEASE=1`) fai
 from __future__ import annotations
 
 import os
+import re
 import string
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from seismograd.i18n import LOCALE_DIR, fill, translate, use_language
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(seismograd.__file__).parent
+GUIDE = (ROOT / "docs" / "chinese.md").read_text(encoding="utf-8")
 KEYWORDS = {"say": None, "mark": None, "translate": None}
 PO = PACKAGE / "locale" / "zh" / "LC_MESSAGES" / "seismograd.po"
 
@@ -120,6 +122,48 @@ def test_a_translation_says_its_text_once(chinese: Catalog) -> None:
     for message in chinese:
         lines = str(message.string).strip().splitlines()
         assert message.id == "" or lines[:1] not in [[line] for line in lines[1:]], message.id
+
+
+def terms() -> list[list[str]]:
+    """The table of terms in docs/chinese.md: English, Chinese, and what is not used for it."""
+    table = GUIDE.split("## ")[1]
+    rows = [line.strip("| ").split("|") for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def test_one_of_a_thing_is_said_in_the_singular(source: dict[str, str]) -> None:
+    class Ones(dict[str, object]):
+        def __missing__(self, name: str) -> int:
+            return 1
+
+    wrong = re.compile(
+        r"1 NaN or infinite numbers|1 times, to|\b1th\b|\(1 (?:parameters|rows)|expected 1 indices"
+        r"|1 of the 1 (?:results|targets|gradient scalars|micro-batches)[^,:;]* (?:are|were) "
+        r"|1 of (?:1 )?parameters have"
+    )
+    for text in source:
+        if positions(text):
+            assert not wrong.search(fill(text, Ones())), text
+
+
+def test_chinese_has_one_word_for_one_thing(chinese: Catalog) -> None:
+    retired = [word for row in terms() if len(row) > 2 for word in row[2].split(", ")]
+    assert "界限" in retired
+    assert len(retired) > 10
+    for message in chinese:
+        assert not any(word in str(message.string) for word in retired), message.string
+
+
+def test_chinese_is_set_as_chinese(chinese: Catalog) -> None:
+    """A space between Chinese and Latin, and punctuation of full width beside Chinese."""
+    wrong = re.compile(
+        r"[\u4e00-\u9fff][A-Za-z0-9`]|[A-Za-z0-9`%][\u4e00-\u9fff]"
+        r"|[\u4e00-\u9fff][,;:!?()]|[,;:!?()][\u4e00-\u9fff]|[\u4e00-\u9fff]\.\.\."
+    )
+    as_scripts_print_it = "parameter: {name:<20}"
+    for message in chinese:
+        if message.id and not str(message.id).startswith(as_scripts_print_it):
+            assert not wrong.search(str(message.string)), message.string
 
 
 def test_a_text_with_places_is_marked_as_one(source: dict[str, str], chinese: Catalog) -> None:

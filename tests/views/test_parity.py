@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import seismograd
 from seismograd.cli import main
+from seismograd.i18n import use_language
 from seismograd.views.parity.parameter_parity import Difference
 from seismograd.views.parity.parity_words import details, headline
 from seismograd.views.parity.run_parity import Outcome, RunParity, compare_parity
@@ -169,6 +170,13 @@ def test_a_factor_of_all_gradients_is_named(
     assert code in {each.code for each in parity.reasons}
     assert said in spoken(parity)
     assert all(each.difference is Difference.FACTOR for each in parity.parameters)
+
+
+def test_both_languages_name_the_run_that_a_factor_comes_from(tmp_path: Path) -> None:
+    parity = compared(tmp_path, {"parts": 4}, {})
+    assert "the number of micro-batches of the first run, 4: " in spoken(parity)
+    with use_language("zh"):
+        assert "第一次运行的微批次数（4）：" in spoken(parity)
 
 
 def test_a_factor_that_nobody_knows_is_said_to_be_none_of_them(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from seismograd.cli import (
     compare,
     completion,
     explain,
+    export,
     fsck,
     lab,
     report,
@@ -42,7 +43,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "fsck", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view")
 
 COMMANDS = (
     CommandEntry(
@@ -106,6 +107,16 @@ COMMANDS = (
             "seismograd report",
             "seismograd report runs/20260101T120000Z-train -o report.md",
             "seismograd report --picture seismogram.svg",
+        ),
+    ),
+    CommandEntry(
+        "export",
+        export.export,
+        mark("Write the numbers of a run as Parquet, Arrow or CSV, for pandas, Polars or DuckDB."),
+        (
+            "seismograd export -o gradients.parquet",
+            "seismograd export --param 'fc1.*' --steps 0:100 -o fc1.csv",
+            "seismograd export --table steps -o steps.arrow",
         ),
     ),
     CommandEntry(

@@ -75,12 +75,13 @@ def show(
     modules.
     """
     from seismograd.cli.terminal import output
+    from seismograd.record.parameter_selection import find_parameters
     from seismograd.record.reader import open_run
     from seismograd.settings.elements import parse_element
     from seismograd.views.element_series import read_elements
     from seismograd.views.formats import format_list
     from seismograd.views.module_signals import read_modules
-    from seismograd.views.step import find_parameters, find_row, read_step
+    from seismograd.views.step import find_row, read_step
     from seismograd.views.values import short_path
 
     number = whole_number("--step", step)
@@ -103,7 +104,7 @@ def show(
         output.answer(modules_view.render(signals))
         output.suggest(f"seismograd check {short_path(recorded.path)}")
         return
-    row, columns = find_row(recorded, number), find_parameters(recorded, param or ())
+    row, columns = find_row(recorded, number), find_parameters(recorded.parameters, param or ())
     if wanted:
         elements = read_elements(recorded, wanted)
         output.print_condition(recorded)

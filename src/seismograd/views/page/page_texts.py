@@ -123,8 +123,9 @@ TEXTS: dict[str, str] = {
     "state_3": mark("finite"),
     "state_4": mark("non-finite"),
     "legend_blank": mark("blank: not measured"),
-    "legend_relative": mark("red is larger, blue is smaller; a mark above means non-finite values"),
-    "legend_scale": mark("brighter is larger; a mark above means non-finite values"),
+    "legend_relative": mark("red is larger, blue is smaller"),
+    "legend_scale": mark("brighter is larger"),
+    "legend_mark": mark("▼ above: non-finite values"),
     # the profile
     "profile": mark("Why? The norm over depth"),
     "profile_label": mark(
@@ -158,6 +159,9 @@ TEXTS: dict[str, str] = {
     "after_clip": mark("applied"),
     "clip_limit": mark("clip limit"),
     "scalar_loss": mark("loss"),
+    "smoothed": mark("smoothed"),
+    "loss_smoothed": mark("loss (thick: smoothed)"),
+    "epoch_begins": mark("an epoch begins"),
     "scalar_lr": mark("learning rate"),
     "scalar_grad_norm": mark("total norm"),
     "scalar_applied_norm": mark("applied norm"),

@@ -33,6 +33,7 @@ from seismograd.schema import (
     RunState,
     StepFlag,
 )
+from seismograd.views.epoch_rows import epoch_rows
 from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
@@ -78,6 +79,8 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "findings": [_finding(run, each, columns) for each in verdict.findings],
         "explanations": _explanations(verdict),
         "loop": loop_lines(run),
+        "epochs": epoch_rows(run),
+        "sampled": bool(len(run.row_reader.sample_rows(0, run.num_rows))),
         "rules": [
             {
                 "code": each.code,

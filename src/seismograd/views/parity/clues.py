@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from seismograd.i18n import Message, say, translate
+from seismograd.i18n import Message, say
 from seismograd.schema import AnyArray
 from seismograd.views.parity.known_factors import NEAR
 from seismograd.views.parity.parameter_parity import Difference, ParameterParity
@@ -28,10 +28,10 @@ def clues_of(
     yield from _weights(first, second, tolerance)
     yield from _losses(first, second, tolerance, factor)
     yield from _rates(first, second)
-    for side, which in ((first, translate("first")), (second, translate("second"))):
+    for side, which in ((first, say("the first run")), (second, say("the second run"))):
         if _is_not_reduced(side.ranks):
             yield say(
-                "the processes of the {which} run hold different gradients of the same parameters: "
+                "the processes of {which} hold different gradients of the same parameters: "
                 "the reduction over them is missing",
                 which=which,
             )

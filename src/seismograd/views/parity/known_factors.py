@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from seismograd.i18n import Message, say, translate
+from seismograd.i18n import Message, say
 from seismograd.views.parity.step_gradients import StepGradients
 
 NEAR = 1e-3  # of a factor and its name, relative
@@ -38,8 +38,8 @@ def explained(
 
 def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
     sides = (
-        (first, 1.0, translate("first")),
-        (second, -1.0, translate("second")),
+        (first, 1.0, say("the first run")),
+        (second, -1.0, say("the second run")),
     )
     for side, sign, which in sides:
         ranks, micro = side.num_ranks, int(side.entry["num_backwards"])
@@ -48,7 +48,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 ranks**sign,
                 "world_size",
                 say(
-                    "the number of processes of the {which} run, {count}: it sums over them where "
+                    "the number of processes of {which}, {count}: it sums over them where "
                     "the other one averages",
                     which=which,
                     count=ranks,
@@ -58,7 +58,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 ranks**-sign,
                 "world_size",
                 say(
-                    "the number of processes of the {which} run, {count}: it divides by it once "
+                    "the number of processes of {which}, {count}: it divides by it once "
                     "more than the other one",
                     which=which,
                     count=ranks,
@@ -69,7 +69,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 micro**sign,
                 "accumulation",
                 say(
-                    "the number of micro-batches of the {which} run, {count}: its losses are not "
+                    "the number of micro-batches of {which}, {count}: its losses are not "
                     "divided by it",
                     which=which,
                     count=micro,
@@ -79,7 +79,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 micro**-sign,
                 "accumulation",
                 say(
-                    "the number of micro-batches of the {which} run, {count}: its losses are "
+                    "the number of micro-batches of {which}, {count}: its losses are "
                     "divided by it once more than those of the other one",
                     which=which,
                     count=micro,
@@ -91,7 +91,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 scale**-sign,
                 "loss_scale",
                 say(
-                    "the loss scale of the {which} run, {scale}: it is divided out of gradients "
+                    "the loss scale of {which}, {scale}: it is divided out of gradients "
                     "that were not multiplied by it",
                     which=which,
                     scale=f"{scale:g}",
@@ -101,7 +101,7 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                 scale**sign,
                 "loss_scale",
                 say(
-                    "the loss scale of the {which} run, {scale}: its gradients still have it",
+                    "the loss scale of {which}, {scale}: its gradients still have it",
                     which=which,
                     scale=f"{scale:g}",
                 ),

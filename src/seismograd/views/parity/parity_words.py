@@ -67,12 +67,14 @@ def details(parity: RunParity) -> Iterator[str]:
         return
     if parity.outcome is Outcome.DIFFERENT and parity.num_behind:
         yield say(
-            "the gradients of {num} {num:parameter|parameters} nearer to the loss are the same",
+            "the {num:gradient|gradients} of {num} {num:parameter|parameters} nearer to the loss "
+            "{num:is|are} the same",
             num=parity.num_behind,
         ).render()
     if parity.found.num_same and parity.outcome is not Outcome.DRIFT:
         yield say(
-            "{num} {num:step|steps} before it are the same to rounding", num=parity.found.num_same
+            "{num} {num:step before it is|steps before it are} the same to rounding",
+            num=parity.found.num_same,
         ).render()
     for reason in parity.reasons:
         yield translate("×{factor} is {reason}").format(

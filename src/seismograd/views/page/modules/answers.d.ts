@@ -106,6 +106,10 @@ export interface Meta {
   explanations: Record<string, [heading: Words, paragraphs: Words[]][]>;
   /** The calls of the loop in their order, over so many steps; site -1: no line called it. */
   loop: { steps: number; lines: LoopLine[] };
+  /** The rows at which the second and later epochs begin, where they are known. */
+  epochs: number[];
+  /** Whether histograms were sampled at all. */
+  sampled: boolean;
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;

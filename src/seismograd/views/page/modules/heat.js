@@ -6,7 +6,7 @@ import { setWindow, zoom } from "./cursor.js";
 import { chosenValue, el } from "./dom.js";
 import { emit, on } from "./events.js";
 import { isDifference, shownHeat } from "./heat_derived.js";
-import { drawHeatCursor, moveHeatCursor, rowLabels } from "./heat_labels.js";
+import { depthEnds, drawHeatCursor, moveHeatCursor, rowLabels } from "./heat_labels.js";
 import { heatLegend } from "./heat_legend.js";
 import { forgetHeat, paintHeat } from "./heat_picture.js";
 import { heatStage, layoutRows } from "./heat_stage.js";
@@ -163,9 +163,10 @@ function drawHeat(body, room) {
     pen.fillText(T(isLacking() ? "not_in_report" : "loading"), heatStage.left + 10, 40);
   }
   rowLabels(pen, geometry);
+  depthEnds(pen, geometry);
   heatStage.axis(pen);
   drawHeatCursor(geometry);
-  heatLegend(body, isDifference() || state.scale === "row");
+  heatLegend(body, heat, isDifference() || state.scale === "row");
   if (heat) painted("heat");
 }
 

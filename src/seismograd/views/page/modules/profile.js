@@ -50,7 +50,7 @@ function profileRows(step) {
   ]);
 }
 
-function layersNow() {
+export function layersNow() {
   const { layers, parameters } = currentMeta();
   return layers.length
     ? layers

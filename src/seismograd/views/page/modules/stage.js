@@ -8,7 +8,7 @@ import { shades } from "./colours.js";
 import { setCursor, setWindow, stepOf, zoom } from "./cursor.js";
 import { el } from "./dom.js";
 import { clamp, count, ticks } from "./numbers.js";
-import { state } from "./state.js";
+import { currentMeta, state } from "./state.js";
 import { T } from "./texts.js";
 
 export class Stage {
@@ -138,11 +138,12 @@ export class Stage {
 
   /** @param {Pen} pen */
   axis(pen) {
-    pen.fillStyle = shades.dim;
     pen.strokeStyle = shades.line;
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const base = this.height - this.bottom;
+    this.epochs(pen, base);
+    pen.fillStyle = shades.dim;
     const first = stepOf(state.start);
     for (const step of ticks(first, stepOf(state.stop - 1), Math.max(2, this.inner / 90))) {
       const x = this.x(state.start + step - first + 0.5);
@@ -152,6 +153,24 @@ export class Stage {
       pen.lineTo(x, base + 4);
       pen.stroke();
       pen.fillText(count(step), clamp(x, this.left + 12, this.left + this.inner - 12), base + 5);
+    }
+  }
+
+  /**
+   * A notch from below where an epoch begins.
+   *
+   * @param {Pen} pen
+   * @param {number} base
+   */
+  epochs(pen, base) {
+    pen.fillStyle = shades.text;
+    for (const row of currentMeta().epochs) {
+      if (row <= state.start || row >= state.stop) continue;
+      pen.beginPath();
+      pen.moveTo(this.x(row), base);
+      pen.lineTo(this.x(row) - 3.5, base + 6);
+      pen.lineTo(this.x(row) + 3.5, base + 6);
+      pen.fill();
     }
   }
 
