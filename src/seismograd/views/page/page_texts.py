@@ -20,6 +20,7 @@ TEXTS: dict[str, str] = {
     "steps_seen": mark("steps: {number} (last: {last})"),
     "tables": mark("tables"),
     "table": mark("table"),
+    "table_of": mark("table: {panel}"),
     "copy_csv": mark("copy as CSV"),
     "copied": mark("Copied."),
     "not_copied": mark("The browser blocked copying."),
