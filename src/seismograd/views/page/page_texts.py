@@ -11,7 +11,13 @@ TEXTS: dict[str, str] = {
     "runs_sub": mark("choose one run, or compare two"),
     "no_runs": mark("There are no runs here yet. Record one with: seismograd run train.py"),
     "compare": mark("compare"),
-    "choose_run": mark("choose a run"),
+    "choose_two": mark("choose two runs in the list"),
+    "in_both": mark("in both runs"),
+    "only_there": mark("only in that run"),
+    "no_pairs": mark("The two runs have no parameter in common, neither by name nor by shape."),
+    "by_order": mark(
+        "few names are common, so parameters are matched by order and shape ({number})"
+    ),
     "against": mark("compared with {run}"),
     "run_live": mark("live"),
     "run_was_live": mark("still running when this was written"),
@@ -256,6 +262,7 @@ TEXTS: dict[str, str] = {
     "column_script": mark("script"),
     "column_began": mark("began (UTC)"),
     "column_steps": mark("steps"),
+    "column_loss": mark("loss"),
     "column_findings": mark("findings"),
     "column_end": mark("status"),
     "none": mark("none"),

@@ -281,6 +281,9 @@ export interface ListedRun {
   state: RunState;
   end: Words | null;
   findings: Partial<Record<Severity, number>>;
+  /** The last loss, and some before it. */
+  loss: JsonNumber;
+  course: JsonNumber[];
   problem: Words | null;
 }
 
