@@ -198,7 +198,7 @@ def _resident_mb() -> float:
 
 
 def scale(sizes: list[int]) -> None:
-    """Write whole records of 100 parameters, and time what a page asks for; then what writing
+    """Write whole records of 20 parameters, and time what a page asks for; then what writing
     costs for 1,000 parameters.
     """
     for num_steps in sizes:
@@ -206,13 +206,13 @@ def scale(sizes: list[int]) -> None:
             path = Path(folder) / "run"
             writer = Writer(path, INFO)
             for first in range(0, num_steps, 500):
-                writer.observe(batch(first, 500, 100))
+                writer.observe(batch(first, 500, 20))
             writer.close()
             asked = {
                 "open": lambda run: None,
                 "overview": lambda run: run.levels.parameters("grad_norm", 0, run.num_rows, 800),
                 "one line": lambda run: run.levels.parameters(
-                    "grad_norm", 0, run.num_rows, 800, [50]
+                    "grad_norm", 0, run.num_rows, 800, [5]
                 ),
                 "zoom": lambda run: run.levels.parameters(
                     "grad_norm", run.num_rows // 2, run.num_rows // 2 + 900, 800
