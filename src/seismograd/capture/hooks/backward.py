@@ -277,6 +277,8 @@ def install(hub: EventHub) -> Undo:
             return original(tensors, *args, **kwargs)
         if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
             tensors = tuple(tensors)
+        if hub.late:
+            hub.install_late()
         hub.backward_begins(tensors)
         try:
             return original(tensors, *args, **kwargs)

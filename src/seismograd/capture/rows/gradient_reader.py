@@ -16,7 +16,7 @@ from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import SAMPLE_EVERY
+from seismograd.schema import SAMPLE_EVERY, EventKind
 
 
 class GradientReader:
@@ -47,9 +47,22 @@ class GradientReader:
         )
         full = window.num_steps % self._iteration_queue.thinning.full_every == 0
         sketch = full and self._sketcher.is_due(window, thread_state.now_s)
+        if window.partition is not None:
+            self._take_loss_scale(thread_state, window, window.partition.loss_scale())
         window.ready = self.reading(thread_state, window, sample, full, sketch)
         if sketch:
             self._sketcher.sketched(window)
+
+    def _take_loss_scale(
+        self, thread_state: ThreadState, window: OptimizerWindow, factor: float
+    ) -> None:
+        """Note what a framework has multiplied the losses of this window by itself."""
+        if factor == 1:
+            return
+        window.grad_scale = window.loss_scale = scale = self._log.scalar(factor)
+        for event in thread_state.iteration.events:
+            if event.kind == EventKind.BACKWARD and event.scale is None:
+                event.scale = scale
 
     def take_reduction(self, window: OptimizerWindow) -> bool:
         """Return whether the script has reduced these gradients since they were read.
