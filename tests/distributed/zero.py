@@ -46,6 +46,7 @@ def engine_of(case: ZeroCase) -> Any:
         "gradient_clipping": LIMIT if case.clip else 0.0,
         "zero_optimization": {"stage": case.stage, **dict(case.zero)},
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": case.bfloat16},
     }
     parameters = list(model.parameters())
@@ -62,7 +63,8 @@ def engine_of(case: ZeroCase) -> Any:
 def train(case: ZeroCase, out: Path | None) -> tuple[str, dict[str, np.ndarray]]:
     engine = engine_of(case)
     dtype = torch.bfloat16 if case.bfloat16 else torch.float32
-    watching = nullcontext() if out is None else seismograd.watch(engine.module, out=out)
+    given = (engine.module,) if case.clip else (engine, engine.optimizer)
+    watching = nullcontext() if out is None else seismograd.watch(*given, out=out)
     found: dict[str, list[float]] = {}
     with watching:
         for step in range(STEPS):

@@ -36,6 +36,7 @@ class _Announcement:
         limit = own.get("clip_grad")
         self._limit = float(limit) if isinstance(limit, int | float) else 0.0
         self._is_due = self._limit > 0
+        self._norm_scale = _scale_of_norm(own)
 
     def begin(self) -> None:
         """Have the gradients read, while they are there and nothing has clipped them."""
@@ -51,7 +52,8 @@ class _Announcement:
         self._is_due = False
         own = attributes(self._zero)
         norm = math.inf if own.get("overflow") else own.get("_global_grad_norm")
-        self._hub.clip_ends(NORM, self._limit, math.nan if norm is None else norm, True)
+        total = math.nan if norm is None else norm / self._norm_scale
+        self._hub.clip_ends(NORM, self._limit, total, True)
         self._hub.step_begins(self._zero, False, False)
 
 
@@ -76,6 +78,14 @@ def _wrap(hub: EventHub, original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return step
+
+
+def _scale_of_norm(own: dict[str, Any]) -> float:
+    """Return what the norm that it stores is multiplied by: the loss scale where it is an optimizer
+    without ZeRO that does not fuse the groups, else nothing.
+    """
+    config = own.get("loss_scale_config") if "fp32_groups" in own else None
+    return float(getattr(config, "__dict__", {}).get("cur_scale", 1.0))
 
 
 def _install_clip(hub: EventHub) -> Undo:

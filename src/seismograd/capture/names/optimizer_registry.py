@@ -51,6 +51,8 @@ class OptimizerRegistry:
         self.parameter_table = ParameterTable(models)
         self.by_hand = ManualUpdates()
         self.all_of_the_process = not (models or optimizers)
+        # those of given models, too
+        self.seeks_optimizers = not optimizers
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, OptimizerWindow] = {}
         self._open_windows: tuple[OptimizerWindow, ...] = ()
@@ -139,8 +141,12 @@ class OptimizerRegistry:
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Discover what the script has made, and name it."""
         around = self._discovery.look()
-        for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
-            if self.known(optimizer) is None and _has_groups(optimizer):
+        for optimizer in (*more, *(around.optimizers if self.seeks_optimizers else ())):
+            if (
+                self.known(optimizer) is None
+                and _has_groups(optimizer)
+                and (self.all_of_the_process or self._concerns(optimizer))
+            ):
                 self._open(optimizer, around)
         self._learn(around)
         self.has_discovered = True

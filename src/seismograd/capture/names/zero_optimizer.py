@@ -1,5 +1,5 @@
-"""DeepSpeed's ZeRO optimizers, which are none of torch's: each has one inside, over flat partitions
-of its own, and updates the parameters of the model itself.
+"""DeepSpeed's optimizers, which are none of torch's: each has one inside, over flat partitions or
+copies of its own, and updates the parameters of the model itself.
 
 DeepSpeed is never imported here. There can only be one of its optimizers where the program has.
 """
@@ -16,6 +16,8 @@ MODULES = {
     "deepspeed.runtime.zero.stage_1_and_2": "DeepSpeedZeroOptimizer",
     "deepspeed.runtime.zero.stage3": "DeepSpeedZeroOptimizer_Stage3",
     "deepspeed.runtime.bf16_optimizer": "BF16_Optimizer",
+    "deepspeed.runtime.fp16.fused_optimizer": "FP16_Optimizer",
+    "deepspeed.runtime.fp16.unfused_optimizer": "FP16_UnfusedOptimizer",
 }
 
 
@@ -56,7 +58,14 @@ def kind_of(optimizer: object) -> str:
 
 def is_stage_3(own: Mapping[str, Any]) -> bool:
     """Return whether a ZeRO optimizer with these attributes partitions the parameters, too."""
-    return "fp16_groups" in own
+    return "fp16_partitioned_groups" in own
+
+
+def is_without_zero(own: Mapping[str, Any]) -> bool:
+    """Return whether an optimizer with these attributes only copies weights to float32: then the
+    gradients are at the parameters when its step begins.
+    """
+    return "fp16_groups" in own and not is_stage_3(own)
 
 
 def is_bf16(own: Mapping[str, Any]) -> bool:
@@ -73,7 +82,8 @@ def zero_groups(zero: object) -> list[dict[str, Any]]:
         for number, parameters in enumerate(cast("list[list[torch.Tensor]]", own["fp16_groups"])):
             by_group[own["sub_group_to_group_id"][number]] += parameters
     else:
-        by_group = [list(each) for each in own["bf16_groups" if is_bf16(own) else "bit16_groups"]]
+        kept = ("fp16_groups", "bf16_groups", "bit16_groups")
+        by_group = [list(each) for each in next(own[name] for name in kept if name in own)]
     return [
         {**group, "params": parameters} for group, parameters in zip(groups, by_group, strict=True)
     ]

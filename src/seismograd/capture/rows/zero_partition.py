@@ -16,7 +16,12 @@ from typing import Any, cast
 import torch
 import torch.distributed
 
-from seismograd.capture.names.zero_optimizer import attributes, is_bf16, is_stage_3
+from seismograd.capture.names.zero_optimizer import (
+    attributes,
+    is_bf16,
+    is_stage_3,
+    is_without_zero,
+)
 from seismograd.i18n import Message, say
 from seismograd.tensors.tensor_part import TensorPart, make_part, whole_shape
 
@@ -42,12 +47,14 @@ class ZeroPartition:
 
     def parts(
         self, parameters: Sequence[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    ) -> tuple[list[torch.Tensor | None], list[torch.Tensor]]:
         """Return what is held of the gradients and the weights of these parameters. What is not
         known has no memory, and so cannot be measured.
         """
+        if is_without_zero(self._own()):
+            return [p.grad for p in parameters], list(parameters)
         ranges = self._ranges()
-        gradients: list[torch.Tensor] = []
+        gradients: list[torch.Tensor | None] = []
         weights: list[torch.Tensor] = []
         for parameter in parameters:
             shape = whole_shape(parameter)
@@ -58,7 +65,8 @@ class ZeroPartition:
 
     def loss_scale(self) -> float:
         """Return what the gradients are still multiplied by."""
-        scaler = self._own().get("loss_scaler")
+        own = self._own()
+        scaler = own.get("loss_scaler", own.get("loss_scale_config"))
         scale: object = getattr(scaler, "__dict__", {}).get("cur_scale", 1.0)
         return float(scale) if isinstance(scale, int | float) else math.nan
 
@@ -69,7 +77,7 @@ class ZeroPartition:
     def was_reached(self) -> bool:
         """Return whether the backward that has just ended has reached its parameters."""
         own = self._own()
-        hooks = None if is_bf16(own) else own.get("_backward_hook_state")
+        hooks = None if is_bf16(own) or is_without_zero(own) else own.get("_backward_hook_state")
         return bool(getattr(hooks, "__dict__", {}).get("hooks_fired_this_backward", True))
 
     def _own(self) -> dict[str, Any]:
