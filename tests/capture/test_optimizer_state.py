@@ -285,11 +285,14 @@ def test_show_has_it_with_the_parameter(tmp_path: Path) -> None:
 
     from rich.console import Console
 
+    from seismograd.record.parameter_selection import find_parameters
     from seismograd.views.formats import step_json, step_table
-    from seismograd.views.step import find_parameters, find_row, read_step
+    from seismograd.views.step import find_row, read_step
 
     run = watched(tmp_path, *make(torch.optim.Adam, lr=0.01))
-    step = read_step(run, find_row(run, 24), find_parameters(run, ["0.*"]), with_states=True)
+    step = read_step(
+        run, find_row(run, 24), find_parameters(run.parameters, ["0.*"]), with_states=True
+    )
     assert [(each.parameter, each.step) for each in step.states] == [
         ("0.weight", 10),
         ("0.bias", 10),
@@ -301,5 +304,7 @@ def test_show_has_it_with_the_parameter(tmp_path: Path) -> None:
     assert "g/√v" in captured.get()
     (first, _) = json.loads(step_json.render(step))["optimizer_states"]
     assert (first["name"], first["step"], first["age"]) == ("0.weight", 10, 10.0)
-    earlier = read_step(run, find_row(run, 5), find_parameters(run, ["0.*"]), with_states=True)
+    earlier = read_step(
+        run, find_row(run, 5), find_parameters(run.parameters, ["0.*"]), with_states=True
+    )
     assert earlier.states == ()

@@ -12,9 +12,10 @@ import pytest
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
+from seismograd.record.parameter_selection import find_parameters
 from seismograd.schema import StepFlag
 from seismograd.views.formats import step_json, step_plain, step_table
-from seismograd.views.step import RecordedStep, find_parameters, find_row, read_step
+from seismograd.views.step import RecordedStep, find_row, read_step
 from seismograd.views.text_layout import cell_width
 from tests.synthetic import block, make_parameters, note, write_run
 from tests.views.golden import assert_golden, rendered
@@ -183,14 +184,14 @@ def test_a_run_without_steps_says_so(tmp_path: Path) -> None:
 
 def test_parameters_are_chosen_by_glob_in_their_order(tmp_path: Path) -> None:
     run = small_net(tmp_path / "run")
-    assert find_parameters(run, ()) == (0, 1, 2, 3)
-    assert find_parameters(run, ("fc2.*", "*.bias")) == (1, 2, 3)
-    assert find_parameters(run, ("fc1.weight",)) == (0,)
+    assert find_parameters(run.parameters, ()) == (0, 1, 2, 3)
+    assert find_parameters(run.parameters, ("fc2.*", "*.bias")) == (1, 2, 3)
+    assert find_parameters(run.parameters, ("fc1.weight",)) == (0,)
 
 
 def test_a_glob_that_matches_nothing_is_answered_with_the_nearest_names(tmp_path: Path) -> None:
     with pytest.raises(SeismogradError) as caught:
-        find_parameters(small_net(tmp_path / "run"), ("fc1.wieght",))
+        find_parameters(small_net(tmp_path / "run").parameters, ("fc1.wieght",))
     assert caught.value.line().startswith(
         "no parameter matches 'fc1.wieght' · the closest names are fc1.weight"
     )

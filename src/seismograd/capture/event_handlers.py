@@ -18,6 +18,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
@@ -61,12 +62,23 @@ class EventHandlers:
         reductions: GradientReductions,
         xray: Xray,
         states: OptimizerStateProbe,
+        spent: MeasuringTime,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
             guard, log, registry, iteration_queue, reader, sampling, facts, births
         )
         self.steps = steps = StepHooks(
-            guard, log, registry, iteration_queue, reader, note, sampling, births, facts, states
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+            note,
+            sampling,
+            births,
+            facts,
+            states,
+            spent,
         )
         self.schedules = schedules = Schedules(
             facts,

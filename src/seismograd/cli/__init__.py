@@ -21,6 +21,7 @@ from seismograd.cli import (
     compare,
     completion,
     explain,
+    export,
     fsck,
     lab,
     report,
@@ -30,6 +31,7 @@ from seismograd.cli import (
     show,
     top,
     view,
+    why,
 )
 from seismograd.cli.command_entry import CommandEntry, DeferredCommand
 from seismograd.cli.terminal.character_fallback import any_terminal
@@ -42,7 +44,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "fsck", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view", "why")
 
 COMMANDS = (
     CommandEntry(
@@ -84,6 +86,15 @@ COMMANDS = (
         ),
     ),
     CommandEntry(
+        "why",
+        why.why,
+        mark(
+            "Say in one answer why a training went wrong: findings, where the first bad number "
+            "arose, what each layer does to the signal, and what changed shortly before."
+        ),
+        ("seismograd why", "seismograd why 20260101T12 --step 240 --param 'encoder.*'"),
+    ),
+    CommandEntry(
         "explain",
         explain.explain,
         mark(
@@ -106,6 +117,16 @@ COMMANDS = (
             "seismograd report",
             "seismograd report runs/20260101T120000Z-train -o report.md",
             "seismograd report --picture seismogram.svg",
+        ),
+    ),
+    CommandEntry(
+        "export",
+        export.export,
+        mark("Write the numbers of a run as Parquet, Arrow or CSV, for pandas, Polars or DuckDB."),
+        (
+            "seismograd export -o gradients.parquet",
+            "seismograd export --param 'fc1.*' --steps 0:100 -o fc1.csv",
+            "seismograd export --table steps -o steps.arrow",
         ),
     ),
     CommandEntry(

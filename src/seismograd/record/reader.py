@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
+from seismograd.printable import printable
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
@@ -48,6 +50,7 @@ from seismograd.schema import (
     StateArray,
     Statistic,
 )
+from seismograd.schema.finding_html import finding_html
 
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
@@ -121,6 +124,11 @@ class Run:
             f"{len(self.parameters)}, "
             f"findings: {len(self.findings)}, {state}>"
         )
+
+    def _repr_html_(self) -> str:
+        # What a notebook shows: what `repr` says, and the findings.
+        head = f"<code>{escape(printable(repr(self)))}</code>"
+        return head + "".join(finding_html(finding) for finding in self.findings)
 
     @property
     def ended(self) -> bool:
@@ -397,6 +405,35 @@ class Run:
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)
         return replay.whole_blocks(size, start, stop)
+
+    def table(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return a table of the run, a `seismograd.record.tables.run_table.RunTable`, which is read
+        when it is converted: `"gradients"` with a row for each step and parameter, `"steps"` or
+        `"events"`. `params=` are patterns such as `"fc1.*"`, `steps=` is a slice of step numbers;
+        with `level=k` a row of the gradients summarises 8^k steps.
+
+        Raises:
+            SeismogradError: there is no such table or level, or a pattern matches nothing.
+        """
+        from seismograd.record.tables.run_table import RunTable
+
+        return RunTable(self, name, **chosen)
+
+    def to_arrow(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `pyarrow.Table`."""
+        return self.table(name, **chosen).to_arrow()
+
+    def to_pandas(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `pandas.DataFrame`."""
+        return self.table(name, **chosen).to_pandas()
+
+    def to_polars(self, name: str = "gradients", **chosen: Any) -> Any:
+        """Return `table(name, …)` as a `polars.DataFrame`."""
+        return self.table(name, **chosen).to_polars()
+
+    def to_xarray(self, **chosen: Any) -> Any:
+        """Return the gradients as an `xarray.Dataset` over steps and parameters."""
+        return self.table(**chosen).to_xarray()
 
     def _statistic(self, name: str) -> Statistic:
         if name not in self._by_name:

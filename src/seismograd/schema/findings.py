@@ -45,6 +45,12 @@ class Finding:
     excerpt: str = ""
     related: tuple[str, ...] = field(default_factory=tuple[str, ...])
 
+    def _repr_html_(self) -> str:
+        # What a notebook shows of it: only there is it needed.
+        from seismograd.schema.finding_html import finding_html
+
+        return finding_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class RuleStatus:

@@ -16,11 +16,11 @@ from rich.text import Text
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import strict_json
+from seismograd.record.parameter_selection import nearest_names
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, FloatArray, IntArray, State
 from seismograd.settings.elements import ElementSpec, parse_element
 from seismograd.views.sparkline import sparkline
-from seismograd.views.step import nearest_names
 from seismograd.views.values import NOTHING, number, sentences
 
 _DIGITS = 6
@@ -64,7 +64,7 @@ def _series(
     if column is None:
         raise SeismogradError(
             say("there is no parameter named {parameter}", parameter=spec.parameter),
-            nearest_names(run, spec.parameter),
+            nearest_names(run.parameters, spec.parameter),
         )
     spec = spec.within(run.parameters[column].shape)
     if str(spec) not in recorded:

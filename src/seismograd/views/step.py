@@ -7,13 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from seismograd.errors import SeismogradError
-from seismograd.i18n import Message, say
+from seismograd.i18n import say
 from seismograd.record.reader import Run
 from seismograd.schema import Parameter, RowBatch, State, StepFlag
 from seismograd.views.histogram import GradientHistogram, nearest_histogram
@@ -111,43 +109,6 @@ def find_row(run: Run, step: int | None) -> int:
     raise SeismogradError(
         say("there is no step {step}", step=step),
         say("the run contains steps {first} to {last}", first=first, last=last),
-    )
-
-
-def find_parameters(run: Run, patterns: Sequence[str]) -> tuple[int, ...]:
-    """Return the columns of the parameters that match any of the patterns, by name or alias; all
-    when there is no pattern.
-
-    Raises:
-        SeismogradError: a pattern matches nothing.
-    """
-    chosen: set[int] = set()
-    for pattern in patterns:
-        matched = {
-            column
-            for column, each in enumerate(run.parameters)
-            if any(fnmatchcase(name, pattern) for name in (each.name, *each.aliases))
-        }
-        if not matched:
-            raise SeismogradError(
-                say("no parameter matches {pattern}", pattern=repr(pattern)),
-                nearest_names(run, pattern),
-            )
-        chosen |= matched
-    return tuple(sorted(chosen)) if patterns else tuple(range(len(run.parameters)))
-
-
-def nearest_names(run: Run, wanted: str) -> Message:
-    """Return the parameters whose names are closest to the requested one, as a hint."""
-    names = [each.name for each in run.parameters]
-    near = (
-        get_close_matches(wanted.replace("*", "").replace("?", ""), names, n=3, cutoff=0.4)
-        or names[:3]
-    )
-    return (
-        say("the closest names are {names}", names=", ".join(near))
-        if near
-        else say("the run recorded no parameters")
     )
 
 

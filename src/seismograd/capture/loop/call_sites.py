@@ -12,6 +12,7 @@ from types import CodeType, FrameType
 import torch
 
 from seismograd.capture.names.recordable_source import parsed, recordable_statement
+from seismograd.capture.names.shown_paths import shown_path
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.printable import printable
 from seismograd.schema import Site
@@ -149,20 +150,17 @@ class CallSites:
         return index
 
     def _shown(self, filename: str) -> str:
-        """Return the path as short as it stays unambiguous: relative to the folder the run began
-        in, else to the library's folder, else absolute. A library's is relative to its own folder,
-        even when the environment is in that folder.
+        """Return the path as short as it stays unambiguous. A library's is relative to its own
+        folder, even when the environment is in the folder that the run began in.
         """
         path = Path(filename)
         if (installed := _installed(path)) is not None:
             return installed.as_posix()
-        for folder in (
-            self._home,
-            *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
-        ):
-            if path.is_relative_to(folder):
-                return path.relative_to(folder).as_posix()
-        return path.as_posix()
+        if not path.is_relative_to(self._home):
+            for folder in sorted(self._libraries, key=len, reverse=True):
+                if path.is_relative_to(folder):
+                    return path.relative_to(folder).as_posix()
+        return shown_path(path, self._home)
 
 
 def _statement(file: str, line: int) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 from seismograd.cli.terminal.output import next_line, next_page
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
+from seismograd.record.parameter_selection import find_parameters
 from seismograd.record.reader import Run
 from seismograd.views.formats.diagnosis_text import finding_block, opening
 from seismograd.views.formats.step_table import gradient_table, remarks, totals
@@ -18,12 +19,11 @@ from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.run_condition import condition
 from seismograd.views.step import (
     NO_STEP,
-    find_parameters,
     find_row,
     read_step,
 )
 from seismograd.views.values import count, short_path
-from seismograd.views.watching_cost import watching_cost
+from seismograd.views.watching_cost import LeftOut, watching_cost
 
 _MOST_FINDINGS = 3
 _MOST_OTHERS = 5
@@ -36,12 +36,13 @@ def print_summary(
     home: Path | None = None,
     already_shown: Collection[str] = (),
     others: Sequence[Path] = (),
+    left_out: LeftOut | None = None,
 ) -> None:
     """Print where the record is, the table of the last step, the findings and the next command to
     type, in the folder `home`.
 
     Notes of the kinds that are `already_shown` elsewhere are skipped. `others`: the runs of other
-    processes that trained independently.
+    processes that trained independently. `left_out`: what options would leave out of the overhead.
     """
     run, width = found.run, min(console.width, _WIDEST)
     console.print()
@@ -79,7 +80,7 @@ def print_summary(
     if others:
         console.print()
         console.print(_others(others, home), soft_wrap=True)
-    cost = watching_cost(run)
+    cost = watching_cost(run, left_out)
     if cost is not None:
         console.print()
         console.print(Text(cost, style="dim"))
@@ -112,7 +113,7 @@ def _others(others: Sequence[Path], home: Path | None) -> Text:
 
 
 def _print_last_step(run: Run, console: Console) -> None:
-    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    step = read_step(run, find_row(run, None), find_parameters(run.parameters, ()))
     shown = notable_gradients(step)
     console.print(
         Text(translate("Gradients at the last step ({step}):").format(step=step.iteration))

@@ -4,15 +4,17 @@ mail.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from seismograd.diagnosis.training_course import training_course
 from seismograd.i18n import translate
+from seismograd.record.parameter_selection import find_parameters
 from seismograd.schema import Finding, State
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.run_condition import end_code, end_word
-from seismograd.views.step import GradientNumbers, find_parameters, find_row, read_step
+from seismograd.views.step import GradientNumbers, find_row, read_step
 from seismograd.views.values import (
     NOTHING,
     count,
@@ -26,6 +28,8 @@ from seismograd.views.values import (
     steps,
 )
 from seismograd.views.verdict_words import course_lines, headline
+
+_WWW = re.compile(r"\bwww(?=\.)", re.IGNORECASE)
 
 
 def render(source: RunSource) -> str:
@@ -81,8 +85,7 @@ def _finding(finding: Finding) -> Iterator[str]:
         translate("{label}: ").format(label=translate("Change")) + finding.advice.render()
     )
     if finding.where:
-        where = finding.where.replace("`", "")
-        yield translate("{label}: ").format(label=translate("Where")).join(("- ", f"`{where}`"))
+        yield "- " + translate("{label}: ").format(label=translate("Where")) + _code(finding.where)
     if finding.excerpt:
         yield ""
         yield from (f"      {line}" for line in finding.excerpt.splitlines())
@@ -107,7 +110,7 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 def _last_step(source: RunSource) -> Iterator[str]:
     run = source.run
-    step = read_step(run, find_row(run, None), find_parameters(run, ()))
+    step = read_step(run, find_row(run, None), find_parameters(run.parameters, ()))
     shown = notable_gradients(step)
     yield ""
     title = translate("Gradients at the last step ({step}):").format(step=step.iteration)
@@ -151,6 +154,20 @@ def _row(cells: Sequence[str], escaped: bool = False) -> str:
 
 
 def _plain(text: str) -> str:
-    for special in "\\`*_[]<>|#":
-        text = text.replace(special, f"\\{special}")
-    return " ".join(text.split())
+    return " ".join(map(_word, text.split()))
+
+
+def _word(word: str) -> str:
+    # GitHub looks for @names and mail addresses in the finished text, so no escape keeps them from
+    # being links, and from calling somebody: only code is left alone.
+    if "@" in word:
+        return _code(word)
+    for special in "\\`*_[]<>|#&~":
+        word = word.replace(special, f"\\{special}")
+    # bare addresses
+    return _WWW.sub(r"\g<0>\\", word.replace("://", "\\://"))
+
+
+def _code(text: str) -> str:
+    bare = " ".join(text.replace("`", "").split())
+    return f"`{bare.replace('|', chr(92) + '|')}`"
