@@ -31,6 +31,7 @@ from seismograd.cli import (
     show,
     top,
     view,
+    why,
 )
 from seismograd.cli.command_entry import CommandEntry, DeferredCommand
 from seismograd.cli.terminal.character_fallback import any_terminal
@@ -44,7 +45,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view", "why")
 
 COMMANDS = (
     CommandEntry(
@@ -84,6 +85,15 @@ COMMANDS = (
             "seismograd check 20260101T12 --fail-on warning",
             "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
         ),
+    ),
+    CommandEntry(
+        "why",
+        why.why,
+        mark(
+            "Say in one answer why a training went wrong: findings, where the first bad number "
+            "arose, what each layer does to the signal, and what changed shortly before."
+        ),
+        ("seismograd why", "seismograd why 20260101T12 --step 240 --param 'encoder.*'"),
     ),
     CommandEntry(
         "explain",

@@ -128,7 +128,7 @@ class ClipHooks:
             return
         window.clips.append(clip)
         if (window.stepping or window.by_hand) and not all(each.by_norm for each in window.clips):
-            window.applied = self._reader.reading(thread_state, window, sample=False)
+            window.applied = self._reader.applied(thread_state, window)
 
 
 NORM, VALUE = 1, 2
