@@ -16,7 +16,8 @@ class RecordingOptions:
     """`elements` are single scalars to record. `budget`: share of the time that watching may take;
     `None` for the usual one. `replay`: a model may be called once more to find where a NaN arose.
     `record`: how it is written. `guard`: harmful updates are left out. `snapshots`: when whole
-    gradients are kept. It is pickled for processes that the script starts.
+    gradients are kept. `every`: gradients are measured at every so many steps. It is pickled for
+    processes that the script starts.
     """
 
     elements: tuple[ElementSpec, ...] = ()
@@ -27,3 +28,4 @@ class RecordingOptions:
     record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
     snapshots: SnapshotPlan | None = None
+    every: int = 1
