@@ -17,6 +17,7 @@ from seismograd.settings.record_settings import RecordSettings, check_sync
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
+from seismograd.settings.tracker_options import parse_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,7 @@ def watch(
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
+    to: Sequence[str] = (),
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -71,6 +73,8 @@ def watch(
         snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
             `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
             was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
+        to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
+            `"tensorboard:DIR"`, `"jsonl:PATH"`, or one that another package adds.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -93,6 +97,7 @@ def watch(
         elements=tuple(parse_element(text) for text in elements),
         replay=replay,
         guard=guard,
+        trackers=parse_trackers((to,) if isinstance(to, str) else to),
     )
     models = [w for w in watched if isinstance(w, torch.nn.Module)]
     optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
