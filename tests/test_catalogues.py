@@ -131,6 +131,21 @@ def terms() -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
+def test_one_of_a_thing_is_said_in_the_singular(source: dict[str, str]) -> None:
+    class Ones(dict[str, object]):
+        def __missing__(self, name: str) -> int:
+            return 1
+
+    wrong = re.compile(
+        r"1 NaN or infinite numbers|1 times, to|\b1th\b|\(1 (?:parameters|rows)|expected 1 indices"
+        r"|1 of the 1 (?:results|targets|gradient scalars|micro-batches)[^,:;]* (?:are|were) "
+        r"|1 of (?:1 )?parameters have"
+    )
+    for text in source:
+        if positions(text):
+            assert not wrong.search(fill(text, Ones())), text
+
+
 def test_chinese_has_one_word_for_one_thing(chinese: Catalog) -> None:
     retired = [word for row in terms() if len(row) > 2 for word in row[2].split(", ")]
     assert "界限" in retired

@@ -33,8 +33,8 @@ def test_the_examples_of_export_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     blocks = python_blocks("export.md")
     assert len(blocks) == 5
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
+    for each in blocks:
+        exec(each, names)
     assert names["largest"].height == 4  # type: ignore[attr-defined]
     assert "fc1.weight" in names["cube"]["parameter"].values  # type: ignore[index]
 

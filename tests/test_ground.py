@@ -55,12 +55,22 @@ def test_the_format_document_lists_every_file_and_statistic() -> None:
         assert f"`{name}`" in document
 
 
-def test_the_readme_names_every_command_and_shows_what_it_prints() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("document", ["README.md", "README.zh.md"])
+def test_the_readme_names_every_command_and_shows_what_it_prints(document: str) -> None:
+    readme = (ROOT / document).read_text(encoding="utf-8")
     assert [entry.name for entry in COMMANDS if f"seismograd {entry.name}" not in readme] == []
     for block in re.findall(r"<!-- \w+ -->\n```\n(.*?)\n```", readme, flags=re.DOTALL):
         assert block.startswith("$ seismograd ")
         assert len(block.splitlines()) > 3
+
+
+def test_the_chinese_readme_leads_where_the_english_one_does() -> None:
+    english, chinese = (
+        set(re.findall(r"\]\((docs/[^)]+)\)", (ROOT / name).read_text(encoding="utf-8")))
+        for name in ("README.md", "README.zh.md")
+    )
+    assert len(english) > 15
+    assert english - chinese == {"docs/img/broken_net.svg"}  # in English
 
 
 def test_everything_that_development_installs_is_pinned() -> None:

@@ -140,12 +140,12 @@
       title: "亲手试试梯度消失与爆炸",
       intro:
         "拖动层数、权重尺度，选择激活函数，观察每一层梯度的大小。页面不发送任何数据，也不运行网络：" +
-        "曲线由公式算出，并有测试将其与 “seismograd lab chain” 的实测结果比较。",
+        "曲线由公式算出，测试会将它与“seismograd lab chain”的实测结果比较。",
       depth: "层数",
       activation: "激活函数",
       linear: "无（线性）",
       scale: "权重尺度（标准差 × √宽度）",
-      preset: "或使用初始化方法",
+      preset: "或选择初始化方法",
       norm: "激活函数前加 LayerNorm",
       residual: "残差连接：x + f(x)",
       chart: "各层输出处的梯度与最后一层之比",
@@ -153,10 +153,10 @@
       last: "最后一层",
       /** @param {string} factor @param {string} first @param {number} depth */
       verdict: (factor, first, depth) =>
-        `每经过一层，梯度乘以 ${factor}。经过 ${depth} 层后，到达第一层的是原来的 ${first}。`,
-      vanishing: "梯度消失：靠前的层几乎学不到东西。",
+        `每经过一层，梯度 ${factor}；共 ${depth} 层，到第一层时累计 ${first}。`,
+      vanishing: "梯度消失：前面的层几乎学不到东西。",
       exploding: "梯度爆炸：一步就可能毁掉训练。",
-      healthy: "到达时与出发时大小相当。",
+      healthy: "各层梯度大小相当。",
     },
   };
 

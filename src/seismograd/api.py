@@ -12,7 +12,7 @@ from seismograd.i18n import say
 from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
-from seismograd.settings.levels import NORMAL, check_budget, check_level
+from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
 from seismograd.settings.record_settings import RecordSettings, check_sync
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
@@ -38,6 +38,7 @@ def watch(
     guard: bool = False,
     snapshot: Sequence[str] = (),
     to: Sequence[str] = (),
+    every: int = 1,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -51,6 +52,8 @@ def watch(
         out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`. Of
             several processes that train together rank 0 writes it; each of them calls this.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
+        every: measure gradients and updates at every so many steps of each optimizer, beside its
+            first ten; calls and losses are recorded at every step all the same.
         level: `"normal"`, or `"light"` to leave out the sampled statistics (histogram, dead rows,
             weight norms, signals of modules), or `"deep"` to sample the signals of modules every 10
             steps.
@@ -98,13 +101,17 @@ def watch(
         replay=replay,
         guard=guard,
         trackers=parse_trackers((to,) if isinstance(to, str) else to),
+        every=check_every(every, guard),
     )
-    models = [w for w in watched if isinstance(w, torch.nn.Module)]
-    optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
-    for thing in watched:
-        if not isinstance(thing, torch.nn.Module | torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
+    from seismograd.capture.names.zero_optimizer import zero_classes
     from seismograd.distributed.world import rank_of_this_process
+
+    kinds = (torch.optim.Optimizer, *zero_classes())
+    models = [w for w in watched if isinstance(w, torch.nn.Module)]
+    optimizers = [w for w in watched if not isinstance(w, torch.nn.Module)]
+    for thing in optimizers:
+        if not isinstance(thing, kinds):
+            raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
 
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     path = (

@@ -15,6 +15,7 @@ from seismograd.settings.levels import DEEP, LIGHT
 from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
+    from seismograd.capture.loop.measured_steps import MeasuredSteps
     from seismograd.capture.loop.overhead_budget import OverheadBudget
     from seismograd.capture.xray.xray import XraySchedule
 
@@ -31,8 +32,20 @@ def overhead_budget(budget: float | None, is_slow: bool, child: bool) -> Overhea
         OverheadBudget,
     )
 
-    is_single = not child and os.environ.get("WORLD_SIZE", "1") == "1"
-    return OverheadBudget(budget, FEWER_MEASURED if is_slow and is_single else FEWER_SAMPLES)
+    fewer = FEWER_MEASURED if is_slow and _is_single(child) else FEWER_SAMPLES
+    return OverheadBudget(budget, fewer)
+
+
+def measured_steps(every: int, child: bool) -> MeasuredSteps:
+    """Return at which steps gradients are measured."""
+    from seismograd.capture.loop.measured_steps import MeasuredSteps
+
+    return MeasuredSteps(every, is_single=_is_single(child))
+
+
+def _is_single(child: bool) -> bool:
+    """Return whether no other process trains with this one, as far as is known at the start."""
+    return not child and os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def xray_schedule(level: str, budget: float | None) -> XraySchedule:
@@ -59,7 +72,7 @@ def about(script: str, options: RecordingOptions) -> RunInfo:
         torch_version=torch.__version__,
         python_version=platform.python_version(),
         level=options.level,
-        every=1,
+        every=options.every,
         elements=tuple(map(str, options.elements)),
         fact_kinds=tuple(map(str, FactKind)),
     )

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from seismograd.i18n import Message, say, translate
-from seismograd.option_effects import about, overhead_budget, xray_schedule
+from seismograd.option_effects import about, measured_steps, overhead_budget, xray_schedule
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_sinks import RunSinks
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from seismograd.capture.events import Listener
     from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.halt_listener import HaltListener
+    from seismograd.capture.loop.measuring_time import MeasuringTime
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.record.reader import Run
@@ -100,7 +101,8 @@ class Recording:
             replays=options.replay,
             keeps_batches=snapshots is not None and snapshots.batch,
             xray=xray_schedule(level, options.budget),
-            sketch_every=sketch_every(level),
+            sketch_every=sketch_every(level, options.every),
+            measured_steps=measured_steps(options.every, child=child),
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,
@@ -189,6 +191,11 @@ class Recording:
         full.
         """
         return self._pump.failures
+
+    @property
+    def spent(self) -> MeasuringTime:
+        """Return what parts of the measuring have taken."""
+        return self._session.spent
 
     def epoch(self, number: int) -> None:
         """Assign the following steps to epoch `number`; views then show epochs."""

@@ -125,7 +125,8 @@ def test_what_saturates_is_told_to_be_normalised() -> None:
     split = split_of(sample(model, torch.randn(16, 64)))
     assert split is not None
     assert split.saturated > 0.3
-    told = replace(split, gain=min(split.gain, 0.5))  # what is told of one that vanishes
+    # what is told of one that vanishes
+    told = replace(split, gain=min(split.gain, 0.5), by_activation=min(split.by_activation, 0.5))
     assert "is saturated and passes nothing on" in advice_of(told).render()
 
 
@@ -135,8 +136,14 @@ def test_the_sentence() -> None:
         "each of 10 layers multiplies the signal by 0.14: sigmoid 0.22 × weights 0.64; 1.4e-08 of "
         "it reaches 0.weight"
     )
-    assert "gain=4.5" in advice_of(split).render()
-    assert "7.1 times as large" in advice_of(split).render()
+    assert "ReLU alone is not enough" in advice_of(split).render()
+    assert "still multiply the signal by 0.45" in advice_of(split).render()
+    assert "LayerNorm" in excerpt_of(split)
+    assert "not enough" not in advice_of(replace(split, by_weights=1.3)).render()
+    # ReLU lets half of the scalars pass: that is not what is lost where the weights are small
+    small = replace(split, activation="ReLU", by_activation=0.7, by_weights=0.2, saturated=0.5)
+    assert "make the weights 7.1 times as large" in advice_of(small).render()
+    assert excerpt_of(small) == "nn.init.xavier_normal_(layer.weight, gain=1.43)"
     growing = SignalSplit(5, "0", "9", 4, 81.0, 3.0, "", 1.0, 2.0, 1.5, math.nan, 0)
     assert cause_of(growing).render() == (
         "each of 4 layers multiplies the signal by 3: weights 2 × other modules 1.5; at 0.weight "

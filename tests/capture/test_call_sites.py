@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.names import shown_paths
 
 
 def of_file(filename: Path, source: str, **names: object) -> Callable[[], int]:
@@ -43,3 +44,24 @@ def test_a_library_is_named_by_its_own_folder(
     sites = CallSites()
     own = tmp_path / ".venv" / "lib" / "site-packages" / "wrapper" / "optimizer.py"
     assert sites._shown(str(own)) == "wrapper/optimizer.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "began_in", "shown"),
+    [
+        ("/home/ann/project/train.py", "/home/ann/project", "train.py"),
+        ("/home/ann/project/train.py", "/scratch", "train.py"),
+        ("/home/ann/project/nets/mlp.py", "/scratch", "nets/mlp.py"),
+        ("/home/ann/shared/loss.py", "/scratch", "../shared/loss.py"),
+        ("/home/ann/project/train.py", "/home", "train.py"),  # not ann/project/train.py
+        ("/home/ann/project/train.py", "/", "train.py"),
+        ("/opt/shared/loss.py", "/scratch", "/opt/shared/loss.py"),
+        ("<string>", "/scratch", "<string>"),
+    ],
+)
+def test_places_are_told_without_the_home_directory(
+    monkeypatch: pytest.MonkeyPatch, file: str, began_in: str, shown: str
+) -> None:
+    monkeypatch.setattr(shown_paths, "HOMES", (Path("/home/ann"),))
+    monkeypatch.setattr(shown_paths, "script_folder", lambda: Path("/home/ann/project"))
+    assert shown_paths.shown_path(Path(file), Path(began_in)) == shown

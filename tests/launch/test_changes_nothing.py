@@ -92,7 +92,10 @@ def test_a_program_gives_the_same_bits_watched_or_not(name: str, tmp_path: Path)
         losses = [float.fromhex(line.split()[1]) for line in bare.stdout.splitlines()[:STEPS]]
         np.testing.assert_array_equal(run.steps["loss"], losses)
         assert not [note for note in run.notes if note.kind == "failure"]
-        live, offline = run.findings, diagnose(run.blocks(), notes=run.notes).findings()
+        live, offline = (
+            run.findings,
+            diagnose(run.blocks(), notes=run.notes, samples=run.sampled).findings(),
+        )
         assert live == offline
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.schema import Note, State
 from seismograd.settings.tracker_options import TrackerOption, parse_trackers
-from seismograd.sinks import delivery
+from seismograd.sinks import tracker_queue
 from seismograd.sinks.tracker import RunStart
 from seismograd.sinks.tracker_sink import TrackerSink
 from tests.synthetic import block, finding
@@ -89,7 +90,7 @@ def test_tensorboard_reads_back_what_it_was_sent(tmp_path: Path) -> None:
 @pytest.fixture
 def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = pytest.importorskip("wandb")
-    monkeypatch.setattr(delivery, "PATIENCE_S", 100.0)  # it starts a program of its own
+    monkeypatch.setattr(tracker_queue, "PATIENCE_S", 100.0)  # it starts a program of its own
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
@@ -113,19 +114,26 @@ def wandb_records(data: bytes) -> Iterator[bytes]:
 
 
 def wandb_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of history of the one run here, once W&B's own program has written its end."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    waited_s = 0.0
+    while not any(kind == "exit" for kind, _ in wandb_history(path)) and waited_s < 30:
+        time.sleep(0.1)
+        waited_s += 0.1
+    return [row for kind, row in wandb_history(path) if kind == "history"]
+
+
+def wandb_history(path: Path) -> list[tuple[str, dict[str, Any]]]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[str, dict[str, Any]]] = []
     for data in wandb_records(path.read_bytes()):
         record = Record.FromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            names = ["/".join(each.nested_key) or each.key for each in items]
-            rows.append(
-                {n: json.loads(each.value_json) for n, each in zip(names, items, strict=True)}
-            )
-    return rows
+        items = record.history.item
+        names = ["/".join(each.nested_key) or each.key for each in items]
+        values = [json.loads(each.value_json) for each in items]
+        found.append((record.WhichOneof("record_type"), dict(zip(names, values, strict=True))))
+    return found
 
 
 @pytest.mark.slow

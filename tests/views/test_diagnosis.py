@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from seismograd.cli.terminal.run_summary import print_summary
-from seismograd.diagnosis.verdict import make_verdict
+from seismograd.diagnosis.verdict import judge, make_verdict
 from seismograd.i18n import Message, say, use_language
-from seismograd.record.reader import Run
+from seismograd.record.reader import Run, open_run
 from seismograd.schema import Finding, RuleStatus
 from seismograd.views.formats import (
     diagnosis_github,
@@ -24,6 +24,7 @@ from seismograd.views.formats import (
     diagnosis_text,
 )
 from seismograd.views.text_layout import cell_width
+from tests.synthetic import block, write_run
 from tests.views.golden import assert_golden, rendered
 from tests.views.samples import (
     deep,
@@ -223,6 +224,12 @@ def test_sarif_has_the_rules_that_looked_and_a_result_for_each_finding(tmp_path:
     (located,) = [result for result in run["results"] if "locations" in result]
     location = located["locations"][0]["physicalLocation"]
     assert location == {"artifactLocation": {"uri": "my%20train.py"}, "region": {"startLine": 7}}
+
+
+def test_junit_is_xml_whatever_the_name_of_the_directory(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a\x01\x1b\ufffe<b>&\udc80", [block([[1.0]])])
+    suites = ElementTree.fromstring(diagnosis_junit.render(judge(open_run(run))))
+    assert suites[0].get("name", "").endswith("a<b>&")
 
 
 def test_junit_fails_what_was_found_and_skips_what_could_not_look(tmp_path: Path) -> None:

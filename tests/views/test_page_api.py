@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as st_numpy
 from seismograd.diagnosis.verdict import recorded_verdict
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
-from seismograd.schema import Conclusion, State
+from seismograd.schema import Conclusion, Fact, FactKind, State
 from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_source import RunSource, open_source
@@ -143,6 +144,33 @@ def test_the_page_a_finding_and_the_table_tell_one_pair_of_norms(tmp_path: Path)
         assert arrays["grad_norm"][names.index(ends[end])] == evidence["value"]
     assert ends["first_norm"] == pytest.approx(ends["last_norm"] * ends["gain"] ** 9)
     assert f"by {ends['gain']:.2g} on average" in found["cause"]["en"]
+
+
+@pytest.mark.parametrize("num_rows", [1, 30, 31, 95, 120])
+def test_the_epochs_that_a_program_counts_are_marked_where_they_begin(
+    tmp_path: Path, num_rows: int
+) -> None:
+    made_of = block(np.ones((num_rows, 1)), epoch=np.arange(num_rows) // 30)
+    shown = open_source(open_run(write_run(tmp_path / "run", [made_of])))
+    header, _ = unpack(shown.meta())
+    assert header["epochs"] == [row for row in (30, 60, 90) if row < num_rows]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "per_epoch", "marked"),
+    [(4, 30, [30, 60, 90]), (3, 30, []), (2, 119, [119]), (1, 120, []), (math.nan, 30, [])],
+)
+def test_the_epochs_of_a_data_loader_are_marked_where_they_fill_the_run(
+    tmp_path: Path, epochs: float, per_epoch: float, marked: list[int]
+) -> None:
+    writer = Writer(tmp_path / "run", info())
+    writer.observe(block(np.ones((120, 1))))
+    writer.learn(
+        Fact(FactKind.EPOCHS, 119, values={"epochs": epochs, "per_epoch": float(per_epoch)})
+    )
+    writer.close()
+    shown = open_source(open_run(tmp_path / "run"))
+    assert unpack(shown.meta())[0]["epochs"] == marked
 
 
 def test_a_histogram_has_the_counts_of_the_record(source: RunSource) -> None:

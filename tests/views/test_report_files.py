@@ -8,16 +8,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seismograd.cli import main
 from seismograd.errors import SeismogradError
-from seismograd.i18n import use_language
+from seismograd.i18n import say, use_language
 from seismograd.record.reader import open_run
 from seismograd.views.page.document import content_policy, document, module, modules
 from seismograd.views.page.page_texts import TEXTS
 from seismograd.views.page_api.run_source import open_source
 from seismograd.views.report.report_formats import REPORT_FORMATS, write_report
+from tests.synthetic import block, finding, info, make_parameters, write_run
 from tests.views.page import made
 
 PAGE = Path(__file__).parents[2] / "src" / "seismograd" / "views" / "page"
@@ -57,6 +59,37 @@ def test_markdown_takes_nothing_for_markup(tmp_path: Path) -> None:
     assert re.search(r"(?<!\\)`x", text) is None
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6, 7}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://evil.example/x",
+        "HTTPS://evil.example",
+        "www.evil.example",
+        "me@evil.example",
+        "@somebody",
+        "`@somebody`|x",
+        "a/@team,www.x.y",
+    ],
+)
+def test_markdown_makes_links_of_no_names(tmp_path: Path, name: str) -> None:
+    """GitHub makes links of bare addresses, and calls who is named."""
+    told = finding(cause=say("{name} is small", name=name), where=f"{name}:3", parameters=(name,))
+    parameters = make_parameters(names=(name,))
+    run = write_run(
+        tmp_path / "run",
+        [block(np.ones((12, 1)), parameters=parameters)],
+        run_info=info(script=name),
+        findings=[told],
+    )
+    write_report(open_source(open_run(run)), tmp_path / "x.md")
+    text = (tmp_path / "x.md").read_text("utf-8")
+    without_code = re.sub(r"`[^`\n]*`", "", text)
+    for link in (r"(?<!\\)://", r"www\.", r"@"):
+        assert re.search(link, without_code, re.IGNORECASE) is None, link
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {6, 7}
 
 
 def test_data_cannot_end_its_element(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from seismograd.i18n import use_language
 from seismograd.schema import STEP_DTYPE
-from seismograd.views.watching_cost import seconds, watching_cost
+from seismograd.views.watching_cost import LeftOut, seconds, watching_cost
 
 
 def run_of(times_s: list[float], overheads_s: list[float]) -> Any:
@@ -32,9 +32,34 @@ def test_a_large_share_is_explained_by_the_length_of_the_step() -> None:
         said = watching_cost(run_of([3.0, 3.001, 3.002], [0.5, 0.00034, 0.00034]))
     assert said == (
         "Overhead: 0.34 ms per step (34.0% of the 1 ms that a step takes), plus 0.5 s at the "
-        "start. It depends on the number of parameters, not on the batch: in steps of 20 ms or "
-        "more it would be below 2%."
+        "start. The share is large because the step is short: it depends on the number of "
+        "parameters, not on the batch, and in steps of 20 ms or more would be below 2%."
     )
+    with use_language("en"):
+        long = watching_cost(run_of([3.0, 3.1, 3.2], [0.5, 0.034, 0.034]), LeftOut(0.02, 0.02))
+    assert long is not None
+    assert long.endswith(
+        "at the start. It depends on the number of parameters, not on the batch: in steps of 2 s "
+        "or more it would be below 2%."
+    )
+
+
+def test_of_short_steps_it_says_what_options_would_leave() -> None:
+    """Of two steps with 0.34 ms of overhead and 0.66 ms of their own."""
+    run = run_of([3.0, 3.001, 3.002], [0.5, 0.00034, 0.00034])
+    with use_language("en"):
+        said = watching_cost(run, LeftOut(light_s=0.00036, every_s=0.00048))
+    assert said is not None
+    assert said.endswith(
+        " would be below 2%. Without what --level light leaves out: 0.16 ms (19.5%). Without what "
+        "--every 10 leaves out: 0.1 ms (13.2%)."
+    )
+    # nothing was measured of it, or more than there is
+    with use_language("en"):
+        assert watching_cost(run, LeftOut()) == watching_cost(run)
+        assert watching_cost(run, LeftOut(1.0, 1.0)) == watching_cost(run)
+    cheap = run_of([3.0, 3.001, 3.002], [0.5, 0.00001, 0.00001])
+    assert watching_cost(cheap, LeftOut(0.00001, 0.00001)) == watching_cost(cheap)
 
 
 @pytest.mark.parametrize(

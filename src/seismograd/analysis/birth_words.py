@@ -25,7 +25,7 @@ FORWARD = {
         "is defined"
     ),
     BirthReason.OVERFLOW: mark(
-        "{num} of the {numel} results of {operation} are too large for {dtype}"
+        "{num} of the {numel} results of {operation} {num:is|are} too large for {dtype}"
     ),
     BirthReason.CANCELLED: mark(
         "{operation} got infinities that cancel each other or meet a zero, in {num} of {numel} "
@@ -43,37 +43,39 @@ FORWARD = {
         "{operation} is computed over a single number and divides by zero"
     ),
     BirthReason.TOO_LONG: mark(
-        "{num} of the {numel} targets of {operation} are longer than their inputs, so that no "
-        "alignment exists"
+        "{num} of the {numel} targets of {operation} {num:is longer than its input|are longer than "
+        "their inputs}, so that no alignment exists"
     ),
     BirthReason.OPERAND: mark(
         "a tensor that {operation} was given and that no layer computed, the input or a constant, "
-        "holds {num} NaN or infinite numbers among {numel}"
+        "holds {num} NaN or infinite {num:number|numbers} among {numel}"
     ),
     BirthReason.INPUT: mark(
-        "the input of the model holds {num} NaN or infinite numbers among {numel}: the data is the "
-        "cause"
-    ),
-    BirthReason.TARGET: mark(
-        "the targets that {operation} was given hold {num} NaN or infinite numbers among {numel}: "
+        "the input of the model holds {num} NaN or infinite {num:number|numbers} among {numel}: "
         "the data is the cause"
     ),
+    BirthReason.TARGET: mark(
+        "the targets that {operation} was given hold {num} NaN or infinite {num:number|numbers} "
+        "among {numel}: the data is the cause"
+    ),
     BirthReason.WEIGHT: mark(
-        "{operand} held {num} NaN or infinite numbers among {numel} before the first step"
+        "{operand} held {num} NaN or infinite {num:number|numbers} among {numel} before the first "
+        "step"
     ),
     BirthReason.EPS: mark(
-        "the optimizer divided by zero in the step before and wrote {num} NaN or infinite numbers "
-        "among {numel} into {operand}: its eps is zero in {dtype}, and squared gradients are, too"
+        "the optimizer divided by zero in the step before and wrote {num} NaN or infinite "
+        "{num:number|numbers} among {numel} into {operand}: its eps is zero in {dtype}, and "
+        "squared gradients are, too"
     ),
     BirthReason.UPDATE: mark(
-        "the update of the step before wrote {num} NaN or infinite numbers among {numel} into "
-        "{operand}"
+        "the update of the step before wrote {num} NaN or infinite {num:number|numbers} among "
+        "{numel} into {operand}"
     ),
     BirthReason.WRITTEN: mark(
-        "{operand} holds {num} NaN or infinite numbers among {numel} that the optimizer cannot "
-        "have written: its gradient, its state and its learning rate were finite"
+        "{operand} holds {num} NaN or infinite {num:number|numbers} among {numel} that the "
+        "optimizer cannot have written: its gradient, its state and its learning rate were finite"
     ),
-    BirthReason.UNKNOWN: mark("{operation} made the first NaN or infinity of finite numbers"),
+    BirthReason.UNKNOWN: mark("{operation} made the first NaN or infinity out of finite numbers"),
 }
 # from the graph alone, which does not have the results of every operation
 SEEN = mark("the first NaN or infinity that can be seen is in the result of {operation}")
@@ -88,11 +90,11 @@ BACKWARD = {
         "its derivative there is infinite"
     ),
     BirthReason.OVERFLOW: mark(
-        "{num} of {numel} numbers that {operation} computed, or that its backward pass did, are "
-        "too large for {dtype}"
+        "{num} of {numel} numbers that {operation} computed, or that its backward pass did, "
+        "{num:is|are} too large for {dtype}"
     ),
     BirthReason.UNKNOWN: mark(
-        "the backward pass of {operation} made the first NaN or infinity of finite numbers"
+        "the backward pass of {operation} made the first NaN or infinity out of finite numbers"
     ),
 }
 WITHOUT_REPLAY = {

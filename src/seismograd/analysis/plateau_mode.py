@@ -37,7 +37,7 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
         cause = say(
             "ReduceLROnPlateau at {line} has mode='max', but its metric falls with the loss, from "
             "{first:.3g} to {last:.3g}: it takes every improvement for a plateau and has lowered "
-            "the learning rate {num} times, to {lr:.2g}",
+            "the learning rate {num} {num:time|times}, to {lr:.2g}",
             **values,
         )
         advice = say("set mode='min', which is for a loss: lower is better")
@@ -53,7 +53,7 @@ def wrong_mode(fact: Fact, loss: LossLevel, near: float, moved: float) -> Misfit
     cause = say(
         "ReduceLROnPlateau at {line} has mode='min', but its metric rises while the loss falls, "
         "from {first:.3g} to {last:.3g}: it takes every improvement for a plateau and has lowered "
-        "the learning rate {num} times, to {lr:.2g}",
+        "the learning rate {num} {num:time|times}, to {lr:.2g}",
         **values,
     )
     advice = say("set mode='max', which is for an accuracy or a score: higher is better")

@@ -7,7 +7,7 @@ it goes past the branch, for the signal does so, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,19 +63,35 @@ def chain_of(batch: SampleBatch) -> tuple[Link, ...]:
     """Return the longest chain with the most weights in a sample, nearest the input first; where
     the signal is zero or not finite it ends.
     """
-    signals = batch.column("signal_rms").tolist()
-    best: tuple[Link, ...] = ()
+    return max(_chains(batch), key=_length, default=())
+
+
+def chains_of(batch: SampleBatch) -> tuple[tuple[Link, ...], ...]:
+    """Return the longest chain, and after it those that share no layer with one before them: of
+    networks beside each other, such as an actor and a critic.
+    """
+    found: list[tuple[Link, ...]] = []
+    taken: set[str] = set()
+    for chain in sorted(_chains(batch), key=_length, reverse=True):
+        layers = {link.subject.name for link in chain if link.part is Part.WEIGHTS}
+        if layers and not layers & taken:
+            taken |= layers
+            found.append(chain)
+    return tuple(found)
+
+
+def _chains(batch: SampleBatch) -> Iterator[tuple[Link, ...]]:
+    """Yield the chain that leads to each call whose result no other reads."""
+    signals, saturated = batch.column("signal_rms").tolist(), batch.column("saturated").tolist()
     read = {each.source for each in batch.subjects} | {each.bypass for each in batch.subjects}
     for position, subject in enumerate(batch.subjects):
         if position not in read and subject.time < 0:
-            chain = _chain(batch, signals, position)
-            if _length(chain) > _length(best):
-                best = chain
-    return best
+            yield _chain(batch, signals, saturated, position)
 
 
-def _chain(batch: SampleBatch, signals: Sequence[float], last: int) -> tuple[Link, ...]:
-    saturated = batch.column("saturated").tolist()
+def _chain(
+    batch: SampleBatch, signals: Sequence[float], saturated: Sequence[float], last: int
+) -> tuple[Link, ...]:
     links: list[Link] = []
     position = last
     seen: set[int] = set()

@@ -6,9 +6,13 @@ import math
 
 from seismograd.analysis.signal_split import SignalSplit
 from seismograd.i18n import Message, say
+from seismograd.schema import Evidence
 
 MOSTLY_SATURATED = 0.3  # share of an activation's scalars
+PASSES_LITTLE = 0.6  # a factor; ReLU, which is "saturated" in half of its scalars, passes more on
 CLOSE = 0.1  # how far a factor may be from 1 and not be named
+RELU = 0.5**0.5  # what ReLU passes on: half of the scalars
+KEEPS = 0.8  # a factor with which a signal reaches the first of a few layers
 
 
 def cause_of(split: SignalSplit) -> Message:
@@ -70,18 +74,26 @@ def advice_of(split: SignalSplit) -> Message:
         "scale": split.scale,
         "saturated": f"{100 * split.saturated:.0f}%" if not math.isnan(split.saturated) else "",
     }
-    if split.gain < 1 and split.saturated > MOSTLY_SATURATED:
+    if is_saturated(split):
         return say(
             "{saturated} of what {activation} returns is saturated and passes nothing on: put a "
             "normalisation before it (nn.LayerNorm), make the weights smaller, or use GELU or ReLU",
             **values,
         )
-    if split.gain < 1 and split.by_activation < split.by_weights:
+    if is_of_the_activation(split):
+        left = RELU * split.by_weights * split.by_rest
+        if left >= KEEPS:
+            return say(
+                "use an activation that passes more on in place of {activation}, such as GELU or "
+                "ReLU; or add residual connections, x = x + block(x)",
+                **values,
+            )
         return say(
-            "use an activation that passes more on in place of {activation}, such as GELU or ReLU; "
-            "or a normalisation after each layer (nn.LayerNorm), or residual connections, x = x + "
-            "block(x). With {activation} the weights would have to be {scale:.2g} times as large "
-            "(nn.init.xavier_normal_ with gain={gain:.2g}) for the signal to keep its size",
+            "put nn.LayerNorm and an activation that passes more on, such as GELU or ReLU, in "
+            "place of {activation}; or add residual connections, x = x + block(x). ReLU alone is "
+            "not enough, for with these weights each layer would still multiply the signal by "
+            "{left:.2g}: initialise them for it (nn.init.kaiming_normal_)",
+            left=left,
             **values,
         )
     if split.gain < 1:
@@ -100,5 +112,29 @@ def advice_of(split: SignalSplit) -> Message:
 
 
 def excerpt_of(split: SignalSplit) -> str:
-    """Return the line that initialises the weights so."""
+    """Return a line that does what the advice names first."""
+    if is_saturated(split) or is_of_the_activation(split):
+        return "nn.Linear(width, width), nn.LayerNorm(width), nn.GELU()"
     return f"nn.init.xavier_normal_(layer.weight, gain={split.init_gain:.3g})"
+
+
+def is_saturated(split: SignalSplit) -> bool:
+    """Return whether the signal is lost where activations are saturated."""
+    is_cause = split.by_activation < PASSES_LITTLE
+    return split.gain < 1 and is_cause and split.saturated > MOSTLY_SATURATED
+
+
+def is_of_the_activation(split: SignalSplit) -> bool:
+    """Return whether the activation takes more of the signal than the weights do."""
+    return split.gain < 1 and split.by_activation < split.by_weights
+
+
+def signal_evidence(split: SignalSplit | None, max_gain: float) -> tuple[Evidence, ...]:
+    """Return what was measured of the signals, with the factor that a rule allows a layer."""
+    if split is None:
+        return ()
+    return (
+        Evidence("signal_gain", "", split.step, split.gain, max_gain),
+        Evidence("gain_by_activation", "", split.step, split.by_activation, 1.0),
+        Evidence("gain_by_weights", "", split.step, split.by_weights, 1.0),
+    )

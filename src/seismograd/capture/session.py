@@ -29,6 +29,8 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.measured_steps import MeasuredSteps
+from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
@@ -64,8 +66,9 @@ class Session(Listener):
     leave something out; without one nothing is. `replays`: models may be called once more
     to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
     optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
-    only when asked for. `keeps_batches`: what models were called with stays until the step. Its
-    parts report facts through `facts`.
+    only when asked for. `keeps_batches`: what models were called with stays until the step.
+    `measured_steps`: at which steps gradients are measured, by default at all. Its parts report
+    facts through `facts`.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Session(Listener):
         keeps_batches: bool = False,
         xray: XraySchedule | None = None,
         sketch_every: int = 0,
+        measured_steps: MeasuredSteps | None = None,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._has_stepped = False
@@ -102,6 +106,7 @@ class Session(Listener):
         )
         self.facts = facts = Facts(self._learn, log.call_sites, lambda: iteration_queue.num_rows)
         self._reductions = reductions = GradientReductions()
+        self.spent = spent = MeasuringTime()
         reader = GradientReader(
             backend,
             asked_for,
@@ -111,6 +116,8 @@ class Session(Listener):
             sampling,
             reductions,
             GradientSketcher(guard, sketch_every),
+            MeasuredSteps() if measured_steps is None else measured_steps,
+            spent,
         )
         self._births = BirthObserver(facts, log, registry, replays, keeps_batches)
         self._births.follow_these(models)
@@ -121,6 +128,7 @@ class Session(Listener):
             self._note,
             self._births.follow,
             XraySchedule(None) if xray is None else xray,
+            spent,
         )
         self._states = OptimizerStateProbe(
             parameter_table, self._sampled, lambda: iteration_queue.num_rows
@@ -138,6 +146,7 @@ class Session(Listener):
             reductions,
             self._xray,
             self._states,
+            spent,
         )
 
     @property

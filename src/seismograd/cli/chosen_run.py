@@ -54,7 +54,11 @@ def newest_runs(number: int) -> list[Path]:
     found = [each.path for each in find_runs(Path(RUNS)) if each.run is not None]
     if len(found) < number:
         raise SeismogradError(
-            say("there are not {number} runs in {directory}", number=number, directory=RUNS),
+            say("there is no run in {directory}", directory=RUNS)
+            if not found
+            else say(
+                "there are fewer than {number} runs in {directory}", number=number, directory=RUNS
+            ),
             say("record one with: seismograd run train.py"),
         )
     return found[:number]

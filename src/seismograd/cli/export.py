@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.chosen_run import RunArgument, chosen_run
-from seismograd.i18n import mark, translate
+from seismograd.i18n import mark, say
 
 
 def export(
@@ -71,7 +71,10 @@ def export(
     wanted = recorded.table(table, params=param or (), steps=chosen, level=level)
     rows = write_table(wanted, out, counted)
     output.answer(
-        translate("wrote {path} ({rows} rows)").format(
-            path=short_path(out.resolve()), rows=count(rows)
-        )
+        say(
+            "wrote {path} ({rows} {num:row|rows})",
+            path=short_path(out.resolve()),
+            rows=count(rows),
+            num=rows,
+        ).render()
     )

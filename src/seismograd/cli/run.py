@@ -19,7 +19,7 @@ from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, mark, say, translate, use_language
 from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
-from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_level, is_on
+from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.settings.record_settings import RecordSettings, check_sync
 from seismograd.settings.recording_options import RecordingOptions
@@ -69,6 +69,17 @@ LevelOption = Annotated[
         help=mark(
             "light skips the sampled statistics; deep looks at the signals of the modules every "
             "10 steps in place of every 100."
+        ),
+    ),
+]
+EveryOption = Annotated[
+    int,
+    typer.Option(
+        "--every",
+        metavar="N",
+        help=mark(
+            "Measure gradients and updates at every N-th step only, beside the first ten; calls "
+            "and losses are recorded at each step."
         ),
     ),
 ]
@@ -160,6 +171,7 @@ def run(
     out: OutOption = None,
     element: ElementOption = None,
     level: LevelOption = NORMAL,
+    every: EveryOption = 1,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     halt_on: HaltOnOption = None,
@@ -188,6 +200,7 @@ def run(
         snapshots=parse_snapshots(snapshot or ()),
         guard=guard,
         trackers=parse_trackers(to or ()),
+        every=check_every(every, guard),
     )
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(

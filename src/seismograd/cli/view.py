@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +62,10 @@ def view(
             say("{port} is not a valid port", port=number),
             say("use a port from 0 (any free port) to 65535"),
         )
+    if not host.strip():
+        raise SeismogradError(
+            say("--host needs an address"), say("for example 127.0.0.1, or 0.0.0.0 for all")
+        )
     if not path.exists():
         path = named_like(path) or path
     _check_directory(path)
@@ -75,7 +81,7 @@ def view(
                 "writes the page without them"
             ),
         ) from missing
-    serve(path, host, number, tuple(allow or ()), not no_open, _tell)
+    serve(path, host, number, tuple(allow or ()), not no_open, partial(_tell, host))
 
 
 def _check_directory(path: Path) -> None:
@@ -93,9 +99,22 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _tell(address: str) -> None:
+def _tell(host: str, address: str) -> None:
     print(translate("The page is available at {address}").format(address=address), flush=True)
     print(
         translate("Anyone with this address can read the runs. Press Ctrl-C to stop the server."),
         flush=True,
     )
+    if not _is_of_this_machine(host):
+        note = translate(
+            "note: other machines can reach this address, and the connection is not encrypted; "
+            "`ssh -L` is safer"
+        )
+        print(note, flush=True)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -46,7 +46,8 @@ class OwnershipFacts:
                 iteration,
                 say(
                     "ranks hold different tensors under the same name, as experts or shards "
-                    "({num} parameters, first {name}): each of them is counted once",
+                    "({num} {num:parameter|parameters}, first {name}): each of them is "
+                    "counted once",
                     num=len(ownership.separate),
                     name=min(ownership.separate),
                 ),
@@ -56,9 +57,9 @@ class OwnershipFacts:
                 "local",
                 iteration,
                 say(
-                    "the gradients of {num} parameters (first {name}) differ between ranks while "
-                    "their weights stay the same: they are reduced where seismograd does not see "
-                    "it, and not measured",
+                    "the gradients of {num} {num:parameter|parameters} (first {name}) differ "
+                    "between ranks while their weights stay the same: they are reduced where "
+                    "seismograd does not see it, and not measured",
                     num=len(ownership.local),
                     name=min(ownership.local),
                 ),

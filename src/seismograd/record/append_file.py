@@ -1,7 +1,8 @@
 """Append to a file of a record, and to no other, or replace a document whole.
 
 A script that starts afresh, as a daemon does, may close descriptors that it did not open. The
-number of ours then stands for whatever it opens next, and rows would go into its checkpoint.
+number of ours then stands for whatever it opens next, and rows would go into its checkpoint. Ours
+is opened once more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class AppendFile:
@@ -21,9 +24,8 @@ class AppendFile:
     _descriptor = -1
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.open(path, flags, 0o666)
+        self._path = path
+        self._descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
         self._identity = _identity(self._descriptor)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -31,10 +33,11 @@ class AppendFile:
         full.
 
         Raises:
-            OSError: the disk rejects it, or the descriptor was closed from elsewhere.
+            OSError: the disk rejects it, or the descriptor was closed from elsewhere and the file
+                is no longer there.
         """
         if not self._is_ours():
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._open_again()
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -43,10 +46,10 @@ class AppendFile:
         """Wait until the file is on the disk.
 
         Raises:
-            OSError: the disk rejects it, or the descriptor was closed from elsewhere.
+            OSError: as `write`.
         """
         if not self._is_ours():
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._open_again()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -57,6 +60,16 @@ class AppendFile:
 
     def __del__(self) -> None:
         self.close()
+
+    def _open_again(self) -> None:
+        """Open the file once more, for the script has closed our descriptor; never another one."""
+        if self._descriptor < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        descriptor = os.open(self._path, _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+        if _identity(descriptor) != self._identity:
+            os.close(descriptor)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._descriptor = descriptor
 
     def _is_ours(self) -> bool:
         try:

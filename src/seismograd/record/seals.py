@@ -8,14 +8,17 @@ import re
 import zlib
 from typing import Any
 
+from seismograd.home_directory import without_home
 from seismograd.record.strict_json import dumps, loads
 
 _SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*\Z')
 
 
 def dumps_sealed(value: object, indent: int | None = None) -> bytes:
-    """Return a JSON object with its seal; see `dumps`."""
-    body = dumps(value, indent)[:-1].rstrip(b"\n")  # without the last brace
+    """Return a JSON object with its seal, and without the name of the home directory; see
+    `dumps`.
+    """
+    body = without_home(dumps(value, indent))[:-1].rstrip(b"\n")  # without the last brace
     return body + b', "crc32": "%08x"}' % zlib.crc32(body)
 
 

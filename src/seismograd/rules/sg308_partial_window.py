@@ -149,7 +149,8 @@ class PartialWindow(WindowRule):
             window,
             say(
                 "zero_grad at {clear} cleared gradients that no step had used: {left} of the "
-                "{whole} micro-batches that make up a step of {optimizer:the} were discarded",
+                "{whole} micro-batches that make up a step of {optimizer:the} {left:was|were} "
+                "discarded",
                 **values,
             ),
             Message(FLUSH),

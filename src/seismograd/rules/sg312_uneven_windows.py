@@ -99,7 +99,7 @@ class UnevenWindows(WindowRule):
         if is_inverted:
             cause = say(
                 "{optimizer}.step() at {line} is called after {sizes}, … micro-batches (backward "
-                "at {backward}): the condition is true for each batch except every {accumulate}th, "
+                "at {backward}): the condition is true for all batches but one in {accumulate}, "
                 "instead of only for that one",
                 **values,
             )

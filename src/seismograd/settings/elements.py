@@ -43,7 +43,7 @@ class ElementSpec:
                     shape=_brackets(shape),
                 ),
                 say(
-                    "expected {expected} indices, got {given}",
+                    "expected {expected} {expected:index|indices}, got {given}",
                     expected=len(shape),
                     given=len(self.index),
                 ),

@@ -11,11 +11,30 @@ LEVELS = (LIGHT, NORMAL, DEEP)
 _SKETCH_EVERY = {LIGHT: 0, NORMAL: 100, DEEP: 10}  # steps of an optimizer
 
 
-def sketch_every(level: str) -> int:
+def sketch_every(level: str, every: int = 1) -> int:
     """Return at which multiple of its steps the gradients of an optimizer are sketched, 0 for
-    none.
+    none, where they are measured at every so many.
     """
-    return _SKETCH_EVERY[level]
+    return -(-_SKETCH_EVERY[level] // every) * every
+
+
+def check_every(every: int, guard: bool = False) -> int:
+    """Return after how many steps gradients are measured if it is valid.
+
+    Raises:
+        SeismogradError: it is not a positive number, or the guard could not judge every update.
+    """
+    if type(every) is not int or every < 1:
+        raise SeismogradError(
+            say("{every} is not a valid number of steps", every=repr(every)),
+            say("use a whole number from 1 on, such as 10"),
+        )
+    if guard and every > 1:
+        raise SeismogradError(
+            say("the guard judges every update, so no step can be left out of the measurements"),
+            say("use either guard or every"),
+        )
+    return every
 
 
 def check_level(level: str) -> str:

@@ -22,7 +22,7 @@ class RunStart:
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class TrackedStep:
     """The scalars of one step. NaN and infinities are what was measured; what was not measured is
     left out. `worst_layer` is the parameter whose gradient is the most unlike the others.
     """
@@ -58,7 +58,7 @@ class Tracker(Protocol):
         """Begin, right before the first step is sent."""
         ...
 
-    def log(self, measurement: Measurement) -> None:
+    def log(self, measurement: TrackedStep) -> None:
         """Take the numbers of a step."""
         ...
 

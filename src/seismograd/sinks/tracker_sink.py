@@ -10,9 +10,9 @@ from importlib import import_module
 from seismograd.i18n import say
 from seismograd.schema import Fact, Finding, Note, RowBatch, SampleBatch
 from seismograd.settings.tracker_options import KNOWN_TRACKERS, TrackerOption, added_tracker
-from seismograd.sinks.delivery import Delivery
-from seismograd.sinks.step_scalars import StepScalars
+from seismograd.sinks.tracked_steps import TrackedSteps
 from seismograd.sinks.tracker import Alert, RunStart, Tracker
+from seismograd.sinks.tracker_queue import TrackerQueue
 
 KIND = "tracker"  # of the notes that say what was not sent
 
@@ -35,11 +35,11 @@ class TrackerSink:
         on_begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._deliveries = [
-            Delivery(each.name, lambda each=each: make_tracker(each), run, on_begun)
+            TrackerQueue(each.name, lambda each=each: make_tracker(each), run, on_begun)
             for each in trackers
         ]
         self._tell = tell
-        self._scalars = StepScalars()
+        self._scalars = TrackedSteps()
         self._found: set[tuple[str, int]] = set()
         self._told: set[str] = set()
         self._last_step = -1

@@ -8,7 +8,7 @@ import numpy as np
 
 from seismograd.analysis.birth_words import words
 from seismograd.analysis.births import Births
-from seismograd.i18n import translate
+from seismograd.i18n import say, translate
 from seismograd.record.reader import Run
 from seismograd.schema import Fact, FactKind, StepFlag
 from seismograd.views.values import count, number, some
@@ -27,9 +27,14 @@ def guarded_lines(run: Run) -> Iterator[str]:
     if not len(rows):
         return
     numbers = [str(step) for step in run.steps["iteration"][rows].tolist()]
-    yield translate("the guard left out {number} of {total} updates, at step {steps}").format(
-        number=count(len(rows)), total=count(run.num_rows), steps=some(numbers)
-    )
+    yield say(
+        "the guard left out {number} of {total} {all:update|updates}, at {num:step|steps} {steps}",
+        number=count(len(rows)),
+        num=len(rows),
+        total=count(run.num_rows),
+        all=run.num_rows,
+        steps=some(numbers),
+    ).render()
     births = Births()
     for fact in run.facts:
         births.learn(fact)

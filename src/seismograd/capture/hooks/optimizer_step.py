@@ -5,6 +5,7 @@ which see every optimizer class, whoever wrote it, and what a call means.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
@@ -53,6 +55,7 @@ class StepHooks:
         births: BirthObserver,
         facts: Facts,
         states: OptimizerStateProbe,
+        spent: MeasuringTime,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -62,8 +65,9 @@ class StepHooks:
             reader,
         )
         self._sampling, self._births, self._facts = sampling, births, facts
-        self._states = states
+        self._states, self._spent = states, spent
         self._num_reduced_late = 0
+        self._note = note
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
@@ -108,14 +112,24 @@ class StepHooks:
             or reduced
             or (window.clips and not all(clip.by_norm for clip in window.clips))
         ):
-            applied = self._reader.reading(thread_state, window, sample=False)
+            applied = self._reader.applied(thread_state, window)
+        if window.partition is not None:
+            problem = window.partition.take_problem()
+            if problem is not None:
+                self._note(Note("ranks", self._iteration_queue.num_rows, problem))
         self._guard.call("birth", self._births.step_begins, window)
         table = self._registry.parameter_table
         record_step(self._log, table, thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
+            began_s = perf_counter()
             if window.num_steps % EVERY == FIRST and window.ready is not None:
                 self._guard.call("optimizer state", self._states.look, window, optimizer, False)
-            num_requested = window.probe.num_requested(window.num_parameters or len(window.held()))
+            is_unread = window.ready is not None and window.ready.is_unread
+            num_requested = (
+                0
+                if is_unread
+                else window.probe.num_requested(window.num_parameters or len(window.held()))
+            )
             if num_requested:
                 self._guard.call(
                     "probe",
@@ -125,6 +139,8 @@ class StepHooks:
                     num_requested,
                     optimizer,
                 )
+            if window.num_steps:
+                self._spent.probes_s += perf_counter() - began_s
         return window
 
     def _origin(
@@ -167,9 +183,16 @@ class StepHooks:
             return
         if window.evaluated and window.num_steps % EVERY == FIRST and self._sampling:
             self._guard.call("optimizer state", self._states.look, window, optimizer, True)
-        probed = self._probed(window, optimizer) if window.probe.pending is not None else None
+        probed = None
+        if window.probe.pending is not None:
+            began_s = perf_counter()
+            probed = self._probed(window, optimizer)
+            if window.num_steps:
+                self._spent.probes_s += perf_counter() - began_s
         if window.step is not None:
             complete_step(window, window.step, probed)
+            if window.partition is not None and window.partition.is_skipped():
+                window.step.flags = StepFlag(int(window.step.flags) | StepFlag.SKIPPED)
         if self._sampling and (window.per_loss.several or len(window.per_loss.sites) > 1):
             compared = self._guard.call(
                 "pairs",
@@ -283,7 +306,7 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
     """Assign earlier backwards that reached no other optimizer to one that is first seen when it
     steps.
     """
-    if any(p.grad is not None for p in window.held()):
+    if window.partition is not None or any(p.grad is not None for p in window.held()):
         for event in thread_state.iteration.events:
             if event.kind == EventKind.BACKWARD and event.unclaimed:
                 event.touched |= window.bit
@@ -316,6 +339,9 @@ def install(hub: EventHub) -> Undo:
     )
 
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if hub.within and (announce := hub.within.get(id(optimizer))) is not None:
+            announce()
+            return
         if torch.compiler.is_compiling():
             begins_uncompiled(optimizer, args, kwargs)
         else:
@@ -323,6 +349,8 @@ def install(hub: EventHub) -> Undo:
             hub.step_begins(optimizer, bool(kwargs or args[1:]) and _closure(args, kwargs), False)
 
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        if hub.within and id(optimizer) in hub.within:
+            return
         if torch.compiler.is_compiling():
             ends_uncompiled(optimizer)
         else:

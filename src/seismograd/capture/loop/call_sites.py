@@ -12,6 +12,7 @@ from types import CodeType, FrameType
 import torch
 
 from seismograd.capture.names.recordable_source import parsed, recordable_statement
+from seismograd.capture.names.shown_paths import shown_path
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.printable import printable
 from seismograd.schema import Site
@@ -97,6 +98,10 @@ class CallSites:
         index = self.here()
         return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
 
+    def is_of_script(self, filename: str) -> bool:
+        """Return whether a file is of the user's own code."""
+        return self._kinds.setdefault(filename, self._classify(filename)) == USER
+
     def numbered(self, index: int, turn: int) -> int:
         """Return the index of a site as the place of the loss backpropagated there at this turn,
         from 0.
@@ -149,20 +154,17 @@ class CallSites:
         return index
 
     def _shown(self, filename: str) -> str:
-        """Return the path as short as it stays unambiguous: relative to the folder the run began
-        in, else to the library's folder, else absolute. A library's is relative to its own folder,
-        even when the environment is in that folder.
+        """Return the path as short as it stays unambiguous. A library's is relative to its own
+        folder, even when the environment is in the folder that the run began in.
         """
         path = Path(filename)
         if (installed := _installed(path)) is not None:
             return installed.as_posix()
-        for folder in (
-            self._home,
-            *(Path(p) for p in sorted(self._libraries, key=len, reverse=True)),
-        ):
-            if path.is_relative_to(folder):
-                return path.relative_to(folder).as_posix()
-        return path.as_posix()
+        if not path.is_relative_to(self._home):
+            for folder in sorted(self._libraries, key=len, reverse=True):
+                if path.is_relative_to(folder):
+                    return path.relative_to(folder).as_posix()
+        return shown_path(path, self._home)
 
 
 def _statement(file: str, line: int) -> str:

@@ -107,6 +107,7 @@ class GradientReading:
     loss_scale: Scalar | None
     whole: bool = False  # all columns at that time, in their order
     arrival: PendingReading | None = None  # set while the numbers are in transfer
+    is_unread: bool = False  # left out on request, and not even checked
     sketches: FloatArray | None = None  # (n, SKETCH_WIDTH), NaN where there is none
 
     @property

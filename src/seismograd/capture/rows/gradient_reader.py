@@ -4,10 +4,14 @@ values.
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.measured_steps import Extent, MeasuredSteps
+from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
@@ -16,7 +20,7 @@ from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import SAMPLE_EVERY
+from seismograd.schema import SAMPLE_EVERY, EventKind
 
 
 class GradientReader:
@@ -34,22 +38,45 @@ class GradientReader:
         sampling: bool,
         reductions: GradientReductions,
         sketcher: GradientSketcher,
+        steps: MeasuredSteps,
+        spent: MeasuringTime,
     ) -> None:
         self._reductions, self._sketcher = reductions, sketcher
         self._backend, self._elements = backend, elements
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
-        self._sampling = sampling
+        self._sampling, self._steps, self._spent = sampling, steps, spent
 
     def read(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
         """Read the ready gradients of a window."""
-        sample = (
-            self._sampling and window.num_steps % self._iteration_queue.thinning.sample_every == 0
-        )
-        full = window.num_steps % self._iteration_queue.thinning.full_every == 0
-        sketch = full and self._sketcher.is_due(window, thread_state.now_s)
-        window.ready = self.reading(thread_state, window, sample, full, sketch)
+        began_s, thinning = perf_counter(), self._iteration_queue.thinning
+        extent, sample = self._steps.extent(window, thinning)
+        sample = sample and self._sampling
+        sketch = extent is Extent.MEASURED and self._sketcher.is_due(window, thread_state.now_s)
+        if window.partition is not None:
+            self._take_loss_scale(thread_state, window, window.partition.loss_scale())
+        window.ready = self._reading(thread_state, window, sample, extent, sketch)
         if sketch:
             self._sketcher.sketched(window)
+        if window.num_steps:
+            # not in a method: each step comes through here
+            spent = self._spent
+            if sample:
+                spent.sampled_s += perf_counter() - began_s
+                spent.num_sampled += 1
+            else:
+                spent.plain_s += perf_counter() - began_s
+                spent.num_plain += 1
+
+    def _take_loss_scale(
+        self, thread_state: ThreadState, window: OptimizerWindow, factor: float
+    ) -> None:
+        """Note what a framework has multiplied the losses of this window by itself."""
+        if factor == 1:
+            return
+        window.grad_scale = window.loss_scale = scale = self._log.scalar(factor)
+        for event in thread_state.iteration.events:
+            if event.kind == EventKind.BACKWARD and event.scale is None:
+                event.scale = scale
 
     def take_reduction(self, window: OptimizerWindow) -> bool:
         """Return whether the script has reduced these gradients since they were read.
@@ -67,15 +94,23 @@ class GradientReader:
             window.ready = None
         return True
 
-    def reading(
+    def applied(self, thread_state: ThreadState, window: OptimizerWindow) -> GradientReading | None:
+        """Read the gradients as the step will use them; `None` where its ready ones are not
+        read.
+        """
+        if window.ready is not None and window.ready.is_unread:
+            return None
+        return self._reading(thread_state, window, False, Extent.MEASURED, False)
+
+    def _reading(
         self,
         thread_state: ThreadState,
         window: OptimizerWindow,
         sample: bool,
-        full: bool = True,
-        sketch: bool = False,
+        extent: Extent,
+        sketch: bool,
     ) -> GradientReading:
-        """Read the current gradients of a window; unless `full`, only whether they are finite."""
+        """Read the current gradients of a window."""
         parameter_table, held = self._registry.parameter_table, window.held()
         reductions = self._reductions
         window.num_collectives = reductions.num_before + len(reductions.since_backward)
@@ -106,6 +141,6 @@ class GradientReader:
             waiting,
             running,
             sample,
-            full,
+            extent,
             self._sketcher.sketch if sketch else None,
         )

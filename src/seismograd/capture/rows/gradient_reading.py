@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.loop.iteration import GradientReading, PendingReading
+from seismograd.capture.loop.measured_steps import Extent
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.reading_plan import ReadingPlan, num_scalars
@@ -50,19 +51,26 @@ def read_gradients(
     waiting: list[Scalar],
     extra_losses: Sequence[Scalar],
     sample: bool,
-    full: bool = True,
+    extent: Extent = Extent.MEASURED,
     sketch: Sketch | None = None,
 ) -> GradientReading:
     """Read the gradients of the optimizer and of its models' parameters that nobody updates.
 
     `held` are its parameters and `planned` is their plan. `waiting` scalars on a device are brought
-    over in the same transfer. `extra_losses` belong to a backward that has not ended yet. Unless
-    `full`, gradients that are all finite are not measured. `sketch` them, too, where
-    that is given.
+    over in the same transfer. `extra_losses` belong to a backward that has not ended yet.
+    `extent`: whether they are measured. `sketch` them, too, where that is given.
     """
-    gradients = [p.grad for p in held]
-    if not full and all_finite([g for g in gradients if g is not None]):
-        return _not_measured(window, planned, gradients, len(elements), extra_losses)
+    weights = held
+    if window.partition is None:
+        gradients = [p.grad for p in held]
+    else:
+        gradients, weights = window.partition.parts(held)
+    if extent is not Extent.MEASURED:
+        is_unread = extent is Extent.UNREAD
+        if is_unread or all_finite([g for g in gradients if g is not None]):
+            return _not_measured(
+                window, planned, gradients, len(elements), extra_losses, is_unread=is_unread
+            )
     losses = (*window.losses, *extra_losses)
     is_plain = not planned.unowned and not planned.frozen and set(map(type, gradients)) <= PLAIN
     if is_plain and not waiting and not elements.specs and sketch is None:
@@ -86,7 +94,7 @@ def read_gradients(
     measured = (
         _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
         if is_plain
-        else _those_that_exist(planned, held, parameter_table)
+        else _those_that_exist(planned, held, parameter_table, gradients, weights)
     )
     sketches = None if sketch is None else sketch(measured.gradients)
     picked = _picked(elements, measured, parameter_table)
@@ -117,13 +125,20 @@ def _all_of_the_plan(
 
 
 def _those_that_exist(
-    planned: ReadingPlan, held: list[torch.Tensor], parameter_table: ParameterTable
+    planned: ReadingPlan,
+    held: list[torch.Tensor],
+    parameter_table: ParameterTable,
+    held_gradients: Sequence[torch.Tensor | None],
+    weights: Sequence[torch.Tensor],
 ) -> GradientsToMeasure:
     """Return the gradients that exist, also those of parameters that no optimizer holds."""
     parameters, numbers = planned.with_unowned(held)
-    gradients = [p.grad for p in parameters]
+    others = parameters[len(held) :]
+    gradients = [*held_gradients, *(p.grad for p in others)]
     present = [
-        (g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None
+        (g, p, c)
+        for g, p, c in zip(gradients, (*weights, *others), numbers, strict=True)
+        if g is not None
     ]
     keys = tuple(c for _, _, c in present)
     parameter_table.thaw(keys)
@@ -220,8 +235,10 @@ def _not_measured(
     gradients: Sequence[torch.Tensor | None],
     num_elements: int,
     extra_losses: Sequence[Scalar],
+    *,
+    is_unread: bool,
 ) -> GradientReading:
-    """Return what is known of gradients that were only checked: which exist."""
+    """Return what is known of gradients that were not measured: which exist."""
     return GradientReading(
         columns=planned.positions,
         numels=planned.numels,
@@ -233,6 +250,7 @@ def _not_measured(
         losses=(*window.losses, *extra_losses),
         loss_scale=window.loss_scale,
         whole=planned.whole,
+        is_unread=is_unread,
     )
 
 

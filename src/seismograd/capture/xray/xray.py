@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.xray.call_record import batch_of
@@ -50,6 +51,7 @@ class Xray:
         note: Callable[[Note], None],
         follow: Callable[[], None],
         schedule: XraySchedule,
+        spent: MeasuringTime,
     ) -> None:
         self._registry, self._iteration_queue = registry, iteration_queue
         self._emit, self._note, self._follow = emit, note, follow
@@ -62,7 +64,7 @@ class Xray:
         self._asked = False
         self._due = NEVER if schedule.every is None else 0
         self._began_s = time.perf_counter()
-        self._spent_s = 0.0
+        self._spent = spent
         self._has_said = False
 
     def ask(self) -> None:
@@ -147,7 +149,7 @@ class Xray:
         if recorder is None:
             return
         records = recorder.finish()
-        self._spent_s += recorder.cost_s
+        self._spent.signals_s += recorder.cost_s
         thread_state.iteration.overhead_s += recorder.cost_s
         scale = 1.0 if self._scale is None else self._scale.read()
         batch = batch_of(records, step, -1 if window is None else window.index, scale)
@@ -163,13 +165,13 @@ class Xray:
         """Return whether what one more costs, by what they have cost so far, is within the
         share.
         """
-        if not self._spent_s:
+        if not self._spent.signals_s:
             return True
         allowed_s = max(
             self._schedule.share * (time.perf_counter() - self._began_s),
             self._schedule.free_step_s * self._iteration_queue.num_rows,
         )
-        return self._spent_s <= allowed_s
+        return self._spent.signals_s <= allowed_s
 
     def _remove(self) -> None:
         """Restore the classes of modules, now or as soon as nothing lies above."""

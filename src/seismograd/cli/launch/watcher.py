@@ -23,8 +23,10 @@ from seismograd.record.run_claim import release
 from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
+    from seismograd.capture.loop.measuring_time import MeasuringTime
     from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
+    from seismograd.views.watching_cost import LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,18 @@ class Watcher:
             self._home,
             told,
             self._others(recording.path),
+            self._left_out(recording.spent),
+        )
+
+    def _left_out(self, spent: MeasuringTime) -> LeftOut:
+        """Return what options that this run does not have would leave out."""
+        from seismograd.settings.levels import LIGHT
+        from seismograd.views.watching_cost import EVERY, LeftOut
+
+        options = self._run.options
+        return LeftOut(
+            0.0 if options.level == LIGHT else spent.of_samples(),
+            0.0 if options.every > 1 or options.guard else spent.of_steps(EVERY),
         )
 
     def _others(self, path: Path) -> list[Path]:

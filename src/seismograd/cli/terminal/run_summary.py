@@ -23,7 +23,7 @@ from seismograd.views.step import (
     read_step,
 )
 from seismograd.views.values import count, short_path
-from seismograd.views.watching_cost import watching_cost
+from seismograd.views.watching_cost import LeftOut, watching_cost
 
 _MOST_FINDINGS = 3
 _MOST_OTHERS = 5
@@ -36,12 +36,13 @@ def print_summary(
     home: Path | None = None,
     already_shown: Collection[str] = (),
     others: Sequence[Path] = (),
+    left_out: LeftOut | None = None,
 ) -> None:
     """Print where the record is, the table of the last step, the findings and the next command to
     type, in the folder `home`.
 
     Notes of the kinds that are `already_shown` elsewhere are skipped. `others`: the runs of other
-    processes that trained independently.
+    processes that trained independently. `left_out`: what options would leave out of the overhead.
     """
     run, width = found.run, min(console.width, _WIDEST)
     console.print()
@@ -79,7 +80,7 @@ def print_summary(
     if others:
         console.print()
         console.print(_others(others, home), soft_wrap=True)
-    cost = watching_cost(run)
+    cost = watching_cost(run, left_out)
     if cost is not None:
         console.print()
         console.print(Text(cost, style="dim"))

@@ -6,13 +6,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from seismograd.analysis.block_rows import as_list, iteration_at, site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
 from seismograd.analysis.depth_profile import layers_of
+from seismograd.analysis.sampled_splits import SampledSplits
+from seismograd.analysis.signal_split import SignalSplit
+from seismograd.analysis.split_words import advice_of, cause_of, excerpt_of, signal_evidence
 from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import say
+from seismograd.i18n import Message, say
 from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
+
+_GENERAL = say(
+    "initialise the weights for their activation (nn.init.kaiming_normal_ for ReLU, "
+    "nn.init.xavier_normal_ for tanh)"
+)
+_EXCERPT = 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")'
+
+
+class FlatLimits(Protocol):
+    """The thresholds of `VanishingGradient` that are needed here."""
+
+    max_gain: float
+    max_leverage: float
 
 
 @dataclass(slots=True)
@@ -54,37 +71,54 @@ class InsensitiveOutputs:
 
 def insensitivity_finding(
     rule: Rule,
+    limits: FlatLimits,
     flat: InsensitiveOutputs,
-    max_leverage: float,
     block: RowBatch,
     row: int,
     optimizer: int,
+    splits: SampledSplits,
 ) -> Finding:
     """Return the finding about a network that passes no signal on, at the last of its first
     steps.
     """
     step, loss = iteration_at(block, row), float(block.steps["loss"][row])
+    names, least = layers_of(block.parameters).names, math.sqrt(limits.max_leverage)
+    split = splits.before(
+        step + 1, lambda chain: chain.leads_past(names) and chain.split.total <= least
+    )
     return rule.finding(
         optimizer=optimizer,
         first_step=flat.first_step,
         last_step=step,
-        parameters=layers_of(block.parameters).names,
+        parameters=names,
         evidence=(
-            Evidence("leverage", "", flat.first_step, flat.leverage, max_leverage),
+            Evidence("leverage", "", flat.first_step, flat.leverage, limits.max_leverage),
             Evidence("loss", "", step, loss, chance_loss(block.parameters)),
+            *signal_evidence(split, limits.max_gain),
         ),
-        cause=say(
+        cause=_cause(flat, step, loss, split),
+        advice=_GENERAL if split is None else advice_of(split),
+        where=site_of(block, EventKind.STEP, step, optimizer),
+        excerpt=_EXCERPT if split is None else excerpt_of(split),
+    )
+
+
+def _cause(flat: InsensitiveOutputs, step: int, loss: float, split: SignalSplit | None) -> Message:
+    values: dict[str, str | int | float | Message] = {
+        "leverage": flat.leverage,
+        "step": step,
+        "loss": loss,
+    }
+    if split is None:
+        return say(
             "the weights are so small that the outputs do not depend on the input: changing a "
             "weight by its own size would change the loss by only {leverage:.1g} of its value, and "
             "at step {step} the loss is still that of a random guess, {loss:.3g}",
-            leverage=flat.leverage,
-            step=step,
-            loss=loss,
-        ),
-        advice=say(
-            "initialise the weights for their activation (nn.init.kaiming_normal_ for ReLU, "
-            "nn.init.xavier_normal_ for tanh)"
-        ),
-        where=site_of(block, EventKind.STEP, step, optimizer),
-        excerpt='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
+            **values,
+        )
+    return say(
+        "the outputs do not depend on the input, and at step {step} the loss is still that of a "
+        "random guess, {loss:.3g}: {split}",
+        split=cause_of(split),
+        **values,
     )

@@ -8,9 +8,10 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import by_optimizer, integers
+from seismograd.analysis.block_rows import by_optimizer, integers, iteration_at
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
@@ -20,10 +21,10 @@ from seismograd.rules.sg101.vanished_step import (
     ProfiledRows,
     VanishingTrack,
     chain_of,
-    vanishing_finding,
 )
 from seismograd.rules.sg101.vanishing_time import vanishing_time_finding
-from seismograd.schema import Fact, Finding
+from seismograd.rules.sg101.vanishing_words import vanishing_finding
+from seismograd.schema import Fact, Finding, SampleBatch, SampleKind
 
 
 @final
@@ -61,6 +62,9 @@ class VanishingGradient(Rule):
         and only information when fewer than {recovered_share:.0%} of the last {window} steps show
         it.
 
+        Where the signals of the modules were sampled, cause and advice come from them: they tell
+        what of a layer's factor is the activation's and what the weights'.
+
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at
         the beginning of the sequence in {min_looks} of them in a row, along a line as above, and
@@ -90,6 +94,7 @@ class VanishingGradient(Rule):
     severity = "warning"
     needs = ("grad_norm",)
     absorbs = ("SG105", "SG106", "SG108")
+    reads_samples = (SampleKind.MODULE_SIGNALS,)
 
     max_total_gain: float = 2e-4  # of the gradient at the last layer that is left at the first
     max_visible_gain: float = 1e-3  # the same, up to the last layer that is not exactly zero
@@ -117,6 +122,7 @@ class VanishingGradient(Rule):
     _tracks: dict[int, VanishingTrack] = memory(dict[int, VanishingTrack])
     _starts: dict[int, InsensitiveOutputs] = per_optimizer(InsensitiveOutputs)
     _time: ThroughTime = memory(ThroughTime)
+    _splits: SampledSplits = memory(SampledSplits)
 
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
@@ -125,9 +131,21 @@ class VanishingGradient(Rule):
         self._time.learn(fact, self._vanishes_over_time)
         return ()
 
+    def sampled(self, batch: SampleBatch) -> Iterable[Finding]:
+        self._splits.add(batch)
+        return ()
+
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         self._time.read(block)
         yield from self._look_at_start(block)
+        yield from self._look_at_depth(block)
+        for track in self._tracks.values():
+            track.look(self._splits, self)
+        if len(block):
+            self._splits.forget(iteration_at(block, len(block) - 1))
+
+    def _look_at_depth(self, block: SharedBlock) -> Iterator[Finding]:
+        """Look for a gradient that vanishes from layer to layer."""
         layered = block.read_by(self._layers)
         self._most_layers = max(self._most_layers, len(layered[0].layers))
         chains = [chain_of(each, self) for each in layered if len(each.layers) >= self.min_layers]
@@ -140,6 +158,7 @@ class VanishingGradient(Rule):
             )
             looked = ProfiledRows(rows, integers(block.steps, "iteration")[rows], chains, block)
             if track.follow(looked, self) and not self._is_flat(optimizer):
+                track.look(self._splits, self)
                 yield vanishing_finding(self, self, track, optimizer)
 
     def finish(self) -> Iterator[Finding]:
@@ -149,6 +168,7 @@ class VanishingGradient(Rule):
             is_shown = hits >= max(self.min_steps_at_end, num / 2) and num < self.window
             if optimizer not in found and is_shown and not self._is_flat(optimizer):
                 track.first = int(track.steep.steps[0])
+                track.look(self._splits, self)
                 found.add(optimizer)
                 yield vanishing_finding(self, self, track, optimizer)
         # Over time, where the layers show nothing.
@@ -191,7 +211,7 @@ class VanishingGradient(Rule):
             start = self._starts[optimizer]
             row = start.read(block, rows, self.flat_steps)
             if row is not None and start.judge(block, self.max_leverage, self.guess_distance):
-                yield insensitivity_finding(self, start, self.max_leverage, block, row, optimizer)
+                yield insensitivity_finding(self, self, start, block, row, optimizer, self._splits)
 
     def _is_flat(self, optimizer: int) -> bool:
         return self._starts[optimizer].is_insensitive

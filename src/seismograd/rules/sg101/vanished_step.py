@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -19,9 +19,8 @@ from seismograd.analysis.depth_profile import (
     profiles,
 )
 from seismograd.analysis.recent_hits import RecentHits
-from seismograd.diagnosis.rule import Rule
-from seismograd.i18n import Message, say
-from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
+from seismograd.analysis.sampled_splits import ChainSplit, SampledSplits, SplitOfFinding
+from seismograd.schema import EventKind, IntArray, RowBatch
 
 
 class VanishingLimits(Protocol):
@@ -135,6 +134,7 @@ class VanishingTrack:
     first: int | None = None
     last: int = -1
     recovered: bool = False
+    split: SplitOfFinding = field(default_factory=SplitOfFinding)
 
     def follow(self, looked: ProfiledRows, limits: VanishingLimits) -> bool:
         """Read the next rows; return whether the finding about them has changed."""
@@ -158,87 +158,16 @@ class VanishingTrack:
         self.recovered = self.first is not None and num < limits.recovered_share * window
         return self.first is not None and bool(len(hits) or self.recovered != was_recovered)
 
+    def look(self, splits: SampledSplits, limits: VanishingLimits) -> None:
+        """Look for the split of what was found among those of the sampled steps."""
+        seen = self.witness
+        if seen is not None and self.first is not None:
+            # Half of the way, in powers of ten, is enough to say what does it.
+            least = math.sqrt(limits.max_total_gain)
 
-def vanishing_finding(
-    rule: Rule, limits: VanishingLimits, track: VanishingTrack, optimizer: int
-) -> Finding:
-    """Return the finding about the layers of an optimizer."""
-    seen = track.witness
-    assert seen is not None
-    assert track.first is not None
-    return rule.finding(
-        severity="info" if track.recovered else "error" if seen.num_zero else rule.severity,
-        optimizer=optimizer,
-        first_step=track.first,
-        last_step=track.last,
-        parameters=seen.starved,
-        evidence=(
-            Evidence(
-                "grad_norm",
-                seen.first,
-                seen.step,
-                seen.first_norm,
-                limits.max_total_gain * seen.last_norm,
-            ),
-            Evidence(
-                "grad_norm",
-                seen.last,
-                seen.step,
-                seen.last_norm,
-                seen.first_norm / limits.max_total_gain,
-            ),
-            Evidence("line_gain", "", seen.step, seen.gain, limits.max_gain),
-            Evidence(
-                "line_total",
-                "",
-                seen.step,
-                seen.total_gain,
-                limits.max_visible_gain if seen.num_zero else limits.max_total_gain,
-            ),
-            Evidence("line_fit", "", seen.step, seen.goodness, limits.min_goodness),
-        ),
-        cause=_cause(seen, track),
-        advice=say(
-            "make it easier for the gradient to get through: use ReLU or GELU instead of "
-            "sigmoid or tanh, with nn.init.kaiming_normal_ for the weights; add a "
-            "normalisation layer after each layer; or add residual connections, x = x + "
-            "block(x). A larger learning rate does not help the first layers"
-        ),
-        where=seen.where,
-        excerpt="nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU()",
-    )
+            def fits(chain: ChainSplit) -> bool:
+                split = chain.split
+                is_here = chain.leads_past((seen.first, seen.last))
+                return is_here and split.gain <= limits.max_gain and split.total <= least
 
-
-def _cause(seen: VanishedStep, track: VanishingTrack) -> Message:
-    ends = seen.ends
-    values: dict[str, str | int | float] = {
-        "layers": ends.num_passed,
-        "gain": ends.gain,
-        "last": ends.last,
-        "last_norm": ends.last_norm,
-        "first": ends.first,
-        "first_norm": ends.first_norm,
-    }
-    if track.recovered:
-        return say(
-            "each of the {layers} layers multiplied the gradient by {gain:.2g} on average: its "
-            "norm was {last_norm:.3g} at {last} and {first_norm:.3g} at {first}; after step {step} "
-            "the network recovered",
-            step=track.last,
-            **values,
-        )
-    if seen.num_zero:
-        return say(
-            "each layer multiplies the gradient by {gain:.2g}, and after {layers} layers nothing "
-            "is left: the gradient is exactly zero in the first layers, from {parameter} on "
-            "(layers with zero gradient: {zeros})",
-            layers=seen.num_passed,
-            gain=seen.gain,
-            parameter=seen.first,
-            zeros=seen.num_zero,
-        )
-    return say(
-        "each of the {layers} layers multiplies the gradient by {gain:.2g} on average: its norm is "
-        "{last_norm:.3g} at {last} and {first_norm:.3g} at {first}",
-        **values,
-    )
+            self.split.look(splits, self.first, seen.step, fits)

@@ -132,7 +132,17 @@ def towards_the_input(track: ExplosionTrack, look: OptimizerRows) -> Explosion |
     largest = tuple(
         names[layer] for layer in as_list(there) if norm[layer] >= 0.1 * norm[there].max()
     )
-    return Explosion(position, reached[1], largest, evidence, cause, initialise(), None)
+    return Explosion(
+        position,
+        reached[1],
+        largest,
+        evidence,
+        cause,
+        initialise(),
+        None,
+        # half of the way, in powers of ten, is enough to say what does it
+        least_total=math.sqrt(limits.min_total_signal_gain),
+    )
 
 
 def explodes_at_first(limits: ExplosionLimits, block: RowBatch, row: int) -> bool:

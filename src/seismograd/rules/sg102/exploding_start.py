@@ -15,7 +15,13 @@ from seismograd.analysis.block_rows import (
 )
 from seismograd.analysis.chance_level import chance_loss, plain_loss
 from seismograd.i18n import say
-from seismograd.rules.sg102.explosion import Explosion, ExplosionTrack, OptimizerRows, initialise
+from seismograd.rules.sg102.explosion import (
+    Explosion,
+    ExplosionLimits,
+    ExplosionTrack,
+    OptimizerRows,
+    initialise,
+)
 from seismograd.schema import Evidence, RowBatch, State
 
 PLAIN = ("SGD",)  # optimizers whose update is the learning rate times the gradient
@@ -65,7 +71,16 @@ def _beyond_guessing(
         times=times,
     )
     parameters = largest_parameters(look.block, int(look.rows[position]))
-    return Explosion(position, step, parameters, evidence, cause, initialise(), math.inf)
+    return Explosion(
+        position,
+        step,
+        parameters,
+        evidence,
+        cause,
+        initialise(),
+        math.inf,
+        least_total=_least(limits),
+    )
 
 
 def _torn_apart(
@@ -86,7 +101,21 @@ def _torn_apart(
         times=update / largest * look.limits.min_update,
     )
     parameters = largest_parameters(look.block, int(look.rows[position]))
-    return Explosion(position, step, parameters, evidence, cause, initialise(), limit)
+    return Explosion(
+        position,
+        step,
+        parameters,
+        evidence,
+        cause,
+        initialise(),
+        limit,
+        least_total=_least(look.limits),
+    )
+
+
+def _least(limits: ExplosionLimits) -> float:
+    """Return by how much the layers multiply the signal at least if it is they that do it."""
+    return math.sqrt(limits.min_total_signal_gain)
 
 
 def _all_plain(block: RowBatch, measured: BoolArray) -> bool:

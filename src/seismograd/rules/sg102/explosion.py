@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from seismograd.analysis.block_rows import BoolArray, integers, site_of
 from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
 from seismograd.analysis.norm_growth import NormSeries
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.sampled_splits import SplitOfFinding
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import Message, say
 from seismograd.schema import EventKind, Evidence, Finding, FloatArray, IntArray, RowBatch
@@ -46,6 +47,9 @@ class ExplosionTrack:
     first_loss: float = np.nan  # of the first step, where it is a plain mean
     first_step: int = -1
     is_found: bool = False
+    explosion: Explosion | None = None  # that was found, at the step `found_at`
+    found_at: int = -1
+    split: SplitOfFinding = field(default_factory=SplitOfFinding)
     # norms from which the explosion continues; None: it continues where it grows towards the input
     limit: float | None = None
 
@@ -72,6 +76,9 @@ class Explosion:
     cure: Cure
     limit: float | None  # see `ExplosionTrack`
     where: str = ""  # empty: the step
+    # by how much the layers together multiply the signal in a sample that shows it, too; None: not
+    # by their own fault
+    least_total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

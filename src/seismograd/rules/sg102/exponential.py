@@ -64,4 +64,5 @@ def explained(found: Explosion, fact: Fact, limits: ExplosionLimits) -> Explosio
         cause=cause,
         cure=(advice, "std = torch.exp(0.5 * log_var.clamp(-10, 10))"),
         where=fact.where,
+        least_total=None,
     )

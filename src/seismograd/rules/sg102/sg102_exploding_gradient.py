@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from seismograd.analysis.block_rows import numbers
+from seismograd.analysis.block_rows import iteration_at, numbers
 from seismograd.analysis.depth_profile import LayerReader
 from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
 from seismograd.diagnosis.rule import Rule, memory, too_few
@@ -18,9 +19,10 @@ from seismograd.rules.sg102.exploding_depth import depths_of, towards_the_input
 from seismograd.rules.sg102.exploding_start import from_the_start
 from seismograd.rules.sg102.exploding_time import exploding_time_finding
 from seismograd.rules.sg102.explosion import ExplosionTrack, OptimizerRows, explosion_finding
+from seismograd.rules.sg102.explosion_split import with_split
 from seismograd.rules.sg102.exponential import explained, of_an_exponential
 from seismograd.rules.sg102.growing_norm import from_step_to_step
-from seismograd.schema import Fact, FactKind, Finding
+from seismograd.schema import Fact, FactKind, Finding, SampleBatch, SampleKind
 
 
 @final
@@ -55,6 +57,9 @@ class ExplodingGradient(Rule):
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
         entropy, is {min_first_loss:g} times that of a random guess.
 
+        Where the signals of the modules were sampled, cause and advice come from them: they tell
+        what of a layer's factor is the activation's and what the weights'.
+
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
         beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
@@ -85,6 +90,7 @@ class ExplodingGradient(Rule):
     early = True
     needs = ("grad_norm",)
     absorbs = ("SG103", "SG104", "SG201", "SG202", "SG203")
+    reads_samples = (SampleKind.MODULE_SIGNALS,)
 
     min_gain: float = 1.1  # per layer, of weights and biases together
     min_total_gain: float = 1e4  # over all layers
@@ -114,6 +120,7 @@ class ExplodingGradient(Rule):
     _tracks: dict[int, ExplosionTrack] = memory(dict[int, ExplosionTrack])
     _exponentials: list[Fact] = memory(list[Fact])
     _time: ThroughTime = memory(ThroughTime)
+    _splits: SampledSplits = memory(SampledSplits)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._time.learn(fact, self._explodes_over_time)
@@ -123,6 +130,10 @@ class ExplodingGradient(Rule):
 
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
+
+    def sampled(self, batch: SampleBatch) -> Iterable[Finding]:
+        self._splits.add(batch)
+        return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._time.read(block)
@@ -142,7 +153,19 @@ class ExplodingGradient(Rule):
             )
             look = OptimizerRows(self, block, optimizer, rows, norms[rows], depths)
             self._follow(track, look)
+        self._explain()
+        if len(block):
+            self._splits.forget(iteration_at(block, len(block) - 1))
         return self.found.take()
+
+    def _explain(self) -> None:
+        """Say what each layer does to the signal, where a sample shows it by now."""
+        for optimizer, track in self._tracks.items():
+            found = self.found.get(optimizer)
+            if found is not None and track.explosion is not None:
+                told = with_split(found, track, self._splits, self)
+                if told != found:
+                    self.found.add(told)
 
     def _needs_signal(self, block: SharedBlock) -> bool:
         """Return whether the biases are still inspected: in the first steps of an optimizer, and
@@ -189,6 +212,7 @@ class ExplodingGradient(Rule):
             if reasons and not found.where:
                 found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
+            track.explosion, track.found_at = found, int(step)
             self.found.add(explosion_finding(self, look, found))
         goes_on = look.shown_by_depth() if track.limit is None else look.norm >= track.limit
         if goes_on.any():

@@ -101,7 +101,7 @@ def _cause(
         return (
             say(
                 "step {step}: {what}; the loss is finite ({loss}), and {affected} of {measured} "
-                "parameters have NaN or infinite gradients, {parameter} first",
+                "parameters {affected:has|have} NaN or infinite gradients, {parameter} first",
                 what=what,
                 **values,
             ),
@@ -141,9 +141,9 @@ def _cause(
         return what_made_it(origin, values)
     return (
         say(
-            "at step {step} {count} of the {numel} gradient scalars of {parameter} are NaN or "
-            "infinite, and {affected} of {measured} parameters have such scalars; the loss could "
-            "not be measured",
+            "at step {step} {count} of the {numel} gradient scalars of {parameter} {count:is|are} "
+            "NaN or infinite, and {affected} of {measured} parameters {affected:has|have} such "
+            "scalars; the loss could not be measured",
             **values,
         ),
         say(

@@ -50,8 +50,8 @@ def _forgotten(rule: Rule, fact: Fact, names: tuple[str, ...]) -> Finding:
         ),
         cause=say(
             "{name} began with the same weights on all ranks, but its gradient is different on "
-            "each of them, while those of {same} other parameters are the same ({num} "
-            "{num:parameter|parameters}): "
+            "each of them, while those of {same} other {same:parameter|parameters} are the same "
+            "({num} {num:parameter|parameters}): "
             "they are left out of the reduction, or they are experts or shards that every rank "
             "has initialized with the same seed",
             name=names[0],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from seismograd.record import strict_json
-from seismograd.sinks.tracker import Alert, Measurement, RunStart
+from seismograd.sinks.tracker import Alert, RunStart, TrackedStep
 
 
 class JsonlTracker:
@@ -27,7 +27,7 @@ class JsonlTracker:
         self._file = path.open("ab", buffering=0)
         self._write({"run": str(directory), "script": run.script, "created_utc": run.created_utc})
 
-    def log(self, measurement: Measurement) -> None:
+    def log(self, measurement: TrackedStep) -> None:
         """Write a step."""
         worst = {"worst_layer": measurement.worst_layer} if measurement.worst_layer else {}
         self._write(

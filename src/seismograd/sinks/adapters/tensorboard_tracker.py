@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seismograd.sinks.tracker import PREFIX, Alert, Measurement, RunStart
+from seismograd.sinks.tracker import PREFIX, Alert, RunStart, TrackedStep
 
 
 class TensorboardTracker:
@@ -31,7 +31,7 @@ class TensorboardTracker:
         )
         self._text(0, "run", f"{run.directory()} ({run.script})")
 
-    def log(self, measurement: Measurement) -> None:
+    def log(self, measurement: TrackedStep) -> None:
         """Write a step."""
         values = [
             self._summary.Summary.Value(tag=PREFIX + name, simple_value=_single(value))

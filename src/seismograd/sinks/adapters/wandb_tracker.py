@@ -9,8 +9,8 @@ from seismograd.sinks.tracker import (
     PREFIX,
     STEP,
     Alert,
-    Measurement,
     RunStart,
+    TrackedStep,
     TrackerEndedError,
 )
 
@@ -50,7 +50,7 @@ class WandbTracker:
         self._run.define_metric(PREFIX + STEP, hidden=True)
         self._run.define_metric(PREFIX + "*", step_metric=PREFIX + STEP)
 
-    def log(self, measurement: Measurement) -> None:
+    def log(self, measurement: TrackedStep) -> None:
         """Log a step."""
         found: dict[str, object] = {
             PREFIX + name: value for name, value in measurement.scalars.items()

@@ -15,7 +15,7 @@ def render(verdict: Verdict) -> str:
     """Return a suite named after the run: errors and warnings are failures, rules that could not be
     evaluated are skipped, the rest passes.
     """
-    suite = Tree.Element("testsuite", name=f"seismograd {verdict.run.path}")
+    suite = Tree.Element("testsuite", name=_clean(f"seismograd {verdict.run.path}"))
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for status in verdict.statuses:
         found = [finding for finding in verdict.findings if finding.code == status.code]

@@ -4,6 +4,7 @@ mail.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from seismograd.diagnosis.training_course import training_course
@@ -27,6 +28,8 @@ from seismograd.views.values import (
     steps,
 )
 from seismograd.views.verdict_words import course_lines, headline
+
+_WWW = re.compile(r"\bwww(?=\.)", re.IGNORECASE)
 
 
 def render(source: RunSource) -> str:
@@ -82,8 +85,7 @@ def _finding(finding: Finding) -> Iterator[str]:
         translate("{label}: ").format(label=translate("Change")) + finding.advice.render()
     )
     if finding.where:
-        where = finding.where.replace("`", "")
-        yield translate("{label}: ").format(label=translate("Where")).join(("- ", f"`{where}`"))
+        yield "- " + translate("{label}: ").format(label=translate("Where")) + _code(finding.where)
     if finding.excerpt:
         yield ""
         yield from (f"      {line}" for line in finding.excerpt.splitlines())
@@ -152,6 +154,20 @@ def _row(cells: Sequence[str], escaped: bool = False) -> str:
 
 
 def _plain(text: str) -> str:
-    for special in "\\`*_[]<>|#":
-        text = text.replace(special, f"\\{special}")
-    return " ".join(text.split())
+    return " ".join(map(_word, text.split()))
+
+
+def _word(word: str) -> str:
+    # GitHub looks for @names and mail addresses in the finished text, so no escape keeps them from
+    # being links, and from calling somebody: only code is left alone.
+    if "@" in word:
+        return _code(word)
+    for special in "\\`*_[]<>|#&~":
+        word = word.replace(special, f"\\{special}")
+    # bare addresses
+    return _WWW.sub(r"\g<0>\\", word.replace("://", "\\://"))
+
+
+def _code(text: str) -> str:
+    bare = " ".join(text.replace("`", "").split())
+    return f"`{bare.replace('|', chr(92) + '|')}`"

@@ -16,6 +16,7 @@ from seismograd.diagnosis.verdict import Verdict
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.schema import SEVERITIES, BoolArray, FloatArray, IntArray, Parameter, State
+from seismograd.views.epoch_rows import epoch_rows
 
 MOST_CHANNELS = 30
 MOST_ALONE = 12  # the worst ones, where there are more layers than channels
@@ -57,7 +58,8 @@ class Channel:
 @dataclass(frozen=True, slots=True)
 class Seismogram:
     """The channels, the worst on top; the rows of each column; the loss over them; the findings
-    that name no layer; the norms that are drawn flat and at full height.
+    that name no layer; the columns in which an epoch begins; the norms that are drawn flat and at
+    full height.
     """
 
     channels: tuple[Channel, ...]
@@ -68,6 +70,7 @@ class Seismogram:
     loss: FloatArray  # (C,)
     loss_is_lost: BoolArray  # (C,)
     marks: tuple[Mark, ...]
+    epochs: tuple[int, ...]
     smallest: float
     largest: float
 
@@ -98,6 +101,7 @@ def make_seismogram(verdict: Verdict, num_columns: int) -> Seismogram:
         steps.last[at, loss],
         steps.counts[at, State.NONFINITE, loss] > 0,
         tuple(mark for names, mark in marks if not names),
+        tuple(_column_of(view, row) for row in epoch_rows(run)),
         smallest,
         largest,
     )
@@ -133,18 +137,16 @@ def _marks(verdict: Verdict, view: PyramidView) -> list[tuple[frozenset[int], Ma
     found: list[tuple[frozenset[int], Mark]] = []
     for each in verdict.findings:
         first, last = (
-            int(
-                np.clip(
-                    np.searchsorted(view.starts, run.row_reader.row_of(step), "right") - 1,
-                    0,
-                    len(view) - 1,
-                )
-            )
+            _column_of(view, run.row_reader.row_of(step))
             for step in (each.first_step, each.last_step)
         )
         where = frozenset(columns[name] for name in each.parameters if name in columns)
         found.append((where, Mark(each.code, each.severity, first, max(first, last))))
     return found
+
+
+def _column_of(view: PyramidView, row: int) -> int:
+    return int(np.clip(np.searchsorted(view.starts, row, "right") - 1, 0, len(view) - 1))
 
 
 def _channel(

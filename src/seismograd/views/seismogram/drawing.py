@@ -44,7 +44,7 @@ class Shape:
 def draw(seismogram: Seismogram) -> list[Shape]:
     """Return the picture, `WIDTH` wide and `height_of` high."""
     tall, scale = channel_height(seismogram), (seismogram.smallest, seismogram.largest)
-    shapes = list(_loss(seismogram))
+    shapes = [*_epochs(seismogram), *_loss(seismogram)]
     said: set[str] = set()
     for position, channel in enumerate(seismogram.channels):
         middle = TOP + LOSS + tall * (position + 0.5)
@@ -77,6 +77,13 @@ def channel_height(seismogram: Seismogram) -> float:
 def height_of(seismogram: Seismogram) -> int:
     """Return the height of the picture."""
     return round(TOP + LOSS + channel_height(seismogram) * len(seismogram.channels) + BOTTOM)
+
+
+def _epochs(seismogram: Seismogram) -> Iterator[Shape]:
+    """Yield a line down all channels where an epoch begins."""
+    down = height_of(seismogram) - BOTTOM - TOP
+    for column in seismogram.epochs:
+        yield _path("epoch", f"M{_x(column, len(seismogram.loss)):.1f} {TOP}v{down}")
 
 
 def _x(column: float, num_columns: int) -> float:

@@ -21,11 +21,13 @@ COLORS = {
     "dim": "#5a6472",
     "zero": "#5a6472",
     "rule": "#e3e6ea",
+    "epoch": "#9aa3ad",
     "band": "#0b5cad",
     "trace": "#0b5cad",
 }
 TEXT = "#1a1d21"
 FONTS = ("Noto Sans CJK SC", "Noto Sans", "DejaVu Sans")
+_DASHES = {"zero": (0, (2, 3)), "epoch": (0, (1, 5))}
 _DPI = 200
 _COMMAND = re.compile(r"([MLHvhlz])([^MLHvhlz]*)")
 
@@ -86,7 +88,7 @@ def _add(axes: Any, shape: Shape, down: float) -> None:
         if {"band", "mark"} & set(kinds):
             axes.fill(xs, moved_ys, color=color, alpha=0.2 if "band" in kinds else 1, lw=0)
         else:
-            style = (0, (2, 3)) if "zero" in kinds else "solid"
+            style = _DASHES.get(kinds[0], "solid")
             axes.plot(xs, moved_ys, color=color, lw=0.7, ls=style)
 
 

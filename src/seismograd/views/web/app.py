@@ -21,6 +21,7 @@ from starlette.routing import Route
 from seismograd.errors import SeismogradError
 from seismograd.record import strict_json
 from seismograd.views.page.document import content_policy, document
+from seismograd.views.web.browser_ticket import BrowserTicket
 from seismograd.views.web.request_guard import RequestGuard
 from seismograd.views.web.run_cache import RunCache
 
@@ -48,7 +49,12 @@ register_url_convertor("index", _IndexConvertor())
 
 
 def create_app(
-    run_cache: RunCache, token: str, host: str, names: tuple[str, ...] = (), port: int = 0
+    run_cache: RunCache,
+    token: str,
+    host: str,
+    names: tuple[str, ...] = (),
+    port: int = 0,
+    ticket: BrowserTicket | None = None,
 ) -> Starlette:
     """Return the server of a run cache. It holds no state but the cache's, and needs no
     lifespan.
@@ -79,6 +85,7 @@ def create_app(
         names=names,
         cookie=f"seismograd-{port}",
         headers=headers,
+        ticket=ticket,
     )
     app = Starlette(routes=routes, middleware=[guard])
     app.router.redirect_slashes = False  # a route is exactly its path

@@ -11,16 +11,19 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seismograd.views.web.browser_ticket import BrowserTicket
+
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/\s]+)(?::\d{1,5})?")
 _LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _WIDE = frozenset({"0.0.0.0", "::"})
 TOKEN = "token"
+TRUST = "seismograd.trust"
+"""The entry of a request's state that is called once the token was shown, where there is one."""
 
 
 class RequestGuard:
@@ -33,6 +36,7 @@ class RequestGuard:
             called by.
         cookie: the name of the cookie; those of two servers on one machine differ.
         headers: set on every answer, its own refusals too.
+        ticket: what the browser that was started presents in place of the token.
     """
 
     def __init__(
@@ -44,9 +48,10 @@ class RequestGuard:
         names: Sequence[str],
         cookie: str,
         headers: Mapping[str, str],
+        ticket: BrowserTicket | None = None,
     ) -> None:
         self._app = app
-        self._token = token
+        self._token, self._ticket = token, ticket
         self._names = (
             _LOCAL | {host.lower(), f"[{host.lower()}]"} | {name.lower() for name in names}
         )
@@ -76,13 +81,15 @@ class RequestGuard:
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(given) != 1 or not self._knows(given[0]):
             return PlainTextResponse("this server is not called that\n", 421)
-        if scope["path"] == "/" and self._has_token(scope):
-            return self._welcome(scope)
-        if not self._has_cookie(scope):
+        is_welcome = scope["path"] == "/" and self._has_token(scope)
+        if not is_welcome and not self._has_cookie(scope):
             return PlainTextResponse(
                 "open the address that `seismograd view` printed: it has the token\n", 403
             )
-        return None
+        trust = scope.get("state", {}).get(TRUST)
+        if trust is not None:
+            trust()
+        return self._welcome(scope) if is_welcome else None
 
     def _knows(self, host: str) -> bool:
         """Return whether a Host header names this machine. The port is not compared: `ssh -L`
@@ -100,15 +107,19 @@ class RequestGuard:
             for name, value in parse_qsl(scope["query_string"].decode("latin-1"))
             if name == TOKEN
         ]
-        return len(given) == 1 and self._is_token(given[0])
+        if len(given) != 1:
+            return False
+        if self._is_token(given[0]):
+            return True
+        addresses = scope.get("client"), scope.get("server")
+        return self._ticket is not None and self._ticket.take(given[0], *addresses)
 
     def _has_cookie(self, scope: Scope) -> bool:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie"]
-        try:
-            cookies: SimpleCookie = SimpleCookie("; ".join(given))
-        except CookieError:
-            return False
-        return self._cookie in cookies and self._is_token(cookies[self._cookie].value)
+        given = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
+        # Each by itself: another server on this machine can set a second one of this name, which
+        # must not lock the owner out.
+        pairs = [each.strip().partition("=") for each in given.decode("latin-1").split(";")]
+        return any(name == self._cookie and self._is_token(value) for name, _, value in pairs)
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self._token.encode())

@@ -13,13 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.views.web.app import create_app
+from seismograd.views.web.browser_ticket import BrowserTicket
+from seismograd.views.web.connection_limit import ConnectionLimit
 from seismograd.views.web.run_cache import RunCache
 
 DEFAULT_PORT = 7878
+_MOST_CONNECTIONS = 300  # of the owner's browsers and tools, beside those of strangers
 
 
 def serve(
@@ -39,11 +43,26 @@ def serve(
     listener = listen(host, port)
     actual = int(listener.getsockname()[1])
     token = secrets.token_urlsafe(24)
-    app = create_app(run_cache, token, host, names, actual)
+    ticket = BrowserTicket()
+    app = create_app(run_cache, token, host, names, actual, ticket)
     shown = f"[{host}]" if ":" in host else host
     reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, shown)
-    address = f"http://{reached}:{actual}/?token={token}"
-    config = uvicorn.Config(
+    address = f"http://{reached}:{actual}/?token="
+    config = server_config(app, ConnectionLimit())
+    config.load()  # import everything before the first request
+    threading.Thread(target=run_cache.look_ahead, daemon=True).start()
+    tell(address + token)
+    if open_browser and _has_screen():
+        threading.Thread(
+            target=webbrowser.open, args=(address + ticket.value,), daemon=True
+        ).start()
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def server_config(app: ASGIApp, limit: ConnectionLimit) -> uvicorn.Config:
+    """Return how the server runs: it says nothing of itself, and strangers hold no connection."""
+    return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -51,16 +70,10 @@ def serve(
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=100,
+        http=limit.protocol(),
+        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=1,
     )
-    config.load()  # import everything before the first request
-    threading.Thread(target=run_cache.look_ahead, daemon=True).start()
-    tell(address)
-    if open_browser and _has_screen():
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 def listen(host: str, port: int | None) -> socket.socket:

@@ -72,6 +72,10 @@ export interface LoopLine {
   kind: string;
   site: number;
   count: number;
+  /** Which of the findings are about it. */
+  findings: number[];
+  /** The statement there; empty where it is not told. */
+  source: string;
 }
 
 /** What is known of the run as a whole. */
@@ -106,12 +110,18 @@ export interface Meta {
   explanations: Record<string, [heading: Words, paragraphs: Words[]][]>;
   /** The calls of the loop in their order, over so many steps; site -1: no line called it. */
   loop: { steps: number; lines: LoopLine[] };
+  /** The rows at which the second and later epochs begin, where they are known. */
+  epochs: number[];
+  /** Whether histograms were sampled at all. */
+  sampled: boolean;
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;
   notes: { kind: string; step: number; text: Words }[];
   codes: { nonfinite: number; not_measured: number; zero: number; absent: number; limit: number };
   histogram: { bins: number; first: number; per_bin: number };
+  /** Which call the fault that a rule found is about, by code. */
+  fault_kinds: Record<string, string>;
   event_flags: Record<string, number>;
   step_flags: Record<string, number>;
 }
@@ -271,6 +281,9 @@ export interface ListedRun {
   state: RunState;
   end: Words | null;
   findings: Partial<Record<Severity, number>>;
+  /** The last loss, and some before it. */
+  loss: JsonNumber;
+  course: JsonNumber[];
   problem: Words | null;
 }
 

@@ -5,7 +5,9 @@
 import { penOf, shortened } from "./canvas.js";
 import { shades } from "./colours.js";
 import { drawnHeat, heatStage } from "./heat_stage.js";
-import { state } from "./state.js";
+import { plainName } from "./layer_names.js";
+import { currentMeta, state } from "./state.js";
+import { T } from "./texts.js";
 
 let labelledColumn = -1;
 
@@ -19,12 +21,17 @@ export function rowLabels(pen, geometry) {
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   const every = Math.max(1, Math.ceil(13 / (geometry.height / geometry.num)));
-  const ending = state.rows.every((row) => row.group || row.label.endsWith(".weight"))
+  const { parameters } = currentMeta();
+  const isNarrow = heatStage.left < 120; // the number alone has room
+  const plain = state.rows.map((row) =>
+    row.group || isNarrow ? row.label : plainName(parameters[row.columns[0]]),
+  );
+  const ending = plain.every((name, index) => state.rows[index].group || name.endsWith(".weight"))
     ? ".weight"
     : "";
   for (let index = 0; index < state.rows.length; index += every) {
     const row = state.rows[index];
-    const name = ending && !row.group ? row.label.slice(0, -ending.length) : row.label;
+    const name = ending && !row.group ? plain[index].slice(0, -ending.length) : plain[index];
     const y = heatStage.top + ((index + 0.5) * geometry.height) / geometry.num;
     pen.fillStyle = row.columns.includes(state.column) ? shades.text : shades.dim;
     pen.fillText(
@@ -33,6 +40,23 @@ export function rowLabels(pen, geometry) {
       y,
     );
   }
+}
+
+/**
+ * Which end is which, where the rows are in the order of execution.
+ *
+ * @param {Pen} pen
+ * @param {Geometry} geometry
+ */
+export function depthEnds(pen, geometry) {
+  if (state.sort !== "depth" || state.rows.length < 2 || !currentMeta().layers.length) return;
+  pen.font = "11px system-ui, 'Noto Sans', 'Noto Sans CJK SC', sans-serif";
+  pen.fillStyle = shades.dim;
+  pen.textAlign = "left";
+  pen.textBaseline = "bottom";
+  pen.fillText(`↑ ${T("output")}`, 2, heatStage.top - 1);
+  pen.textBaseline = "top";
+  pen.fillText(`↓ ${T("input")}`, 2, heatStage.top + geometry.height + 5);
 }
 
 // Only what the cursor changes: the picture stays.

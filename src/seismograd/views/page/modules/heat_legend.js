@@ -1,11 +1,13 @@
 // What the colours of the heat map mean that are no numbers.
 
+/** @import { Heat } from "./answers.d.ts" */
+
 import { penOf } from "./canvas.js";
 import { el } from "./dom.js";
 import { paints, special } from "./heat_colours.js";
 import { renewed } from "./heat_picture.js";
 import { look } from "./look.js";
-import { T } from "./texts.js";
+import { sentences, T } from "./texts.js";
 
 const patches = new Map(
   [32767, -32767, -32768].map((code) => [
@@ -18,13 +20,33 @@ const legend = el("div", { class: "legend" });
 
 const legendOf = { key: [] };
 
+/** @type {WeakMap<Heat, Set<number>>} */
+const occurring = new WeakMap();
+
+/**
+ * The states that a heat map has anywhere: only these are explained.
+ *
+ * @param {Heat | null} heat
+ */
+function statesOf(heat) {
+  const known = heat && occurring.get(heat);
+  if (known) return known;
+  /** @type {Set<number>} */
+  const found = new Set();
+  for (const code of heat?.codes ?? []) if (Math.abs(code) > 32000) found.add(code);
+  if (heat) occurring.set(heat, found);
+  return found;
+}
+
 /**
  * @param {HTMLElement} body
+ * @param {Heat | null} heat
  * @param {boolean} isRelative
  */
-export function heatLegend(body, isRelative) {
+export function heatLegend(body, heat, isRelative) {
   if (legend.parentNode !== body) body.append(legend);
-  if (!renewed(legendOf, [isRelative, look.theme, look.lang])) return;
+  if (!renewed(legendOf, [heat, isRelative, look.theme, look.lang])) return;
+  const there = statesOf(heat);
   const paint = paints();
   for (const [code, canvas] of patches) {
     const image = new ImageData(18, 12);
@@ -34,10 +56,21 @@ export function heatLegend(body, isRelative) {
     penOf(canvas).putImageData(image, 0, 0);
   }
   legend.replaceChildren(
-    el("span", {}, patches.get(32767), T("state_4")),
-    el("span", {}, patches.get(-32767), T("state_2")),
-    el("span", {}, patches.get(-32768), T("state_1")),
-    el("span", {}, T("legend_blank")),
-    el("span", {}, T(isRelative ? "legend_relative" : "legend_scale")),
+    ...[
+      [32767, "state_4"],
+      [-32767, "state_2"],
+      [-32768, "state_1"],
+    ].map(([code, key]) =>
+      there.has(Number(code)) ? el("span", {}, patches.get(Number(code)), T(String(key))) : "",
+    ),
+    there.has(32766) ? el("span", {}, T("legend_blank")) : "",
+    el(
+      "span",
+      {},
+      sentences(
+        T(isRelative ? "legend_relative" : "legend_scale"),
+        there.has(32767) ? T("legend_mark") : "",
+      ),
+    ),
   );
 }

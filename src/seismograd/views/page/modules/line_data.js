@@ -63,3 +63,35 @@ function swatch(colour, dash, mark) {
   if (dash.length) made.style.borderTopStyle = dash[0] < 4 ? "dotted" : "dashed";
   return made;
 }
+
+/**
+ * Whether one line would hide the other: nothing is told by drawing both.
+ *
+ * @param {number[]} one
+ * @param {number[]} other
+ */
+export const areEqual = (one, other) =>
+  one.every(
+    (value, index) =>
+      Object.is(value, other[index]) ||
+      Math.abs(value - other[index]) <= 1e-5 * Math.abs(value) ||
+      Number.isNaN(other[index]),
+  );
+
+/**
+ * The mean over the points around each, a twentieth of all; empty where there are too few to need
+ * it. What is not finite stays a gap.
+ *
+ * @param {number[]} values
+ */
+export function smoothed(values) {
+  const reach = Math.floor(values.length / 40);
+  if (reach < 2) return [];
+  return values.map((value, index) => {
+    if (!Number.isFinite(value)) return NaN;
+    const around = values
+      .slice(Math.max(0, index - reach), index + reach + 1)
+      .filter(Number.isFinite);
+    return around.reduce((sum, each) => sum + each, 0) / around.length;
+  });
+}

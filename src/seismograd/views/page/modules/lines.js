@@ -9,7 +9,7 @@ import { el } from "./dom.js";
 import { look } from "./look.js";
 import { count } from "./numbers.js";
 import { distinct, marked } from "./plot_axis.js";
-import { state } from "./state.js";
+import { currentMeta, state } from "./state.js";
 
 export class Lines {
   /** @param {() => string} label */
@@ -206,7 +206,7 @@ export class Lines {
   }
 
   /**
-   * Where a step was not finite.
+   * Where an epoch begins, and where a step was not finite.
    *
    * @param {uPlot} plot
    */
@@ -214,6 +214,17 @@ export class Lines {
     const pen = plot.ctx,
       ratio = window.devicePixelRatio || 1;
     pen.save();
+    pen.strokeStyle = shades.dim;
+    pen.lineWidth = ratio;
+    pen.setLineDash([ratio, 4 * ratio]);
+    for (const row of currentMeta().epochs) {
+      if (row <= state.start || row >= state.stop) continue;
+      const x = plot.valToPos(row - 0.5, "x", true);
+      pen.beginPath();
+      pen.moveTo(x, plot.bbox.top);
+      pen.lineTo(x, plot.bbox.top + plot.bbox.height);
+      pen.stroke();
+    }
     for (const row of this.marks) {
       const x = plot.valToPos(row, "x", true);
       if (x >= plot.bbox.left - 2 && x <= plot.bbox.left + plot.bbox.width + 2)

@@ -8,7 +8,7 @@ import { shades } from "./colours.js";
 import { stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { on } from "./events.js";
-import { colourKey, inWindow } from "./line_data.js";
+import { areEqual, colourKey, inWindow } from "./line_data.js";
 import { Lines } from "./lines.js";
 import { nothing, Panel } from "./panel.js";
 import { parameterFacts } from "./parameter_facts.js";
@@ -121,17 +121,22 @@ function drawParameter(body) {
       width: 0.5,
     },
   ];
-  if (line["applied_norm.high"])
+  const applied = cut.take(line["applied_norm.high"] ?? []);
+  const isApplied =
+    applied.length > 0 && !areEqual(cut.take(line["grad_norm.high"] ?? []), applied);
+  if (isApplied)
     lines.push({
       label: T("statistic_applied_norm"),
-      values: cut.take(line["applied_norm.high"]),
+      values: applied,
       colour: shades.after,
       dash: [6, 4],
     });
-  if (line["update_ratio.high"])
+  const ratios = bridged(cut.take(line["update_ratio.high"] ?? []));
+  const isUpdated = ratios.some((value) => value > 0);
+  if (isUpdated)
     lines.push({
       label: T("statistic_update_ratio"),
-      values: bridged(cut.take(line["update_ratio.high"])),
+      values: ratios,
       colour: shades.lr,
       dash: [3, 3],
     });
@@ -170,11 +175,11 @@ function drawParameter(body) {
   parameterKey.replaceChildren(
     colourKey([
       [T("statistic_grad_norm"), shades.before],
-      line["applied_norm.high"] ? [T("statistic_applied_norm"), shades.after, [6, 4]] : null,
-      line["update_ratio.high"] ? [T("statistic_update_ratio"), shades.lr, [3, 3]] : null,
+      isApplied ? [T("statistic_applied_norm"), shades.after, [6, 4]] : null,
+      isUpdated ? [T("statistic_update_ratio"), shades.lr, [3, 3]] : null,
       elementPlot.hidden ? null : [currentMeta().elements[index], shades.accent],
       state.other ? [otherName(), shades.other, [8, 2]] : null,
-      [T("state_4"), shades.nan, [], true],
+      bad.length ? [T("state_4"), shades.nan, [], true] : null,
     ]),
   );
 }

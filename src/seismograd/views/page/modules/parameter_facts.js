@@ -50,7 +50,10 @@ export function parameterFacts() {
       T("fact_zeros"),
       sentences(share(at("zeros"), each.numel), `NaN/Inf ${count(at("nonfinite"))}`),
     ]);
-    if (!Number.isNaN(at("applied_norm")))
+    if (
+      !Number.isNaN(at("applied_norm")) &&
+      Math.abs(at("applied_norm") - at("grad_norm")) > 1e-5 * at("grad_norm")
+    )
       found.push([T("fact_applied"), fmt(at("applied_norm"), 6)]);
   }
   if (!Number.isNaN(at("update_ratio")))

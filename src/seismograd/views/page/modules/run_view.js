@@ -18,7 +18,7 @@ import { Live } from "./live.js";
 import { CONFIG } from "./look.js";
 import { parameterPanel } from "./parameter.js";
 import { listRows } from "./parameter_list.js";
-import { profilePanel } from "./profile.js";
+import { layersNow, profilePanel } from "./profile.js";
 import { askStep, askWindow } from "./questions.js";
 import { scalarsPanel } from "./scalars.js";
 import { seismogramPanel } from "./seismogram.js";
@@ -39,6 +39,16 @@ on("heat step", () => {
     if (state.rows.map((row) => row.label).join() !== before) emit("rows");
   }
 });
+
+/**
+ * A panel about what this run has none of takes no room.
+ *
+ * @param {Meta} meta
+ */
+function hideEmpty(meta) {
+  spreadPanel.root.hidden = meta.rows > 0 && !meta.sampled;
+  profilePanel.root.hidden = meta.rows > 0 && !layersNow().length;
+}
 
 /** @param {Meta} meta */
 function takeMeta(meta) {
@@ -68,6 +78,7 @@ function takeMeta(meta) {
     state.stop = meta.rows;
   }
   if (state.follow) state.row = Math.max(0, meta.rows - 1);
+  hideEmpty(meta);
   const column = state.column;
   listRows();
   if (column >= 0 && column < meta.parameters.length) state.column = column;

@@ -4,16 +4,16 @@
 /** @import { Scalars } from "./answers.d.ts" */
 /** @import { Cut, PlotLine } from "./types.d.ts" */
 
-import { shades } from "./colours.js";
+import { fade, shades } from "./colours.js";
 import { stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { on } from "./events.js";
-import { colourKey, inWindow } from "./line_data.js";
+import { areEqual, colourKey, inWindow, smoothed } from "./line_data.js";
 import { Lines } from "./lines.js";
-import { count } from "./numbers.js";
+import { count, fmt } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
 import { currentMeta, otherName, state } from "./state.js";
-import { T } from "./texts.js";
+import { sentences, T } from "./texts.js";
 
 const normLines = new Lines(() => T("norms_label"));
 
@@ -26,10 +26,16 @@ const scalarsKey = el("div");
 
 export const scalarsPanel = new Panel("scalars", {
   title: "scalars",
-  sub: () =>
-    state.scalars?.starts.length && state.scalars.stops[0] - state.scalars.starts[0] > 1
-      ? T("band_shows", { number: count(state.scalars.stops[0] - state.scalars.starts[0]) })
-      : "",
+  sub: () => {
+    const { scalars } = state;
+    if (!scalars?.starts.length) return "";
+    const covered = scalars.stops[0] - scalars.starts[0];
+    const rate = constantRate(scalars);
+    return sentences(
+      covered > 1 ? T("band_shows", { number: count(covered) }) : "",
+      rate === null ? "" : `${T("scalar_lr")} ${fmt(rate)}`,
+    );
+  },
   on: "meta window scalars otherScalars",
   draw: drawScalars,
   table: () => {
@@ -79,6 +85,19 @@ function scalarOf(scalars, which, name) {
   return scalars[which].subarray(place * width, (place + 1) * width);
 }
 
+/**
+ * The learning rate, where it is one and the same at all steps of the window: no line then.
+ *
+ * @param {Scalars} scalars
+ */
+function constantRate(scalars) {
+  const { take } = inWindow(scalars);
+  const known = ["low", "high"]
+    .flatMap((which) => take(scalarOf(scalars, which === "low" ? "low" : "high", "lr")))
+    .filter((value) => !Number.isNaN(value));
+  return known.length && known.every((value) => value === known[0]) ? known[0] : null;
+}
+
 /** @param {HTMLElement} body */
 function drawScalars(body) {
   if (!currentMeta().rows) return nothing(body, T("no_steps"));
@@ -100,32 +119,39 @@ function drawScalars(body) {
   const norms = [
     { label: T("before_clip"), values: of("high", "grad_norm"), colour: shades.before },
     { label: T("before_clip"), values: of("low", "grad_norm"), colour: shades.before, width: 0.5 },
-    {
-      label: T("after_clip"),
-      values: of("high", "applied_norm"),
-      colour: shades.after,
-      dash: [6, 4],
-    },
-    {
+  ];
+  const applied = of("high", "applied_norm");
+  const isClipped = !areEqual(of("high", "grad_norm"), applied);
+  if (isClipped)
+    norms.push({ label: T("after_clip"), values: applied, colour: shades.after, dash: [6, 4] });
+  const limits = of("high", "clip_limit");
+  const isLimited = limits.some((value) => value > 0);
+  if (isLimited)
+    norms.push({
       label: T("clip_limit"),
-      values: of("high", "clip_limit"),
+      values: limits,
       colour: shades.limit,
       dash: [2, 3],
       width: 1.2,
-    },
-  ];
+    });
+  const smooth = smoothed(of("last", "loss"));
+  const raw = smooth.length ? { colour: fade(shades.loss, 0.5), width: 0.8 } : {};
   /** @type {PlotLine[]} */
   const losses = [
-    { label: T("scalar_loss"), values: of("high", "loss"), colour: shades.loss },
-    { label: T("scalar_loss"), values: of("low", "loss"), colour: shades.loss, width: 0.5 },
-    {
+    { label: T("scalar_loss"), values: of("high", "loss"), colour: shades.loss, ...raw },
+    { label: T("scalar_loss"), values: of("low", "loss"), colour: shades.loss, width: 0.5, ...raw },
+  ];
+  if (smooth.length)
+    losses.push({ label: T("smoothed"), values: smooth, colour: shades.loss, width: 2.2 });
+  const hasRate = constantRate(scalars) === null && of("last", "lr").some((rate) => rate > 0);
+  if (hasRate)
+    losses.push({
       label: T("scalar_lr"),
       values: of("last", "lr"),
       colour: shades.lr,
       dash: [5, 3],
       scale: "lr",
-    },
-  ];
+    });
   if (state.other && state.otherScalars) {
     norms.push({
       label: otherName(),
@@ -155,19 +181,18 @@ function drawScalars(body) {
     log: { y: isWide },
     pairs: [[0, 1]],
     marks: bad("loss"),
-    axes: ["y", "lr"],
+    axes: hasRate ? ["y", "lr"] : ["y"],
   });
   scalarsKey.replaceChildren(
     colourKey([
       [T("before_clip"), shades.before],
-      [T("after_clip"), shades.after, [6, 4]],
-      of("high", "clip_limit").some((value) => value > 0)
-        ? [T("clip_limit"), shades.limit, [2, 3]]
-        : null,
-      [T("scalar_loss"), shades.loss],
-      [T("scalar_lr"), shades.lr, [5, 3]],
+      isClipped ? [T("after_clip"), shades.after, [6, 4]] : null,
+      isLimited ? [T("clip_limit"), shades.limit, [2, 3]] : null,
+      [smooth.length ? T("loss_smoothed") : T("scalar_loss"), shades.loss],
+      hasRate ? [T("scalar_lr"), shades.lr, [5, 3]] : null,
       state.other ? [otherName(), shades.other, [8, 2]] : null,
-      [T("state_4"), shades.nan, [], true],
+      bad("grad_norm").length || bad("loss").length ? [T("state_4"), shades.nan, [], true] : null,
+      currentMeta().epochs.length ? [T("epoch_begins"), shades.dim, [2, 3]] : null,
     ]),
   );
 }

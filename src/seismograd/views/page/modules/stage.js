@@ -8,7 +8,7 @@ import { shades } from "./colours.js";
 import { setCursor, setWindow, stepOf, zoom } from "./cursor.js";
 import { el } from "./dom.js";
 import { clamp, count, ticks } from "./numbers.js";
-import { state } from "./state.js";
+import { currentMeta, state } from "./state.js";
 import { T } from "./texts.js";
 
 export class Stage {
@@ -64,6 +64,7 @@ export class Stage {
     this.width = room || 600;
     this.height = height;
     this.canvas.setAttribute("aria-label", this.label());
+    this.root.setAttribute("aria-label", this.label());
     return fit(this.canvas, this.width, height);
   }
 
@@ -138,11 +139,12 @@ export class Stage {
 
   /** @param {Pen} pen */
   axis(pen) {
-    pen.fillStyle = shades.dim;
     pen.strokeStyle = shades.line;
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const base = this.height - this.bottom;
+    this.epochs(pen, base);
+    pen.fillStyle = shades.dim;
     const first = stepOf(state.start);
     for (const step of ticks(first, stepOf(state.stop - 1), Math.max(2, this.inner / 90))) {
       const x = this.x(state.start + step - first + 0.5);
@@ -152,6 +154,24 @@ export class Stage {
       pen.lineTo(x, base + 4);
       pen.stroke();
       pen.fillText(count(step), clamp(x, this.left + 12, this.left + this.inner - 12), base + 5);
+    }
+  }
+
+  /**
+   * A notch from below where an epoch begins.
+   *
+   * @param {Pen} pen
+   * @param {number} base
+   */
+  epochs(pen, base) {
+    pen.fillStyle = shades.text;
+    for (const row of currentMeta().epochs) {
+      if (row <= state.start || row >= state.stop) continue;
+      pen.beginPath();
+      pen.moveTo(this.x(row), base);
+      pen.lineTo(this.x(row) - 3.5, base + 6);
+      pen.lineTo(this.x(row) + 3.5, base + 6);
+      pen.fill();
     }
   }
 
@@ -175,12 +195,18 @@ export class Stage {
     }
     if (state.row >= state.start && state.row < state.stop) {
       const x = this.x(state.row + 0.5);
-      pen.strokeStyle = shades.cursor;
-      pen.lineWidth = 1.5;
-      pen.beginPath();
-      pen.moveTo(x, 0);
-      pen.lineTo(x, this.height - this.bottom);
-      pen.stroke();
+      // with an edge, so that it is seen on every colour
+      for (const [colour, width] of [
+        [shades.panel, 4],
+        [shades.cursor, 1.5],
+      ]) {
+        pen.strokeStyle = String(colour);
+        pen.lineWidth = Number(width);
+        pen.beginPath();
+        pen.moveTo(x, 0);
+        pen.lineTo(x, this.height - this.bottom);
+        pen.stroke();
+      }
       if (this.box) {
         const [y, high] = this.box;
         pen.strokeStyle = shades.text;

@@ -13,12 +13,12 @@ import numpy as np
 
 from seismograd.schema import AnyArray, FloatArray, Parameter, RowBatch, State, StepFlag
 from seismograd.sinks.module_groups import module_groups
-from seismograd.sinks.tracker import Measurement
+from seismograd.sinks.tracker import TrackedStep
 
 CLIP_STEPS = 100  # of which the share of clipped steps is taken
 
 
-class StepScalars:
+class TrackedSteps:
     """Reads blocks in order; remembers the modules, and which of the last steps were clipped."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class StepScalars:
         self._roots = np.empty(0)
         self._clipped: deque[bool] = deque(maxlen=CLIP_STEPS)
 
-    def read(self, block: RowBatch) -> Iterator[Measurement]:
+    def read(self, block: RowBatch) -> Iterator[TrackedStep]:
         """Yield what is sent of each step."""
         if block.parameters != self._parameters:
             self._parameters = block.parameters
@@ -52,7 +52,7 @@ class StepScalars:
             for name, (values, measured) in modules.items():
                 if measured[row]:
                     scalars[name] = float(values[row])
-            yield Measurement(
+            yield TrackedStep(
                 int(step["iteration"]),
                 float(step["time_s"]),
                 scalars,

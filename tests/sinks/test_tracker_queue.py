@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from seismograd.schema import Note
-from seismograd.sinks import delivery as delivery_module
-from seismograd.sinks.delivery import MOST_FAILURES, Delivery
-from seismograd.sinks.tracker import Alert, Measurement, RunStart, TrackerEndedError
+from seismograd.sinks import tracker_queue
+from seismograd.sinks.tracker import Alert, RunStart, TrackedStep, TrackerEndedError
+from seismograd.sinks.tracker_queue import MOST_FAILURES, TrackerQueue
 from seismograd.sinks.tracker_sink import TrackerSink
 from tests.synthetic import block, finding
 
@@ -34,7 +34,7 @@ class Kept:
     def begin(self, run: RunStart) -> None:
         assert run is RUN
 
-    def log(self, measurement: Measurement) -> None:
+    def log(self, measurement: TrackedStep) -> None:
         self.before(measurement.step)
         self.steps.append(measurement.step)
 
@@ -45,13 +45,13 @@ class Kept:
         self.closed = True
 
 
-def measurement(step: int) -> Measurement:
-    return Measurement(step, 0.0, {"grad_norm": 1.0})
+def measurement(step: int) -> TrackedStep:
+    return TrackedStep(step, 0.0, {"grad_norm": 1.0})
 
 
 def test_all_is_sent_in_order_and_then_the_tracker_is_closed() -> None:
     kept = Kept()
-    delivery = Delivery("kept", lambda: kept, RUN)
+    delivery = TrackerQueue("kept", lambda: kept, RUN)
     for step in range(100):
         delivery.put(measurement(step))
     delivery.close()
@@ -64,7 +64,7 @@ def test_nothing_is_begun_for_a_run_without_a_step() -> None:
     def never() -> Kept:
         raise AssertionError
 
-    delivery = Delivery("kept", never, RUN)
+    delivery = TrackerQueue("kept", never, RUN)
     delivery.close()
     assert delivery.error is None
 
@@ -72,10 +72,10 @@ def test_nothing_is_begun_for_a_run_without_a_step() -> None:
 def test_a_slow_tracker_keeps_nobody_waiting_and_what_it_misses_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivery_module, "MOST_WAITING", 10)
+    monkeypatch.setattr(tracker_queue, "MOST_WAITING", 10)
     go_on = threading.Event()
     kept = Kept(lambda _: go_on.wait(10) and None)
-    delivery = Delivery("kept", lambda: kept, RUN)
+    delivery = TrackerQueue("kept", lambda: kept, RUN)
     began = time.monotonic()
     for step in range(100):
         delivery.put(measurement(step))
@@ -88,7 +88,7 @@ def test_a_slow_tracker_keeps_nobody_waiting_and_what_it_misses_is_counted(
 
 def test_one_that_hangs_is_left_after_a_while() -> None:
     forever = threading.Event()
-    delivery = Delivery("kept", lambda: Kept(lambda _: forever.wait() and None), RUN)
+    delivery = TrackerQueue("kept", lambda: Kept(lambda _: forever.wait() and None), RUN)
     for step in range(3):
         delivery.put(measurement(step))
     began = time.monotonic()
@@ -105,7 +105,7 @@ def test_one_failure_is_survived_and_several_in_a_row_end_it() -> None:
             raise ConnectionError("offline")
 
     kept = Kept(fails)
-    delivery = Delivery("kept", lambda: kept, RUN)
+    delivery = TrackerQueue("kept", lambda: kept, RUN)
     for step in range(20):
         delivery.put(measurement(step))
     delivery.close()
@@ -122,7 +122,7 @@ def test_a_run_that_the_script_has_ended_is_no_failure() -> None:
             raise TrackerEndedError
 
     kept = Kept(ended)
-    delivery = Delivery("kept", lambda: kept, RUN)
+    delivery = TrackerQueue("kept", lambda: kept, RUN)
     for step in range(5):
         delivery.put(measurement(step))
     delivery.close()
@@ -136,7 +136,7 @@ def test_what_fails_after_a_library_has_ended_at_the_exit_is_no_failure() -> Non
 
     kept = Kept(fails)
     kept.ends_at_exit = True
-    delivery = Delivery("kept", lambda: kept, RUN)
+    delivery = TrackerQueue("kept", lambda: kept, RUN)
     for step in range(3):
         delivery.put(measurement(step))
     delivery.exit_begins()

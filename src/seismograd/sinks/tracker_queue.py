@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from seismograd.sinks.tracker import Alert, Measurement, RunStart, Tracker, TrackerEndedError
+from seismograd.sinks.tracker import Alert, RunStart, TrackedStep, Tracker, TrackerEndedError
 
 MOST_WAITING = 2000
 MOST_FAILURES = 3  # one after the other: then it is given up
@@ -16,7 +16,7 @@ PATIENCE_S = 10.0
 _TICK_S = 0.2
 
 
-class Delivery:
+class TrackerQueue:
     """Sends to one tracker, in order. What does not fit into its queue, or fails, is counted.
 
     Args:
@@ -35,7 +35,7 @@ class Delivery:
     ) -> None:
         self.name = name
         self._make, self._run, self._on_begun = make, run, on_begun
-        self._waiting: deque[Measurement | Alert] = deque()
+        self._waiting: deque[TrackedStep | Alert] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -47,7 +47,7 @@ class Delivery:
         self.num_lost = 0
         self.error: BaseException | None = None
 
-    def put(self, item: Measurement | Alert) -> None:
+    def put(self, item: TrackedStep | Alert) -> None:
         """Queue something, or count it as lost. It never waits for the tracker."""
         with self._wake:
             if self._given_up or self._closed or len(self._waiting) >= MOST_WAITING:
@@ -119,7 +119,7 @@ class Delivery:
                 return False
             item, self._busy = self._waiting.popleft(), True
         try:
-            tracker.log(item) if isinstance(item, Measurement) else tracker.alert(item)
+            tracker.log(item) if isinstance(item, TrackedStep) else tracker.alert(item)
             self._failures = 0
         except TrackerEndedError:
             self._end_quietly()
