@@ -37,6 +37,7 @@ from seismograd.cli.command_entry import CommandEntry, DeferredCommand
 from seismograd.cli.terminal.character_fallback import any_terminal
 from seismograd.cli.terminal.help_pages import TranslatedCommand, TranslatedGroup
 from seismograd.cli.terminal.language_option import split_language
+from seismograd.cli.terminal.readable_language import holds_chinese, readable_language
 from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate, use_language
@@ -263,6 +264,14 @@ def _read(argv: list[str]) -> int | DeferredCommand:
     arguments: Sequence[str] = argv
     try:
         lang, arguments = split_language(argv, group)
+        lang = readable_language(lang, sys.stdout, sys.stderr)
+        if lang == "zh" and not holds_chinese(sys.stdout):
+            with use_language("en"):  # which it does hold; a report may be wanted in Chinese
+                note = say(
+                    "the encoding {name} has no Chinese; PYTHONIOENCODING=utf-8 prints it",
+                    name=sys.stdout.encoding,
+                )
+                print(say("seismograd: {line}", line=note).render(), file=sys.stderr)
         if arguments[:1] == ["help"]:  # as git and cargo have it
             arguments = [*arguments[1:2], "--help"]
         with use_language(lang), any_terminal(sys.stdout, sys.stderr):
