@@ -13,7 +13,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
-from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
@@ -34,6 +34,7 @@ def watch(
     budget: float | None = None,
     replay: bool = True,
     sync: float | None = None,
+    max_size: str | None = None,
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
@@ -69,6 +70,8 @@ def watch(
             to find the operation, its line and the samples; everything is put back to what it was.
         sync: seconds after which what was written must be on the disk, so that the record survives
             a power cut too; default: the operating system decides.
+        max_size: record no more steps once the record has this size, such as `"2GB"`; the rules go
+            on, and what is left out is counted.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
@@ -94,7 +97,7 @@ def watch(
     options = RecordingOptions(
         level=check_level(level),
         budget=check_budget(budget),
-        record=RecordSettings(check_sync(sync)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size)),
         selection=select_rules(select, ignore, halting=halt_on),
         snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
         elements=tuple(parse_element(text) for text in elements),

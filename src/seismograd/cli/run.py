@@ -21,7 +21,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
-from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.snapshot_plan import parse_snapshots
 from seismograd.settings.tracker_options import parse_trackers
@@ -127,6 +127,17 @@ SyncOption = Annotated[
         ),
     ),
 ]
+MaxSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-size",
+        metavar="SIZE",
+        help=mark(
+            "Record no more steps once the record has this size, such as 2GB; the rules go on, "
+            "and what is left out is counted."
+        ),
+    ),
+]
 GuardOption = Annotated[
     bool,
     typer.Option(
@@ -178,6 +189,7 @@ def run(
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
     sync: SyncOption = None,
+    max_size: MaxSizeOption = None,
     guard: GuardOption = False,
     snapshot: SnapshotOption = None,
     to: ToOption = None,
@@ -194,7 +206,7 @@ def run(
         )
     options = RecordingOptions(
         level=check_level(level),
-        record=RecordSettings(check_sync(sync)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size)),
         budget=_share(budget),
         replay=is_on("--replay", replay),
         snapshots=parse_snapshots(snapshot or ()),
