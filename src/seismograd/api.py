@@ -17,6 +17,7 @@ from seismograd.settings.record_settings import RecordSettings, check_sync, pars
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
+from seismograd.settings.tracker_options import parse_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def watch(
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
+    to: Sequence[str] = (),
     every: int = 1,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
@@ -77,6 +79,8 @@ def watch(
         snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
             `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
             was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
+        to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
+            `"tensorboard:DIR"`, `"jsonl:PATH"`, or one that another package adds.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -99,6 +103,7 @@ def watch(
         elements=tuple(parse_element(text) for text in elements),
         replay=replay,
         guard=guard,
+        trackers=parse_trackers((to,) if isinstance(to, str) else to),
         every=check_every(every, guard),
     )
     from seismograd.capture.names.zero_optimizer import zero_classes

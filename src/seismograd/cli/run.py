@@ -24,6 +24,7 @@ from seismograd.settings.project_file import IgnoreOption, SelectOption, read_se
 from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.snapshot_plan import parse_snapshots
+from seismograd.settings.tracker_options import parse_trackers
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -158,6 +159,17 @@ SnapshotOption = Annotated[
         ),
     ),
 ]
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="TRACKER",
+        help=mark(
+            "Send the numbers of each step and the findings there as well: jsonl[:PATH], "
+            "tensorboard:DIR, wandb[:PROJECT]. Repeatable."
+        ),
+    ),
+]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help=mark("Suppress seismograd's own output."))
 ]
@@ -180,6 +192,7 @@ def run(
     max_size: MaxSizeOption = None,
     guard: GuardOption = False,
     snapshot: SnapshotOption = None,
+    to: ToOption = None,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -198,6 +211,7 @@ def run(
         replay=is_on("--replay", replay),
         snapshots=parse_snapshots(snapshot or ()),
         guard=guard,
+        trackers=parse_trackers(to or ()),
         every=check_every(every, guard),
     )
     if importlib.util.find_spec("torch") is None:
