@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from dataclasses import dataclass, field
 
 REACH = 15  # lines: how far from the place of a finding its code may stand
@@ -43,6 +44,7 @@ class _Lines:
     lines: list[str]
     statements: list[tuple[int, int]] = field(default_factory=list)  # simple ones, [begin, end)
     loops: list[tuple[int, int]] = field(default_factory=list)
+    blocks: list[tuple[tuple[int, int], str]] = field(default_factory=list)  # and their code
 
     @classmethod
     def of(cls, source: str) -> _Lines:
@@ -52,7 +54,9 @@ class _Lines:
                 span = (node.lineno - 1, node.end_lineno or node.lineno)
                 if isinstance(node, ast.For | ast.While):
                     made.loops.append(span)
-                elif not hasattr(node, "body"):
+                if hasattr(node, "body"):
+                    made.blocks.append((span, ast.unparse(node)))
+                else:
                     made.statements.append(span)
         return made
 
@@ -103,13 +107,16 @@ class _Lines:
     def in_place(self, new: list[str], place: int) -> list[str]:
         """Put the code in place of those of its lines that are there, or after the place."""
         about = range(max(0, place - REACH), min(len(self.lines), place + REACH + 1))
-        wanted = {_bare(line) for line in new}
+        blocks, alone = _blocks(new)
+        # A statement that is made a comment is to go.
+        wanted = {_bare(line.strip().removeprefix("# ")) for line in alone}
         found = [k for k in about if _bare(self.lines[k]) in wanted]
         # Of a line that is there twice, the one nearer to the place is meant.
         nearest = {_bare(self.lines[k]): k for k in sorted(found, key=lambda k: -abs(k - place))}
         gone = [self.around(k) for k in set(nearest.values())]
         if len(gone) < len(wanted) and _same(self.text(self.around(place)), new):
             gone.append(self.around(place))
+        gone += [span for span, text in self.blocks if span[0] in about and text in blocks]
         if not gone:
             end = self.around(place)[1]
             return [self.put(new, end, place, [])]
@@ -149,6 +156,19 @@ class _Lines:
 
 def _last(function: ast.expr) -> str:
     return ast.unparse(function).split(".")[-1]
+
+
+def _blocks(new: list[str]) -> tuple[set[str], list[str]]:
+    """Return loops and the like that stand in the code as a whole, and the lines beside them."""
+    try:
+        tree = ast.parse(textwrap.dedent("\n".join(new)))
+    except SyntaxError:
+        return set(), new
+    blocks = [node for node in tree.body if hasattr(node, "body")]
+    inside = {k for node in blocks for k in range(node.lineno - 1, node.end_lineno or 0)}
+    return {ast.unparse(node) for node in blocks}, [
+        line for k, line in enumerate(new) if k not in inside
+    ]
 
 
 def _bare(line: str) -> str:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
-from seismograd.capture.names.script_source import creation, cut_term, loss_call, statement_at
+from seismograd.capture.names.script_source import (
+    creation,
+    cut_term,
+    detached,
+    loss_call,
+    statement_at,
+)
 
 TWO_LOSSES = """
 criterion = nn.CrossEntropyLoss()
@@ -76,3 +83,25 @@ def test_what_is_created_again_and_again_is_told_from_the_first_one(tmp_path: Pa
     found = creation(script(tmp_path, text), "SGD", 4)
     assert found is not None
     assert (found.line, found.text) == (3, "opt = SGD(p)")
+
+
+@pytest.mark.parametrize(
+    ("lines", "at"),
+    [
+        ("h = a(x)\nh = h.detach()\nreturn b(h)", 3),
+        ("h = a(x)\nreturn b(h.detach())", 3),
+        ("return b(a(x).data)", 2),
+        ("h = a(x)\nreturn h + (sign(h) - h).detach()", 0),  # straight through
+        ("self.mean = x.mean().detach()\nreturn a(x)", 0),  # does not go on
+        ("h = a(x).detach()\nh = b(h).detach()\nreturn h", 0),  # which one?
+        ("with torch.no_grad():\n    h = a(x).detach()\nreturn a(x) + h", 0),
+    ],
+)
+def test_the_only_statement_that_cuts_a_forward_pass_is_found(
+    lines: str, at: int, tmp_path: Path
+) -> None:
+    body = "".join(f"    {each}\n" for each in lines.splitlines())
+    file = script(tmp_path, f"def forward(x):\n{body}def other(x):\n    return x.detach()\n")
+    codes = compile(Path(file).read_text(), file, "exec").co_consts
+    found = detached(each for each in codes if isinstance(each, CodeType) if "for" in each.co_name)
+    assert (0 if found is None else found.line) == at

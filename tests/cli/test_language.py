@@ -4,10 +4,13 @@ script's.
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from seismograd.cli import application
 from seismograd.cli.terminal.language_option import split_language
+from seismograd.cli.terminal.readable_language import readable_language
 from seismograd.errors import SeismogradError
 
 
@@ -43,3 +46,17 @@ def test_the_language_is_taken_out_of_our_arguments_only(
 def test_a_language_that_we_do_not_speak_is_refused(line: str) -> None:
     with pytest.raises(SeismogradError):
         split_language(line.split(), application())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "big5", "ascii", "latin-1"])
+def test_chinese_is_not_chosen_where_it_cannot_be_read(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGUAGE", "zh_CN")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    chosen = "en" if encoding in ("ascii", "latin-1") else None
+    assert readable_language(None, io.StringIO(), stream) == chosen
+    assert readable_language("zh", stream) == "zh"
+    assert readable_language("en", stream) == "en"
+    monkeypatch.setenv("LANGUAGE", "en")
+    assert readable_language(None, stream) is None

@@ -19,7 +19,7 @@ BAD_LINES = (
     (["shw"], "unknown command 'shw' · did you mean show?"),
     (
         ["xyzzy"],
-        "unknown command 'xyzzy' · available commands: run, show, check, explain, rules, runs",
+        "unknown command 'xyzzy' · available commands: run, show, check, why, explain, rules, runs",
     ),
     (["--vresion"], "seismograd has no option --vresion · did you mean --version?"),
     (["train.py", "--lr", "1"], "did you mean seismograd run train.py --lr 1?"),

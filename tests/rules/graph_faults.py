@@ -670,6 +670,19 @@ def watched_by_hooks() -> nn.Sequential:
     return model
 
 
+class Detached(nn.Module):
+    """A forward pass that cuts its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Cut it after the body."""
+        h = torch.tanh(self.body(x))
+        return self.head(h.detach())
+
+
 class OwnSwitch(nn.Sequential):
     """A class with an attribute of that name for itself, whose value is what is so."""
 

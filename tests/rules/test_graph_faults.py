@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tests.rules.graph_faults import (  # noqa: E402
     WRONG_LOSS_INPUT,
     ZERO_GRADIENT,
     ZERO_WEIGHTS,
+    Detached,
     Program,
+    training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
 
@@ -144,3 +147,13 @@ def test_losses_that_are_summed_are_why_they_are_not_compared(tmp_path: Path) ->
     for code in ("SG601", "SG602"):
         assert "the losses are summed before backward at " in reasons[code]
         assert "(2 terms)" in reasons[code]
+
+
+def test_the_statement_that_cuts_the_graph_is_shown_as_it_should_read(tmp_path: Path) -> None:
+    program = training(lambda m, x, y: torch.nn.functional.cross_entropy(m(x), y), Detached)
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.excerpt) == ("SG402", "return self.head(h)")
+    file, _, number = finding.where.rpartition(":")
+    assert file.endswith("graph_faults.py")
+    source = Path(inspect.getfile(Detached)).read_text().splitlines()
+    assert "h.detach()" in source[int(number) - 1]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.schema import Finding
+from seismograd.schema import Finding, Optimizer
 from tests.rules.cutting import codes, cut, result, status
 from tests.rules.stream import at, stream
 
@@ -42,6 +44,21 @@ def test_no_backward_at_all_is_found_in_the_third_step(loop: str) -> None:
     assert (finding.code, finding.first_step) == ("SG303", 0)
     assert codes(cut(made, [3])[0]) == ["SG303"]
     assert "no backward is called before it" in finding.cause.render()
+
+
+@pytest.mark.parametrize(
+    ("text", "excerpt"),
+    [
+        ("each.step()", "loss.backward()\nfor optimizer in both:\n    optimizer.step()"),
+        ("both[0].step()", "both[0].zero_grad()\nloss.backward()\nboth[0].step()"),
+    ],
+)
+def test_the_advice_for_a_loop_over_optimizers_stands_before_it(text: str, excerpt: str) -> None:
+    made = stream("z s " * 10)
+    sites = [replace(each, text=text) for each in made.sites]
+    made = replace(made, sites=sites, optimizers=(Optimizer(0, "SGD", "both[0]"),))
+    (finding,), _ = result([made])
+    assert finding.excerpt == excerpt
 
 
 @pytest.mark.parametrize("epochs", [1, 5])

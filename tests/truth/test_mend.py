@@ -29,6 +29,20 @@ def test_a_line_with_another_loss_takes_the_place_of_the_line() -> None:
     assert text[0] == LOOP.replace("loss.backward", "(loss / 4).backward")
 
 
+def test_a_statement_that_is_made_a_comment_goes() -> None:
+    text = mended(LOOP, "train.py:5", "# clip(model)")
+    assert text[0] == LOOP.replace("    clip(model)", "    # clip(model)")
+
+
+def test_a_loop_stands_for_the_loop_that_is_there() -> None:
+    step = "    for each in both:\n        each.step()\n"
+    source = LOOP.replace("    loss.backward()\n    opt.step()\n", step)
+    text = mended(source, "train.py:4", "loss.backward()\nfor each in both:\n    each.step()")
+    assert text[0] == source.replace(step, "    loss.backward()\n" + step)
+    clear = "for each in both:\n    each.zero_grad()\nopt.step()"
+    assert "each.zero_grad()\n    opt.step()" in mended(LOOP, "train.py:4", clear)[0]
+
+
 def test_nothing_is_made_up() -> None:
     assert mended(LOOP, "", "opt.zero_grad()") == []
     assert mended(LOOP, "train.py:3", "") == []

@@ -23,6 +23,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.frozen_weights import FrozenWeights
+from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
@@ -96,6 +97,7 @@ class EventHandlers:
         rates = LoadedRates(facts, log, registry)
         overwritten = OverwrittenWeights(facts, log, registry)
         frozen = FrozenWeights(facts, log, registry.parameter_table)
+        self._cuts = GraphCuts(facts, log, registry)
 
         self._registry, self._iteration_queue = registry, iteration_queue
         self._sampling = sampling
@@ -159,6 +161,7 @@ class EventHandlers:
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
+            self._cuts.step_begins(thread_state, optimizer)
         self._overwritten.step_begins(window, windows)
         if self._rates.loaded:
             self._rates.step_begins(thread_state, optimizer)

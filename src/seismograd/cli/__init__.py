@@ -31,11 +31,13 @@ from seismograd.cli import (
     show,
     top,
     view,
+    why,
 )
 from seismograd.cli.command_entry import CommandEntry, DeferredCommand
 from seismograd.cli.terminal.character_fallback import any_terminal
 from seismograd.cli.terminal.help_pages import TranslatedCommand, TranslatedGroup
 from seismograd.cli.terminal.language_option import split_language
+from seismograd.cli.terminal.readable_language import holds_chinese, readable_language
 from seismograd.cli.terminal.usage_errors import TyperException, usage_error
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate, use_language
@@ -43,7 +45,7 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view")
+_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view", "why")
 
 COMMANDS = (
     CommandEntry(
@@ -83,6 +85,15 @@ COMMANDS = (
             "seismograd check 20260101T12 --fail-on warning",
             "seismograd check runs/20260101T120000Z-train --select SG3 --format github",
         ),
+    ),
+    CommandEntry(
+        "why",
+        why.why,
+        mark(
+            "Say in one answer why a training went wrong: findings, where the first bad number "
+            "arose, what each layer does to the signal, and what changed shortly before."
+        ),
+        ("seismograd why", "seismograd why 20260101T12 --step 240 --param 'encoder.*'"),
     ),
     CommandEntry(
         "explain",
@@ -253,6 +264,14 @@ def _read(argv: list[str]) -> int | DeferredCommand:
     arguments: Sequence[str] = argv
     try:
         lang, arguments = split_language(argv, group)
+        lang = readable_language(lang, sys.stdout, sys.stderr)
+        if lang == "zh" and not holds_chinese(sys.stdout):
+            with use_language("en"):  # which it does hold; a report may be wanted in Chinese
+                note = say(
+                    "the encoding {name} has no Chinese; PYTHONIOENCODING=utf-8 prints it",
+                    name=sys.stdout.encoding,
+                )
+                print(say("seismograd: {line}", line=note).render(), file=sys.stderr)
         if arguments[:1] == ["help"]:  # as git and cargo have it
             arguments = [*arguments[1:2], "--help"]
         with use_language(lang), any_terminal(sys.stdout, sys.stderr):

@@ -36,6 +36,13 @@ def report(
             ),
         ),
     ] = None,
+    include_source: Annotated[
+        bool,
+        typer.Option(
+            "--include-source",
+            help=mark("Include the lines of the script that the training loop called."),
+        ),
+    ] = False,
 ) -> None:
     """Write a run into one file that opens without a network."""
     from dataclasses import replace
@@ -55,7 +62,7 @@ def report(
     path = chosen_run(run)
     recorded = open_run(path)
     output.print_condition(recorded)
-    source = replace(open_source(recorded), going_on=is_going_on(path))
+    source = replace(open_source(recorded), going_on=is_going_on(path), with_source=include_source)
     if target is not None:
         output.answer(_wrote(target, write_report(source, target)))
     if picture is not None:

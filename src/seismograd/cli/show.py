@@ -52,6 +52,16 @@ ModulesOption = Annotated[
         ),
     ),
 ]
+LoopOption = Annotated[
+    bool,
+    typer.Option(
+        "--loop",
+        help=mark(
+            "Show the training loop instead: the lines of the script that were called, and how "
+            "often."
+        ),
+    ),
+]
 StepFormatOption = Annotated[
     str | None,
     typer.Option(
@@ -69,10 +79,11 @@ def show(
     element: ElementsOption = None,
     snapshots: SnapshotsOption = False,
     modules: ModulesOption = False,
+    loop: LoopOption = False,
     form: StepFormatOption = None,
 ) -> None:
-    """Show the gradients at one recorded step, one scalar at every step, or the signals of
-    modules.
+    """Show the gradients at one recorded step, one scalar at every step, the signals of modules, or
+    the training loop.
     """
     from seismograd.cli.terminal import output
     from seismograd.record.parameter_selection import find_parameters
@@ -94,6 +105,9 @@ def show(
     recorded = open_run(chosen_run(run))
     if snapshots:
         _show_snapshots(recorded, number, view)
+        return
+    if loop:
+        _show_loop(recorded, view)
         return
     if modules:
         modules_view = format_list.find_format(format_list.MODULES_FORMATS, view)
@@ -128,6 +142,17 @@ def _show_snapshots(recorded: Run, step: int | None, view: str) -> None:
     is_json = view == "json"
     output.answer(snapshot_list.as_json(listed) if is_json else snapshot_list.render(listed))
     output.suggest(f"seismograd show {short_path(recorded.path)}")
+
+
+def _show_loop(recorded: Run, view: str) -> None:
+    from seismograd.cli.terminal import output
+    from seismograd.views import loop
+    from seismograd.views.values import short_path
+
+    shown = loop.read_loop(recorded, recorded.findings)
+    output.print_condition(recorded)
+    output.answer(loop.as_json(shown) if view == "json" else loop.render(shown))
+    output.suggest(f"seismograd check {short_path(recorded.path)}")
 
 
 def _print_rounded(shown: RecordedStep) -> None:

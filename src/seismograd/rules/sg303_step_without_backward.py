@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -126,6 +127,8 @@ class StepWithoutBackward(WindowRule):
 
     def _on_nothing(self, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer = window.name
+        is_in_loop = re.fullmatch(r"\w+\.step\(\)", window.text(window.step, "step()"))
+        items = re.sub(r"\[\d+\]$", "", optimizer) if is_in_loop else optimizer
         return self.finding_of_window(
             window,
             say(
@@ -136,7 +139,9 @@ class StepWithoutBackward(WindowRule):
                 step=window.at(window.step),
             ),
             say("call backward on the loss before each step"),
-            f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
+            f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()"
+            if items == optimizer
+            else f"loss.backward()\nfor optimizer in {items}:\n    optimizer.step()",
             evidence=(Evidence("num_backwards", "", shown.first, 0.0, 1.0),),
             since=shown.first,
         )

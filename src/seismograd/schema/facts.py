@@ -132,6 +132,10 @@ class FactKind(StrEnum):
     twice at most. `parameters`: such weights; `rows` of the first; `equal`: the names of all
     weights whose rows are equal, with commas between; `model`: the script's name for theirs.
     """
+    DETACHED = "detached"
+    """Some of what an optimizer holds has no gradient at one of its first steps, and only one
+    statement of the forward passes takes something out of the graph: `text`.
+    """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.
     `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-NAN_COLOURS = {"light": (208, 0, 208), "dark": (255, 64, 255)}
+NAN_COLOURS = {"light": (196, 0, 196), "dark": (255, 64, 255)}
 
 COUNT_PIXELS = """
 ([selector, colour]) => {

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.record.processes import ENVIRONMENT, python_at_work
+from tests.synthetic import make_parameters
 from tests.views.page import made
 from tests.views.page.browsing import NAN_COLOURS, Browsing
 
@@ -176,6 +178,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     made.long(directory / "a_million", 10**6, spike=700_001, nan=300_003)
     made.troubled(directory / "b")
     made.troubled(directory / "c", 150)
+    renamed = [f"body.{name}" for name in made.names()]
+    made.simple(directory / "d", np.ones((90, 12)), parameters=make_parameters(names=renamed))
     made.hostile(directory / "<img src=x onerror=alert(3)>")
     with serving(directory) as (address, _):
         yield address
@@ -208,18 +212,33 @@ def test_a_spike_and_a_nan_of_one_step_in_a_million_are_seen_at_every_zoom(
 def test_the_list_of_runs_leads_to_each_and_to_a_comparison(served: str, browse: Browse) -> None:
     page = browse(served)
     page.page.wait_for_selector("#runs table a")
-    assert page.page.locator("#runs table a").count() == 4
+    assert page.page.locator("#runs table a").count() == 5
     assert page.page.locator("img").count() == 0
-    names = page.page.locator("#runs select").first
-    names.select_option(label="b")
-    page.page.locator("#runs select").last.select_option(label="c")
-    page.page.locator("#runs button", has_text="compare").click()
+    button = page.page.locator("#runs .compare button")
+    assert button.is_disabled()
+    for name in ("c", "b"):
+        page.page.get_by_label(f"compare {name}", exact=True).check()
+    button.click()
     page.page.wait_for_function(
-        "() => document.getElementById('bar').textContent.includes('compared with c')"
+        "() => document.getElementById('bar').textContent.includes('compared with b')"
     )
     page.ready()
     page.wait_pixels("heat")
     assert "divided" in str(page.page.text_content("#heat header"))
+    assert "compared with b" in str(page.page.text_content("#other-verdict"))
+
+
+def test_runs_without_a_common_name_are_compared_by_order_and_shape(
+    served: str, browse: Browse
+) -> None:
+    page = browse(f"{served}&run=2&with=4")
+    page.page.wait_for_function(
+        "() => document.querySelector('#heat header').textContent.includes('by order and shape (12)')"
+    )
+    page.page.wait_for_selector("#other-verdict")
+    page.page.wait_for_function(
+        "() => document.querySelector('#profile .body').textContent.includes('○ d')"
+    )
 
 
 def wait_until(there: Callable[[], bool], patience_s: float = 60) -> None:

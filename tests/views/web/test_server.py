@@ -208,6 +208,9 @@ def test_the_answers_are_those_of_the_record(client: Any) -> None:
         100,
         "live",
     )
+    course = by_name["a"]["course"]
+    assert by_name["a"]["loss"] == course[-1] == pytest.approx(2 * 0.99**99)
+    assert "nan" in course  # the step whose loss was not finite is never left out
     header, arrays = unpack(
         client.get(f"/run/{by_name['a']['index']}/heat?start=0&stop=100&width=100").content
     )

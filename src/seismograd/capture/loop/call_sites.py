@@ -98,6 +98,10 @@ class CallSites:
         index = self.here()
         return self._labelled(self.sites[index] if index >= 0 else Site("", 0, ""), label)
 
+    def is_of_script(self, filename: str) -> bool:
+        """Return whether a file is of the user's own code."""
+        return self._kinds.setdefault(filename, self._classify(filename)) == USER
+
     def numbered(self, index: int, turn: int) -> int:
         """Return the index of a site as the place of the loss backpropagated there at this turn,
         from 0.

@@ -1,5 +1,6 @@
 """Find statements in the source of the script: the one at a line, the one that creates an object,
-the one that calls a loss function, and the one that adds a number without a graph to a loss.
+the one that calls a loss function, the one that adds a number without a graph to a loss, and the
+one that cuts the graph of a forward pass.
 
 Only source text is read, nothing runs; where several statements would do, none is returned.
 """
@@ -9,9 +10,10 @@ from __future__ import annotations
 import ast
 import linecache
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from types import CodeType
 
 from seismograd.capture.names.recordable_source import parsed, recordable_statement
 
@@ -103,6 +105,20 @@ def cut_term(file: str, near: int) -> Statement | None:
             and any((s.function, ast.unparse(target)) in names for target in s.node.targets)
         ]
     return _nearest(found, known, near)
+
+
+def detached(codes: Iterable[CodeType]) -> Statement | None:
+    """Return the only statement in these functions that takes what goes on through them out of the
+    graph: `h = h.detach()`, or a call of `h.detach()` or `h.data`.
+    """
+    found = [
+        s
+        for code in codes
+        for s in statements(code.co_filename)
+        if s.function == code.co_name and s.line in {line for *_, line in code.co_lines()}
+        if _passes_on(s.node) and not s.evaluates
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 @lru_cache(maxsize=32)
@@ -200,6 +216,27 @@ def _cuts(expression: ast.AST) -> bool:
             return _cuts(left) or _cuts(right)
         case ast.UnaryOp(operand=operand):
             return _cuts(operand)
+        case _:
+            return False
+
+
+def _passes_on(node: ast.stmt) -> bool:
+    """Return whether a statement names or returns something detached, or what a call makes of
+    it.
+    """
+    match node:
+        case ast.Assign(targets=[ast.Name()], value=value) | ast.Return(value=ast.expr() as value):
+            calls = [value] if isinstance(value, ast.Call) else []
+            given = [each for call in calls for each in call.args]
+            return any(map(_detaches, [value, *given]))
+        case _:
+            return False
+
+
+def _detaches(expression: ast.expr) -> bool:
+    match expression:
+        case ast.Call(func=ast.Attribute(attr="detach")) | ast.Attribute(attr="data"):
+            return True
         case _:
             return False
 

@@ -22,10 +22,12 @@ from seismograd.analysis.parameter_index import ParameterHistory
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
-from seismograd.rules.sg402.unreached_parameters import UnreachedParameters
+from seismograd.rules.sg402.unreached_parameters import UnreachedParameters, joined
 from seismograd.schema import (
     EventKind,
     Evidence,
+    Fact,
+    FactKind,
     Finding,
     IntArray,
     Optimizer,
@@ -91,6 +93,7 @@ class NoGradient(Rule):
     _num_rows: int = memory(int)  # with a backward
     # the first step of each optimizer, and its backward
     _first: dict[int, tuple[int, str]] = memory(dict[int, tuple[int, str]])
+    _detached: dict[int, Fact] = memory(dict[int, Fact])
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _optimizers: Sequence[Optimizer] = memory(tuple[Optimizer, ...])
@@ -130,6 +133,11 @@ class NoGradient(Rule):
             if len(rows):
                 self.found.extend(int(steps[rows[-1]]), found.optimizer)
         return self.found.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.DETACHED:
+            self._detached[fact.optimizer] = fact
+        return ()
 
     def finish(self) -> Iterable[Finding]:
         counts = self._history.records[self._rows]
@@ -173,6 +181,7 @@ class NoGradient(Rule):
                 [p for p, _, _ in listed],
                 [p for p, _, _ in listed if p.name in without],
                 next((i for i, (_, num, _) in enumerate(listed) if num), len(listed)),
+                self._detached[optimizer].text("text") if optimizer in self._detached else "",
             )
             if without and (case.is_cut or at_end):
                 self._report(case, step, without)
@@ -180,9 +189,14 @@ class NoGradient(Rule):
     def _report(self, case: UnreachedParameters, step: int, without: dict[str, int]) -> None:
         first, num_steps = next(iter(without.items()))
         first_step, where = self._first[case.optimizer]
+        cause, advice, excerpt = case.explanation()
+        if case.detached and excerpt == joined(case.detached):
+            where = self._detached[case.optimizer].where
         self.found.add(
             self.finding(
-                *case.explanation(),
+                cause,
+                advice,
+                excerpt,
                 severity=self.severity if case.is_cut else "warning",
                 optimizer=case.optimizer,
                 first_step=first_step,

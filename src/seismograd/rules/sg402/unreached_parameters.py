@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seismograd.analysis.mended_term import with_graph
 from seismograd.analysis.script_names import kind_among, models_of, module_of, name_among
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
 from seismograd.schema import Optimizer, Parameter
+
+ANY_CUT = "h = h.detach()  # remove"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class UnreachedParameters:
     held: Sequence[Parameter]
     without: Sequence[Parameter]
     first_reached: int
+    detached: str = ""  # the only statement of the forward passes that cuts the graph, if known
 
     @property
     def is_cut(self) -> bool:
@@ -44,7 +48,11 @@ class UnreachedParameters:
             "kind": kind_among(self.optimizers, self.optimizer) or "SGD",
             "model": next(iter(models_of(self.known, self.optimizer)), "model"),
         }
-        return _words(self.is_cut, self._is_replaced(), self._is_behind_frozen(last), values)
+        cause, advice, excerpt = _words(
+            self.is_cut, self._is_replaced(), self._is_behind_frozen(last), values
+        )
+        is_it = excerpt == ANY_CUT and bool(self.detached)
+        return cause, advice, joined(self.detached) if is_it else excerpt
 
     def _is_replaced(self) -> bool:
         """Return whether no module has these, while there are modules that are trained."""
@@ -54,6 +62,15 @@ class UnreachedParameters:
         """Return whether the parameters of this model begin with frozen ones."""
         of_model = [p for p in self.known if p.root == last.root >= 0]
         return bool(of_model) and not of_model[0].trainable
+
+
+def joined(statement: str) -> str:
+    """Return a statement without what takes its value out of the graph; as a comment where nothing
+    is left of it.
+    """
+    code = with_graph(statement)
+    target, _, value = code.partition(" = ")
+    return f"# {statement}" if not code or target == value else code
 
 
 def _words(is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: Values) -> Explanation:
@@ -95,9 +112,7 @@ def _words(is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: Valu
                 "operation without a derivative",
                 **values,
             ),
-            f"{values['model']}.enable_input_require_grads()"
-            if is_behind_frozen
-            else "h = h.detach()  # remove",
+            f"{values['model']}.enable_input_require_grads()" if is_behind_frozen else ANY_CUT,
         )
     if is_cut:
         return (

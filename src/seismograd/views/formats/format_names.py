@@ -6,6 +6,7 @@ from __future__ import annotations
 
 STEP_FORMAT_NAMES = ("table", "plain", "json")
 DIAGNOSIS_FORMAT_NAMES = ("text", "json", "github", "sarif", "junit")
+WHY_FORMAT_NAMES = ("text", "json")
 SEVERITY_NAMES = ("error", "warning", "info")
 
 

@@ -11,7 +11,13 @@ TEXTS: dict[str, str] = {
     "runs_sub": mark("choose one run, or compare two"),
     "no_runs": mark("There are no runs here yet. Record one with: seismograd run train.py"),
     "compare": mark("compare"),
-    "choose_run": mark("choose a run"),
+    "choose_two": mark("choose two runs in the list"),
+    "in_both": mark("in both runs"),
+    "only_there": mark("only in that run"),
+    "no_pairs": mark("The two runs have no parameter in common, neither by name nor by shape."),
+    "by_order": mark(
+        "few names are common, so parameters are matched by order and shape ({number})"
+    ),
     "against": mark("compared with {run}"),
     "run_live": mark("live"),
     "run_was_live": mark("still running when this was written"),
@@ -20,6 +26,7 @@ TEXTS: dict[str, str] = {
     "steps_seen": mark("steps: {number} (last: {last})"),
     "tables": mark("tables"),
     "table": mark("table"),
+    "table_of": mark("table: {panel}"),
     "copy_csv": mark("copy as CSV"),
     "copied": mark("Copied."),
     "not_copied": mark("The browser blocked copying."),
@@ -142,6 +149,10 @@ TEXTS: dict[str, str] = {
     "gain_at": mark(
         "The line was fitted at step {step}, the last step at which most layers were finite."
     ),
+    "signal_gain": mark(
+        "The signal that a layer passes back is multiplied by {gain} (measured at step {step}); "
+        "the norm of its weights' gradient also depends on its input."
+    ),
     "gain_none": mark("Too few layers have a gradient to fit a line."),
     "gain_band": mark("green: gain per layer from {low} to {high}"),
     "explain": mark("What {code} looks for, and when it is wrong"),
@@ -255,6 +266,7 @@ TEXTS: dict[str, str] = {
     "column_script": mark("script"),
     "column_began": mark("began (UTC)"),
     "column_steps": mark("steps"),
+    "column_loss": mark("loss"),
     "column_findings": mark("findings"),
     "column_end": mark("status"),
     "none": mark("none"),

@@ -34,6 +34,7 @@ from seismograd.schema import (
     StepFlag,
 )
 from seismograd.views.epoch_rows import epoch_rows
+from seismograd.views.loop import FAULT_KINDS
 from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
@@ -44,8 +45,11 @@ from seismograd.views.verdict_words import course_lines, num_evaluated, without_
 _ROW_LABELS = 512  # rows whose step is sent, where steps were left out
 
 
-def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str, AnyArray]]:
-    """Return the header and its arrays: no path, no argument, no environment, no host name.
+def about(
+    verdict: Verdict, going_on: bool, with_source: bool
+) -> tuple[dict[str, object], dict[str, AnyArray]]:
+    """Return the header and its arrays: no path, no argument, no environment, no host name, and
+    lines of the script only `with_source`.
 
     Parameters that are alike but for their name and depth are described once: `alike[kind[p]]`
     describes parameter `names[p]`.
@@ -78,7 +82,7 @@ def about(verdict: Verdict, going_on: bool) -> tuple[dict[str, object], dict[str
         "elements": list(run.info.elements),
         "findings": [_finding(run, each, columns) for each in verdict.findings],
         "explanations": _explanations(verdict),
-        "loop": loop_lines(run),
+        "loop": loop_lines(verdict, with_source),
         "epochs": epoch_rows(run),
         "sampled": bool(len(run.row_reader.sample_rows(0, run.num_rows))),
         "rules": [
@@ -125,6 +129,7 @@ def _encodings() -> dict[str, object]:
             "first": HISTOGRAM_FIRST_EXPONENT,
             "per_bin": HISTOGRAM_EXPONENTS_PER_BIN,
         },
+        "fault_kinds": {code: kind.name for code, kind in FAULT_KINDS.items()},
         "kinds": {kind.name: int(kind) for kind in EventKind},
         "event_flags": {str(flag.name): int(flag) for flag in EventFlag if flag},
         "step_flags": {str(flag.name): int(flag) for flag in StepFlag if flag},

@@ -36,11 +36,12 @@ _EXTREMES = ("high", "low", "last")
 @dataclass(frozen=True)
 class RunSource:
     """The answers of one run, as it was when it was opened. `going_on`: it is still being
-    recorded.
+    recorded. `with_source`: lines of the script are in the answers.
     """
 
     verdict: Verdict
     going_on: bool = False
+    with_source: bool = True
 
     @property
     def run(self) -> Run:
@@ -49,7 +50,7 @@ class RunSource:
 
     def meta(self) -> bytes:
         """Return information about the run as a whole: names, parameters, findings."""
-        return pack(*about(self.verdict, self.going_on))
+        return pack(*about(self.verdict, self.going_on, self.with_source))
 
     def heat(
         self, start: int, stop: int, width: int, statistic: str = "grad_norm", which: str = "high"

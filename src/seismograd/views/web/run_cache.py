@@ -12,14 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from seismograd.diagnosis.verdict import Verdict, judge, recorded_verdict
 from seismograd.errors import SeismogradError
 from seismograd.record import layout
 from seismograd.record.compatibility import is_run
+from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run, open_run
 from seismograd.record.run_activity import is_going_on
 from seismograd.record.run_listing import ListedRun, open_listed
-from seismograd.schema import RunState
+from seismograd.schema import RunState, State
 from seismograd.views.page_api.page_verdict import is_quickly_judged, verdict_at_once
 from seismograd.views.page_api.run_overview import ending
 from seismograd.views.page_api.run_source import RunSource
@@ -29,6 +32,7 @@ _MOST_OPEN = 4
 _JUDGED_AFTER_S = 1.5  # the page is drawn first
 _AT_ONCE = 2  # answers: more threads wait longer for each other than they gain
 _MOST_KEPT = 2**25  # bytes of answers
+_COURSE = 60  # losses of a run in the list
 
 Signature = tuple[object, ...]
 
@@ -243,9 +247,12 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
             "state": str(RunState.BROKEN),
             "end": None,
             "findings": {},
+            "loss": None,
+            "course": [],
             "problem": rendered(listed.problem),
         }
     run = listed.run
+    course = _course(run)
     found = Counter(finding.severity for finding in run.findings)
     return {
         **entry,
@@ -255,7 +262,22 @@ def _entry(index: int, path: Path, run: Run | None) -> dict[str, object]:
         "state": str(RunState.of(run.ended, is_going_on(path))),
         "end": ending(run),
         "findings": dict(found),
+        "loss": course[-1] if course else None,
+        "course": course,
     }
+
+
+def _course(run: Run) -> list[float | None]:
+    """Return the loss at some steps and at the last: `None` where it was not measured, NaN where it
+    was not finite.
+    """
+    if not run.num_rows:
+        return []
+    loss = STEP_SCALARS.index("loss")
+    view = run.levels.steps(0, run.num_rows, _COURSE)
+    values = np.where(view.counts[:, State.NONFINITE, loss] > 0, np.nan, view.last[:, loss])
+    is_known = view.counts[:, [State.ZERO, State.FINITE, State.NONFINITE], loss].sum(axis=1) > 0
+    return [float(value) if known else None for value, known in zip(values, is_known, strict=True)]
 
 
 def _size(path: Path) -> int:

@@ -72,6 +72,10 @@ export interface LoopLine {
   kind: string;
   site: number;
   count: number;
+  /** Which of the findings are about it. */
+  findings: number[];
+  /** The statement there; empty where it is not told. */
+  source: string;
 }
 
 /** What is known of the run as a whole. */
@@ -116,6 +120,8 @@ export interface Meta {
   notes: { kind: string; step: number; text: Words }[];
   codes: { nonfinite: number; not_measured: number; zero: number; absent: number; limit: number };
   histogram: { bins: number; first: number; per_bin: number };
+  /** Which call the fault that a rule found is about, by code. */
+  fault_kinds: Record<string, string>;
   event_flags: Record<string, number>;
   step_flags: Record<string, number>;
 }
@@ -275,6 +281,9 @@ export interface ListedRun {
   state: RunState;
   end: Words | null;
   findings: Partial<Record<Severity, number>>;
+  /** The last loss, and some before it. */
+  loss: JsonNumber;
+  course: JsonNumber[];
   problem: Words | null;
 }
 

@@ -1,5 +1,7 @@
 // The cursor and the stretch of rows: from rows to steps and back, and moving both.
 
+/** @import { Meta } from "./answers.d.ts" */
+
 import { emit } from "./events.js";
 import { clamp } from "./numbers.js";
 import { currentMeta, state } from "./state.js";
@@ -19,8 +21,15 @@ export function stepOf(row) {
 }
 
 /** @param {number} step */
-export function rowOf(step) {
-  const { steps, rows } = currentMeta();
+export const rowOf = (step) => rowAt(currentMeta(), step);
+
+/**
+ * The row of a run that is nearest to a step.
+ *
+ * @param {Meta} meta
+ * @param {number} step
+ */
+export function rowAt({ steps, rows }, step) {
   if (!steps.rows.length) return clamp(step - steps.first, 0, rows - 1);
   let low = 0;
   while (low + 1 < steps.rows.length && steps.rows[low + 1][1] <= step) low += 1;

@@ -1,6 +1,6 @@
 // Is it healthy? The verdict, the findings along the run, and what each rests on.
 
-/** @import { Finding, RuleStatus } from "./answers.d.ts" */
+/** @import { Finding, Meta, RuleStatus } from "./answers.d.ts" */
 
 import { el } from "./dom.js";
 import { on } from "./events.js";
@@ -86,9 +86,11 @@ function drawFindings(body) {
         { class: `verdict ${worst ?? (good ? "good" : "")}`, id: "verdict" },
         `${worst ? SEVERITY_MARKS[worst] : good ? "✓" : "–"} ${verdictText()}`,
       ),
+      state.otherMeta ? el("p", { class: "dim" }, currentMeta().run.name) : "",
       training ? el("p", { class: "course", id: "course" }, inLanguage(training.line)) : "",
       findings.length || currentMeta().rows ? timeline.root : "",
       el("div", { class: "cards" }, ...findings.map((each, index) => card(each, index, opened))),
+      state.otherMeta ? otherVerdict(state.otherMeta) : "",
       ruleList(rules),
       ...(run.torn ? [el("p", { class: "warning" }, inLanguage(run.torn))] : []),
       ...notes.map((each) =>
@@ -102,6 +104,39 @@ function drawFindings(body) {
   }
   if (currentMeta().rows) drawTimeline();
   painted("verdict");
+}
+
+/**
+ * The verdict on the run that this one is compared with, and what only one of the two has.
+ *
+ * @param {Meta} meta
+ */
+function otherVerdict(meta) {
+  const worst = worstSeverity(meta);
+  const good = isGood(meta);
+  const here = new Set(currentMeta().findings.map((each) => each.code));
+  const mark = worst ? SEVERITY_MARKS[worst] : good ? "✓" : "–";
+  return el(
+    "div",
+    { class: "other-run", id: "other-verdict" },
+    el("p", { class: `verdict ${worst ?? (good ? "good" : "")}` }, `${mark} ${verdictText(meta)}`),
+    el("p", { class: "dim" }, T("against", { run: meta.run.name })),
+    meta.training ? el("p", { class: "course" }, inLanguage(meta.training.line)) : "",
+    ...meta.findings.map((each) =>
+      el(
+        "details",
+        { class: each.severity },
+        el(
+          "summary",
+          {},
+          `${SEVERITY_MARKS[each.severity]} ${each.code} ${each.name} · ${stepsText(each)} · `,
+          T(here.has(each.code) ? "in_both" : "only_there"),
+        ),
+        el("p", {}, inLanguage(each.cause)),
+        el("p", {}, el("strong", {}, `${T("change")} `), inLanguage(each.advice)),
+      ),
+    ),
+  );
 }
 
 /** @param {Finding} finding */

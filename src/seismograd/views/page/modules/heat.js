@@ -11,6 +11,7 @@ import { heatLegend } from "./heat_legend.js";
 import { forgetHeat, paintHeat } from "./heat_picture.js";
 import { heatStage, layoutRows } from "./heat_stage.js";
 import { clamp, count } from "./numbers.js";
+import { pairs } from "./pairs.js";
 import { nothing, Panel } from "./panel.js";
 import { askWindow } from "./questions.js";
 import { scale } from "./spread.js";
@@ -132,6 +133,7 @@ function heatSub() {
       : T(state.scale === "row" ? "heat_relative" : "heat_what", {
           statistic: T(`statistic_${state.statistic}`),
         }),
+    isDifference() && pairs().byOrder ? T("by_order", { number: pairs().num }) : "",
     T("of_parameters", { listed, all: currentMeta().parameters.length }),
     widest > 1 ? T(`column_shows_${state.which}`, { number: count(widest) }) : "",
   );
@@ -147,6 +149,7 @@ const isLacking = () => !state.heat && !currentSource().live;
 function drawHeat(body, room) {
   if (!currentMeta().rows || !state.rows.length)
     return nothing(body, T(currentMeta().rows ? "no_match" : "no_steps"));
+  if (isDifference() && !pairs().num) return nothing(body, T("no_pairs"));
   const narrow = room < 500;
   heatStage.left = narrow ? 96 : 170;
   heatStage.right = 64;

@@ -145,7 +145,7 @@ export function scaleOf(heat, isRelative) {
     total += 1;
     if (code > largest) largest = code;
   }
-  if (!total) return [-3000, 0];
+  if (!total) return isRelative ? [-300, 300] : [-3000, 0];
   /** @param {number} share */
   const at = (share) => {
     let code = 0;

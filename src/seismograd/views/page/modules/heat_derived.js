@@ -5,6 +5,7 @@
 
 import { columnsOver, rank, reduceRow } from "./heat_codes.js";
 import { clamp } from "./numbers.js";
+import { pairs } from "./pairs.js";
 import { currentMeta, state } from "./state.js";
 import { shaped } from "./unpack.js";
 
@@ -16,14 +17,13 @@ import { shaped } from "./unpack.js";
  * @returns {Heat}
  */
 function differenceHeat(heat, otherHeat) {
-  const places = new Map(state.otherMeta?.parameters.map((each, column) => [each.name, column]));
+  const { columns } = pairs();
   const width = heat.starts.length;
   const under = columnsOver(otherHeat, heat);
   const codes = new Int16Array(heat.codes.length).fill(32766);
   const line = new Int32Array(width);
-  currentMeta().parameters.forEach((each, column) => {
-    const there = places.get(each.name);
-    if (there === undefined) return;
+  columns.forEach((there, column) => {
+    if (there < 0) return;
     reduceRow(otherHeat, [there], under[0], under[1], line);
     for (let x = 0; x < width; x += 1) {
       const mine = rank(heat.codes[column * width + x]),

@@ -22,8 +22,9 @@ export function rowLabels(pen, geometry) {
   pen.textBaseline = "middle";
   const every = Math.max(1, Math.ceil(13 / (geometry.height / geometry.num)));
   const { parameters } = currentMeta();
+  const isNarrow = heatStage.left < 120; // the number alone has room
   const plain = state.rows.map((row) =>
-    row.group ? row.label : plainName(parameters[row.columns[0]]),
+    row.group || isNarrow ? row.label : plainName(parameters[row.columns[0]]),
   );
   const ending = plain.every((name, index) => state.rows[index].group || name.endsWith(".weight"))
     ? ".weight"

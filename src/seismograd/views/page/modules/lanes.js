@@ -10,7 +10,7 @@ import { shades } from "./colours.js";
 import { stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { dash, flagsOf, hasForward, since, siteOf } from "./lane_events.js";
-import { FAULT_LANES, loopList } from "./loop_lines.js";
+import { loopList } from "./loop_lines.js";
 import { asNumber, fmt } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
 import { currentMeta, currentSource, state } from "./state.js";
@@ -65,7 +65,8 @@ export const lanesPanel = new Panel("lanes", {
 /** @param {number} step */
 function faultsOf(step) {
   return currentMeta().findings.filter(
-    (each) => FAULT_LANES[each.code] && each.first_step <= step && step <= each.last_step,
+    (each) =>
+      currentMeta().fault_kinds[each.code] && each.first_step <= step && step <= each.last_step,
   );
 }
 
@@ -133,7 +134,7 @@ function drawLanes(body, room) {
         triangle(pen, x + wide / 2, y + 5, 5, shades.nan);
       laneBoxes.push([x, y, wide, high, slot]);
     } else if (slot.finding) {
-      const y = top + lanes.indexOf(FAULT_LANES[slot.finding.code]) * high + 3;
+      const y = top + lanes.indexOf(currentMeta().fault_kinds[slot.finding.code]) * high + 3;
       pen.strokeStyle = shades.error;
       pen.lineWidth = 2;
       pen.strokeRect(x + 1, y, Math.max(6, wide - 3), high - 6);
@@ -163,7 +164,7 @@ function drawForward(pen, x, y, wide, high) {
  * @param {LoopEvent[]} events
  */
 function lanesInUse(events) {
-  const faults = currentMeta().findings.map((each) => FAULT_LANES[each.code]);
+  const faults = currentMeta().findings.map((each) => currentMeta().fault_kinds[each.code]);
   return LANES.filter(
     (name) =>
       USUAL_LANES.includes(name) ||

@@ -87,6 +87,7 @@ function tableButton(made) {
     {
       type: "button",
       "data-name": "table",
+      "aria-label": T("table_of", { panel: T(made.parts.title) }),
       "aria-pressed": String(made.asTable),
       onclick: () => {
         made.asTable = !made.asTable;

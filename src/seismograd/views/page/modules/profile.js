@@ -12,8 +12,8 @@ import { drawnHeat } from "./heat_stage.js";
 import { clamp, fmt, ticks } from "./numbers.js";
 import { nothing, Panel } from "./panel.js";
 import { isMatrix } from "./parameter_list.js";
-import { depthLabels, drawBand, drawPoint } from "./profile_drawing.js";
-import { currentMeta, state } from "./state.js";
+import { depthLabels, drawBand, drawOther, drawPoint } from "./profile_drawing.js";
+import { currentMeta, otherName, state } from "./state.js";
 import { sentences, T } from "./texts.js";
 
 const profileCanvas = el("canvas", { role: "img" });
@@ -22,13 +22,15 @@ const profileBox = el("div", { class: "canvas" }, profileCanvas);
 
 const profileText = el("p", {});
 
+const otherText = el("p", { hidden: true });
+
 export const profilePanel = new Panel("profile", {
   title: "profile",
   sub: () =>
     state.step && state.step.row >= 0
       ? sentences(T("step", { step: state.step.step }), nearestText())
       : "",
-  on: "meta step column rows",
+  on: "meta step otherStep column rows",
   draw: drawProfile,
   table: () => ({
     head: ["parameter", "depth", "state", "norm", "fitted"].map((key) => T(`column_${key}`)),
@@ -78,6 +80,30 @@ profileCanvas.addEventListener("click", (event) => {
     );
 });
 
+/**
+ * What a finding tells of the signal between the layers, beside the norms of their gradients.
+ */
+function signalText() {
+  const told = currentMeta()
+    .findings.flatMap((each) => each.evidence)
+    .find((each) => each.statistic === "signal_gain");
+  return told ? dimmed(` ${T("signal_gain", { gain: fmt(told.value, 2), step: told.step })}`) : "";
+}
+
+/** What the other run's layers had at this step: where over depth, from 0 to 1, and how large. */
+function otherProfile() {
+  const { otherStep: step, otherMeta } = state;
+  if (!step?.states || !otherMeta || step.row < 0) return null;
+  const last = Math.max(1, otherMeta.layers.length - 1);
+  const points = otherMeta.layers
+    .map((column, place) => ({
+      place: otherMeta.layers.length === 1 ? 0.5 : place / last,
+      log: step.states[column] === 3 ? Math.log10(step.grad_norm[column]) : NaN,
+    }))
+    .filter((each) => Number.isFinite(each.log));
+  return { step, points };
+}
+
 /** @param {string} text */
 const dimmed = (text) => el("span", { class: "dim" }, text);
 
@@ -85,9 +111,10 @@ const dimmed = (text) => el("span", { class: "dim" }, text);
  * What a layer passes on of the gradient, strongly where the line fits well.
  *
  * @param {Step} step
- * @param {Fit} fitted
+ * @param {Fit | null} fitted
  */
 function gainText(step, fitted) {
+  if (!fitted) return [dimmed(T("gain_none"))];
   const { ends } = fitted;
   const gain = T("gain", { layers: ends.num_passed, gain: fmt(ends.gain, 2) });
   const rest = T("gain_rest", {
@@ -113,9 +140,15 @@ function drawProfile(body, room) {
   if (!layers.length) return nothing(body, T(currentMeta().rows ? "no_layers" : "no_steps"));
   const { step } = state;
   if (!step?.states) return nothing(body, T("loading"));
-  if (profileBox.parentNode !== body) body.replaceChildren(profileText, profileBox);
+  if (profileBox.parentNode !== body) body.replaceChildren(profileText, otherText, profileBox);
   const fitted = step.fit;
-  profileText.replaceChildren(...(fitted ? gainText(step, fitted) : [dimmed(T("gain_none"))]));
+  profileText.replaceChildren(...gainText(step, fitted), signalText());
+  const other = otherProfile();
+  otherText.hidden = !other;
+  if (other) {
+    const name = el("strong", { class: "other" }, `○ ${otherName()}`);
+    otherText.replaceChildren(name, ": ", ...gainText(other.step, other.step.fit));
+  }
   const { geometry } = drawnHeat;
   // as high as the heat map that it is beside
   const beside = geometry && window.innerWidth >= 1000 ? geometry.height - 90 : 0;
@@ -138,6 +171,7 @@ function drawProfile(body, room) {
   const logs = values
     .filter((each) => each.state === 3 && each.norm > 0)
     .map((each) => Math.log10(each.norm));
+  if (other) logs.push(...other.points.map((each) => each.log));
   if (fitted)
     logs.push(fitted.intercept, fitted.intercept + fitted.slope * (fitted.columns.length - 1));
   let low = Math.floor(Math.min(...logs) - 0.1),
@@ -179,6 +213,7 @@ function drawProfile(body, room) {
     pen.stroke();
     pen.lineWidth = 1;
   }
+  if (other) drawOther(pen, other.points, (place) => left + place * (width - left - right), y);
   const size = clamp(1000 / layers.length, 1.2, 3.5);
   for (const isChosen of [false, true]) {
     // the chosen one above all others

@@ -87,6 +87,28 @@ export function drawPoint(pen, { column, state: kind, norm }, x, y, top, base, s
 }
 
 /**
+ * The layers of the run that this one is compared with, as rings on a line.
+ *
+ * @param {Pen} pen
+ * @param {{ place: number, log: number }[]} points
+ * @param {(place: number) => number} x
+ * @param {(log: number) => number} y
+ */
+export function drawOther(pen, points, x, y) {
+  pen.strokeStyle = shades.other;
+  pen.setLineDash([4, 3]);
+  pen.beginPath();
+  for (const { place, log } of points) pen.lineTo(x(place), y(log));
+  pen.stroke();
+  pen.setLineDash([]);
+  for (const { place, log } of points) {
+    pen.beginPath();
+    pen.arc(x(place), y(log), points.length > 200 ? 1.5 : 3.5, 0, 7);
+    pen.stroke();
+  }
+}
+
+/**
  * @param {Pen} pen
  * @param {number[]} layers
  * @param {(place: number) => number} x

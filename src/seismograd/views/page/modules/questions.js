@@ -4,7 +4,9 @@
 /** @import { Answers } from "./types.d.ts" */
 
 import { connected } from "./connection.js";
+import { rowAt, stepOf } from "./cursor.js";
 import { emit, on } from "./events.js";
+import { pairs } from "./pairs.js";
 import { currentMeta, currentSource, state } from "./state.js";
 import { afterFrame, later } from "./timing.js";
 
@@ -67,16 +69,18 @@ function askParameter() {
   if (column < 0 || !currentMeta().rows) return;
   ask("line", () => source.line(column, start, stop, widthOf()));
   ask("histogram", () => source.histogram(column, start, stop, 300));
-  const name = currentMeta().parameters[column].name;
-  const there = state.otherMeta
-    ? state.otherMeta.parameters.findIndex((each) => each.name === name)
-    : -1;
+  const there = other ? pairs().columns[column] : -1;
   if (other && there >= 0) ask("otherLine", () => other.line(there, start, stop, widthOf()));
 }
 
 export function askStep() {
   if (!currentMeta().rows) return;
   ask("step", () => currentSource().step(state.row));
+  const { other, otherMeta } = state;
+  if (other && otherMeta?.rows) {
+    const row = rowAt(otherMeta, stepOf(state.row));
+    ask("otherStep", () => other.step(row));
+  }
   ask("lanes", () => currentSource().lanes(state.row));
 }
 

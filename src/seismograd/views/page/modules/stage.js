@@ -64,6 +64,7 @@ export class Stage {
     this.width = room || 600;
     this.height = height;
     this.canvas.setAttribute("aria-label", this.label());
+    this.root.setAttribute("aria-label", this.label());
     return fit(this.canvas, this.width, height);
   }
 
@@ -194,12 +195,18 @@ export class Stage {
     }
     if (state.row >= state.start && state.row < state.stop) {
       const x = this.x(state.row + 0.5);
-      pen.strokeStyle = shades.cursor;
-      pen.lineWidth = 1.5;
-      pen.beginPath();
-      pen.moveTo(x, 0);
-      pen.lineTo(x, this.height - this.bottom);
-      pen.stroke();
+      // with an edge, so that it is seen on every colour
+      for (const [colour, width] of [
+        [shades.panel, 4],
+        [shades.cursor, 1.5],
+      ]) {
+        pen.strokeStyle = String(colour);
+        pen.lineWidth = Number(width);
+        pen.beginPath();
+        pen.moveTo(x, 0);
+        pen.lineTo(x, this.height - this.bottom);
+        pen.stroke();
+      }
       if (this.box) {
         const [y, high] = this.box;
         pen.strokeStyle = shades.text;

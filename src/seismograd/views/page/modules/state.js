@@ -27,6 +27,7 @@ export const state = {
   scalars: null,
   otherScalars: null,
   step: null,
+  otherStep: null,
   line: null,
   otherLine: null,
   histogram: null,

@@ -76,6 +76,7 @@ export interface Answers {
   scalars: Scalars | null;
   otherScalars: Scalars | null;
   step: Step | null;
+  otherStep: Step | null;
   line: Line | null;
   otherLine: Line | null;
   elementLine: ElementSeries | null;

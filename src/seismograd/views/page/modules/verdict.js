@@ -1,16 +1,18 @@
 // The verdict in one line.
 
+/** @import { Meta } from "./answers.d.ts" */
+
 import { SEVERITIES } from "./severity.js";
 import { currentMeta } from "./state.js";
 import { inLanguage, T } from "./texts.js";
 
-export function verdictText() {
-  const { findings, rules, rows } = currentMeta();
+/** @param {Meta} meta */
+export function verdictText(meta = currentMeta()) {
+  const { findings, rules, rows, judged, training } = meta;
   if (!rows) return T("verdict_nothing");
   if (!findings.length) {
     const looked = rules.filter((each) => each.status !== "not evaluated").length;
-    if (currentMeta().judged !== "now") return T("verdict_quiet");
-    const { training } = currentMeta();
+    if (judged !== "now") return T("verdict_quiet");
     return looked && training ? inLanguage(training.headline) : T("verdict_unjudged");
   }
   return T("verdict_found", {
@@ -23,9 +25,13 @@ export function verdictText() {
   });
 }
 
-/** Whether the rules have looked and the training learned: nothing less is green. */
-export function isGood() {
-  const { findings, rules, judged, training } = currentMeta();
+/**
+ * Whether the rules have looked and the training learned: nothing less is green.
+ *
+ * @param {Meta} meta
+ */
+export function isGood(meta = currentMeta()) {
+  const { findings, rules, judged, training } = meta;
   return (
     !findings.length &&
     judged === "now" &&
@@ -34,8 +40,7 @@ export function isGood() {
   );
 }
 
-export function worstSeverity() {
-  return SEVERITIES.find((severity) =>
-    currentMeta().findings.some((each) => each.severity === severity),
-  );
+/** @param {Meta} meta */
+export function worstSeverity(meta = currentMeta()) {
+  return SEVERITIES.find((severity) => meta.findings.some((each) => each.severity === severity));
 }
