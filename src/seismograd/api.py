@@ -98,12 +98,15 @@ def watch(
         guard=guard,
         every=check_every(every, guard),
     )
-    models = [w for w in watched if isinstance(w, torch.nn.Module)]
-    optimizers = [w for w in watched if isinstance(w, torch.optim.Optimizer)]
-    for thing in watched:
-        if not isinstance(thing, torch.nn.Module | torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
+    from seismograd.capture.names.zero_optimizer import zero_classes
     from seismograd.distributed.world import rank_of_this_process
+
+    kinds = (torch.optim.Optimizer, *zero_classes())
+    models = [w for w in watched if isinstance(w, torch.nn.Module)]
+    optimizers = [w for w in watched if not isinstance(w, torch.nn.Module)]
+    for thing in optimizers:
+        if not isinstance(thing, kinds):
+            raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
 
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     path = (

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from seismograd.cli import main
+from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, checksum
@@ -18,6 +22,7 @@ from seismograd.record.reader import Run, open_run
 from seismograd.schema import Note, State
 from tests import synthetic
 from tests.record.edits import without_checksums
+from tests.record.fuzzing import NUM_EXAMPLES
 
 NUM_BLOCKS, ROWS = 20, 10
 NORMS = 1 + np.arange(NUM_BLOCKS * ROWS)[:, None] + np.arange(3) / 4
@@ -237,3 +242,44 @@ def test_every_bit_counts() -> None:
     other = rng.bytes(4096)
     assert checksum(page * 3 + other * 3) != checksum(page * 2 + other + page + other * 2)
     assert layout.CHECKED_OF_RUN[0] == layout.STEPS
+
+
+@settings(
+    max_examples=NUM_EXAMPLES // 3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_whatever_happens_to_its_bytes_a_record_shows_what_was_written(
+    healthy: Path, data: st.DataObject
+) -> None:
+    whole = shown(open_run(healthy))
+    names = sorted(str(path.relative_to(healthy)) for path in healthy.rglob("*") if path.is_file())
+    with TemporaryDirectory() as folder:
+        record = Path(folder) / "run"
+        shutil.copytree(healthy, record)
+        for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3)):
+            content = bytearray((record / name).read_bytes())
+            place = data.draw(st.integers(0, max(0, len(content) - 1)), label=f"place in {name}")
+            match data.draw(st.sampled_from(["cut", "flip", "zeros", "noise", "swap"])):
+                case "cut":
+                    content = content[:place]
+                case "flip" if content:
+                    content[place] ^= 1 << data.draw(st.integers(0, 7))
+                case "zeros":
+                    content[place:] = bytes(len(content) - place)
+                case "noise":
+                    noise = data.draw(st.binary(min_size=1, max_size=16))
+                    content[place : place + len(noise)] = noise
+                case _:  # two pages of the disk change places
+                    size = data.draw(st.sampled_from([8, 64, 512]))
+                    first, second = content[:size], content[place : place + size]
+                    if len(first) == len(second) and place >= size:
+                        content[:size], content[place : place + size] = second, first
+            (record / name).write_bytes(content)
+        try:
+            run = open_run(record)
+        except SeismogradError:
+            return
+        if run.num_rows:
+            assert_nothing_wrong(run, whole)

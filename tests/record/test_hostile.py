@@ -26,6 +26,7 @@ from seismograd.record.reader import open_run
 from seismograd.schema import EVENT_DTYPE, STEP_DTYPE, Note, State
 from tests import synthetic
 from tests.record.edits import without_checksums
+from tests.record.fuzzing import NUM_EXAMPLES
 
 COMMANDS = (
     ("check",),
@@ -265,7 +266,9 @@ def test_a_byte_that_is_no_state_is_not_measured(record: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=NUM_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.data())
 def test_whatever_is_done_to_a_file_it_is_read_or_refused(
@@ -285,7 +288,9 @@ def test_whatever_is_done_to_a_file_it_is_read_or_refused(
                 continue
             content = bytearray(path.read_bytes())
             place = data.draw(st.integers(0, max(0, len(content) - 1)), label=f"place in {name}")
-            match data.draw(st.sampled_from(["cut", "flip", "zeros", "other", "gone", "text"])):
+            match data.draw(
+                st.sampled_from(["cut", "flip", "zeros", "other", "gone", "text", "link", "folder"])
+            ):
                 case "cut":
                     content = content[:place]
                 case "flip" if content:
@@ -298,6 +303,14 @@ def test_whatever_is_done_to_a_file_it_is_read_or_refused(
                     content[place:place] = data.draw(
                         st.sampled_from([b"null", b"-1", b"[]", b"9e9"])
                     )
+                case "link":
+                    path.unlink()
+                    path.symlink_to(data.draw(st.sampled_from(["run", "/dev/zero", *names])))
+                    continue
+                case "folder":
+                    path.unlink()
+                    path.mkdir()
+                    continue
                 case _:
                     path.unlink(missing_ok=True)
                     continue

@@ -17,6 +17,7 @@ from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, log_dtype
 from seismograd.record.documents import SegmentInfo, segment_from_json
+from seismograd.record.entry_files import EntryFiles
 from seismograd.record.layout import LEVELS
 from seismograd.record.strict_json import loads
 from seismograd.schema import (
@@ -240,3 +241,23 @@ def rows_left_by_segment_file(
         if statistic is not None and statistic.sampled
         else segment.first_row + num_left
     )
+
+
+def test_opening_a_long_run_that_was_never_sampled_reads_its_end_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [
+        synthetic.block(np.ones((1000, 1)), first_iteration=first, sample_rows=[], events=[])
+        for first in range(0, 20_000, 1000)
+    ]
+    synthetic.write_run(tmp_path / "run", blocks)
+    num_read, read = [0], EntryFiles.read
+
+    def counted(entries: EntryFiles, name: str, start: int, stop: int) -> object:
+        num_read[0] += stop - start
+        return read(entries, name, start, stop)
+
+    monkeypatch.setattr(EntryFiles, "read", counted)
+    run = open_run(tmp_path / "run")
+    assert run.num_rows == 20_000
+    assert num_read[0] < 6000

@@ -12,6 +12,7 @@ from seismograd.analysis.loss_level import LossLevel
 from seismograd.schema import Fact, FactKind, RowBatch, StepFlag
 
 ONE_OPERATION = frozenset({"GRU", "LSTM", "RNN"})  # modules whose steps a graph may not show
+MAX_KEPT = 16  # measurements of a weight: the first one, and the last ones
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class ThroughTime:
             shown = self._in_a_row.setdefault(fact.parameters[0], [])
             if is_at_fault(fact):
                 shown.append(fact)
+                del shown[1 : max(len(shown) - MAX_KEPT, 0) + 1]
             else:
                 shown.clear()
 

@@ -7,6 +7,7 @@ listener handles.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -186,6 +187,10 @@ class EventHub:
         self._listeners: tuple[Listener, ...] = ()
         self._listen(())
         self._undo: list[Undo] = []
+        # patches of what the program may import later, by the name of the module
+        self.late: dict[str, Callable[[], Undo | None]] = {}
+        # to call before a step of these optimizers (by id), which is a part of another one's step
+        self.within: dict[int, Callable[[], None]] = {}
         os.register_at_fork(after_in_child=self._forked)
 
     def attach(self, listener: Listener) -> None:
@@ -211,6 +216,15 @@ class EventHub:
             self._listen(tuple(each for each in self._listeners if each is not listener))
             if not self._listeners:
                 self._restore()
+
+    def install_late(self) -> None:
+        """Install the patches of modules that the program has imported by now."""
+        with self._lock:
+            for module in [each for each in self.late if each in sys.modules]:
+                undo = self.late[module]()
+                if undo is not None:
+                    self._undo.append(undo)
+                    self.late.pop(module)
 
     @property
     def listening(self) -> bool:
@@ -286,6 +300,7 @@ class EventHub:
             setattr(self, event, self._dispatcher(event, takers))
 
     def _restore(self) -> None:
+        self.late.clear()
         while self._undo:
             self._undo.pop()()
 

@@ -14,6 +14,7 @@ from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import any_distributed, held_part
 from seismograd.tensors.shards import ShardTable
+from seismograd.tensors.tensor_part import TensorPart
 
 PLAIN = {Tensor}
 
@@ -46,7 +47,8 @@ class LocalBackend:
         if self.checksum is not None and not is_capturing():
             self.checksum.add(keys, weights)
             self._mark(keys, weights)
-        if any_distributed() and not set(map(type, gradients)) <= PLAIN:
+        kinds = set(map(type, gradients))
+        if not kinds <= PLAIN and (any_distributed() or TensorPart in kinds):
             for column, gradient in zip(keys, gradients, strict=True):
                 self._shards.see(column, gradient)
             gradients, scalars = [held_part(g) for g in gradients], [held_part(s) for s in scalars]

@@ -102,6 +102,13 @@ class Segment:
             values[begin - start : end - start] = np.nan if values.dtype.kind == "f" else 0
         return values
 
+    def holds_all_samples(self, num_samples: int) -> bool:
+        """Return whether the log of checksums knows of no more samples than these; false without a
+        log.
+        """
+        logged = self.checked.end(layout.SAMPLE_ROWS)
+        return logged is not None and num_samples * _INDEX.itemsize >= logged
+
     def num_checked_rows(self) -> int | None:
         """Return how many rows the log of checksums knows of; `None` without one."""
         end = self.checked.end(layout.STATE) if self.checked.names else None

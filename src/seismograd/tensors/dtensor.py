@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from seismograd.tensors.tensor_part import TensorPart
+
 DISTRIBUTED_TENSORS = "torch.distributed.tensor"
 
 
@@ -27,6 +29,8 @@ def any_distributed() -> bool:
 
 def held_part(tensor: torch.Tensor) -> torch.Tensor:
     """Return what this process holds of a tensor, detached; no communication."""
+    if type(tensor) is TensorPart:
+        return tensor.as_subclass(torch.Tensor)
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return tensor.detach()

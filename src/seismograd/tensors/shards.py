@@ -13,6 +13,7 @@ import torch
 
 from seismograd.tensors.dtensor import distributed_tensor, held_part
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.tensor_part import TensorPart
 
 ShardKind = Literal["plain", "shard", "partial"]
 
@@ -49,6 +50,8 @@ def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor |
     local = held_part(tensor)
     if not is_readable(local):
         return None
+    if type(tensor) is TensorPart:
+        return _element_of_part(tensor, local, index)
     if distributed is None:
         return local[index]
     shard = local_shard_of(tensor)
@@ -62,8 +65,22 @@ def held_element(tensor: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor |
     return local[inside]
 
 
+def _element_of_part(
+    part: TensorPart, local: torch.Tensor, index: tuple[int, ...]
+) -> torch.Tensor | None:
+    position = 0
+    for i, size in zip(index, part.whole, strict=True):
+        position = position * size + i
+    flat = local.reshape(-1)
+    return flat[position - part.start] if 0 <= position - part.start < len(flat) else None
+
+
 def local_shard_of(tensor: torch.Tensor) -> LocalShard:
     """Return the shard of a tensor that this process holds."""
+    if type(tensor) is TensorPart:
+        return LocalShard(
+            "shard", held=tensor.numel(), offset=(tensor.start,), whole_rows=tensor.is_whole
+        )
     distributed = distributed_tensor(tensor)
     if distributed is None:
         return PLAIN
@@ -147,7 +164,11 @@ class ShardTable:
 
     def see(self, column: int, gradient: torch.Tensor) -> None:
         """Update the shard of a column; quick when it is unchanged."""
-        spec: object = getattr(gradient, "_spec", None)
+        spec: object = (
+            (gradient.start, gradient.numel(), gradient.whole)
+            if type(gradient) is TensorPart
+            else getattr(gradient, "_spec", None)
+        )
         if column in self._by_column and self._specs.get(column) == spec:
             return
         self._specs[column], self._plain = spec, ()

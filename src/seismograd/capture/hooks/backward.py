@@ -95,7 +95,7 @@ class BackwardHooks:
             listed = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
             tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
         if not self._has_looked:
-            if registry.all_of_the_process and not registry.has_discovered:
+            if registry.seeks_optimizers and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
             for window in registry.windows:
@@ -277,6 +277,8 @@ def install(hub: EventHub) -> Undo:
             return original(tensors, *args, **kwargs)
         if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
             tensors = tuple(tensors)
+        if hub.late:
+            hub.install_late()
         hub.backward_begins(tensors)
         try:
             return original(tensors, *args, **kwargs)

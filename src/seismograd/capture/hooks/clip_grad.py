@@ -61,7 +61,8 @@ class ClipHooks:
                 flags = EventFlag.USED if are_used else EventFlag.NONE
                 break
         else:
-            flags = EventFlag.EMPTY
+            if not any(window.partition for window in concerned):
+                flags = EventFlag.EMPTY
         thread_state.clipping = RunningClip(ids, flags, scales[0] if scales else None)
         for window in concerned:
             if not window.stepping:
@@ -146,7 +147,8 @@ def _listed(parameters: Any) -> tuple[list[Any], Any]:
     return listed, (p for p in listed) if isinstance(parameters, GeneratorType) else listed
 
 
-def _wrap(hub: EventHub, original: Any, name: str) -> Any:
+def wrap(hub: EventHub, original: Any, name: str) -> Any:
+    """Return a clip of this name that is reported to the hub."""
     kind = KINDS[name]
 
     @wraps(original)
@@ -181,7 +183,7 @@ def install(hub: EventHub) -> Undo:
         original = vars(utils).get(name)
         if original is None:  # clip_grads_with_norm_ was added in torch 2.6
             continue
-        wrapper = _wrap(hub, original, name)
+        wrapper = wrap(hub, original, name)
         undos += [
             replace(owner, name, wrapper)
             for owner in (clip_grad, utils)

@@ -67,6 +67,7 @@ class StepHooks:
         self._sampling, self._births, self._facts = sampling, births, facts
         self._states, self._spent = states, spent
         self._num_reduced_late = 0
+        self._note = note
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
@@ -112,6 +113,10 @@ class StepHooks:
             or (window.clips and not all(clip.by_norm for clip in window.clips))
         ):
             applied = self._reader.applied(thread_state, window)
+        if window.partition is not None:
+            problem = window.partition.take_problem()
+            if problem is not None:
+                self._note(Note("ranks", self._iteration_queue.num_rows, problem))
         self._guard.call("birth", self._births.step_begins, window)
         table = self._registry.parameter_table
         record_step(self._log, table, thread_state, window, optimizer, flags, applied)
@@ -186,6 +191,8 @@ class StepHooks:
                 self._spent.probes_s += perf_counter() - began_s
         if window.step is not None:
             complete_step(window, window.step, probed)
+            if window.partition is not None and window.partition.is_skipped():
+                window.step.flags = StepFlag(int(window.step.flags) | StepFlag.SKIPPED)
         if self._sampling and (window.per_loss.several or len(window.per_loss.sites) > 1):
             compared = self._guard.call(
                 "pairs",
@@ -299,7 +306,7 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
     """Assign earlier backwards that reached no other optimizer to one that is first seen when it
     steps.
     """
-    if any(p.grad is not None for p in window.held()):
+    if window.partition is not None or any(p.grad is not None for p in window.held()):
         for event in thread_state.iteration.events:
             if event.kind == EventKind.BACKWARD and event.unclaimed:
                 event.touched |= window.bit
@@ -332,6 +339,9 @@ def install(hub: EventHub) -> Undo:
     )
 
     def before(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if hub.within and (announce := hub.within.get(id(optimizer))) is not None:
+            announce()
+            return
         if torch.compiler.is_compiling():
             begins_uncompiled(optimizer, args, kwargs)
         else:
@@ -339,6 +349,8 @@ def install(hub: EventHub) -> Undo:
             hub.step_begins(optimizer, bool(kwargs or args[1:]) and _closure(args, kwargs), False)
 
     def after(optimizer: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        if hub.within and id(optimizer) in hub.within:
+            return
         if torch.compiler.is_compiling():
             ends_uncompiled(optimizer)
         else:

@@ -15,6 +15,7 @@ from seismograd.capture.hooks import (
     lr_scheduler,
     optimizer_step,
     zero_grad,
+    zero_step,
 )
 
 PATCHES = (
@@ -26,4 +27,5 @@ PATCHES = (
     lr_scheduler.install,
     load_state.install,
     collectives.install,
+    zero_step.install,
 )

@@ -9,11 +9,13 @@ import torch
 
 from seismograd.capture.loop.clearing_tracker import ClearingTracker
 from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, OptimizerStep
+from seismograd.capture.loop.kept_elsewhere import KeptElsewhere
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.probes.per_loss_gradients import PerLossGradients
 from seismograd.capture.probes.update_probe import UpdateProbe
 from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.reading_plan import ReadingPlan
+from seismograd.capture.rows.zero_partition import ZeroPartition
 from seismograd.schema import EventFlag, IntArray
 from seismograd.tensors.device_scalars import Scalar
 
@@ -40,6 +42,8 @@ class OptimizerWindow:
         self.num_made = 1  # objects, one in place of the other
         self.num_backwards_before = 0  # of the previous window
         self.plan: ReadingPlan | None = None
+        # where the gradients are, if not at the parameters
+        self.partition: ZeroPartition | None = None
         self.clearing = ClearingTracker([])
         # read after every backward: an unknown call has changed gradients before
         self.eager = False
@@ -89,7 +93,12 @@ class OptimizerWindow:
 
     def track_clearing(self) -> None:
         """Start to follow how the gradients are cleared."""
-        self.clearing = ClearingTracker([p for p in self.held() if p.requires_grad])
+        trained = [p for p in self.held() if p.requires_grad]
+        self.clearing = (
+            ClearingTracker(trained)
+            if self.partition is None
+            else KeptElsewhere(trained, self.partition.was_reached)
+        )
 
     def look_at_others(self) -> None:
         """Follow other parameters, if any trains, when all the followed ones are frozen. Those

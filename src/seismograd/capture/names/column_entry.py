@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass
 
 import torch
 
 from seismograd.schema import Parameter
+from seismograd.tensors.tensor_part import whole_shape
 
 
 @dataclass(slots=True)
@@ -39,12 +41,12 @@ class ColumnEntry:
         tensor = self.tensor()
         if tensor is None and before is not None:
             return before
-        shape = tuple(tensor.shape) if tensor is not None else ()
+        shape = whole_shape(tensor) if tensor is not None else ()
         return Parameter(
             name=self.name,
             shape=shape,
             dtype=str(tensor.dtype).removeprefix("torch.") if tensor is not None else "",
-            numel=tensor.numel() if tensor is not None else 0,
+            numel=math.prod(shape) if tensor is not None else 0,
             module=self.module,
             aliases=self.aliases,
             depth=self.depth,

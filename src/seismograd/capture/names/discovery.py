@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 
 from seismograd.capture.names.script_variables import variables
+from seismograd.capture.names.zero_optimizer import inner_optimizers, zero_classes
 
 # Modules that only wrap another one: the user's parameter names are those of the wrapped module.
 WRAPPERS = frozenset(
@@ -21,6 +22,7 @@ WRAPPERS = frozenset(
         "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel",
         "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.CheckpointWrapper",
         "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.OffloadWrapper",
+        "deepspeed.runtime.engine.DeepSpeedEngine",
     }
 )
 
@@ -45,7 +47,7 @@ class DiscoveredObjects:
     """
 
     modules: tuple[torch.nn.Module, ...] = ()
-    optimizers: tuple[torch.optim.Optimizer, ...] = ()
+    optimizers: tuple[torch.optim.Optimizer, ...] = ()  # or of DeepSpeed's
     names: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
@@ -62,6 +64,8 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     named = variables() if everywhere else variables(FEW)
     modules: dict[int, torch.nn.Module] = {}
     optimizers: dict[int, torch.optim.Optimizer] = {}
+    zeros: dict[int, Any] = {}
+    zero_kinds = zero_classes()
     things: Iterable[object] = chain(
         (thing for thing, _ in named.values()), gc.get_objects() if everywhere else ()
     )
@@ -71,6 +75,12 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
             modules[id(thing)] = cast(torch.nn.Module, thing)
         elif issubclass(type(thing), torch.optim.Optimizer):
             optimizers[id(thing)] = cast(torch.optim.Optimizer, thing)
+        elif zero_kinds and issubclass(type(thing), zero_kinds):
+            zeros[id(thing)] = thing
+    for zero in zeros.values():
+        for inner in inner_optimizers(zero):
+            optimizers.pop(id(inner), None)
+    optimizers.update(zeros)
     for module in list(modules.values()):
         modules.update({id(m): m for m in descendants(module) if id(m) not in modules})
     return DiscoveredObjects(

@@ -18,7 +18,9 @@ from seismograd.capture.names.paced_discovery import PacedDiscovery
 from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.names.zero_optimizer import is_zero_optimizer, kind_of
 from seismograd.capture.probes.manual_updates import ManualUpdates
+from seismograd.capture.rows.zero_partition import ZeroPartition
 from seismograd.schema import Optimizer
 from seismograd.tensors.freed_memory import is_readable
 
@@ -49,6 +51,8 @@ class OptimizerRegistry:
         self.parameter_table = ParameterTable(models)
         self.by_hand = ManualUpdates()
         self.all_of_the_process = not (models or optimizers)
+        # those of given models, too
+        self.seeks_optimizers = not optimizers
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, OptimizerWindow] = {}
         self._open_windows: tuple[OptimizerWindow, ...] = ()
@@ -94,7 +98,7 @@ class OptimizerRegistry:
         watched.
         """
         window = self.known(optimizer)
-        if window is None and "param_groups" not in vars(optimizer):
+        if window is None and not _has_groups(optimizer):
             optimizer = _wrapped(optimizer)
             window = self._windows.get(id(optimizer))
         if window is None and (self.all_of_the_process or self._concerns(optimizer)):
@@ -137,8 +141,12 @@ class OptimizerRegistry:
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Discover what the script has made, and name it."""
         around = self._discovery.look()
-        for optimizer in (*more, *(around.optimizers if self.all_of_the_process else ())):
-            if self.known(optimizer) is None and "param_groups" in vars(optimizer):
+        for optimizer in (*more, *(around.optimizers if self.seeks_optimizers else ())):
+            if (
+                self.known(optimizer) is None
+                and _has_groups(optimizer)
+                and (self.all_of_the_process or self._concerns(optimizer))
+            ):
                 self._open(optimizer, around)
         self._learn(around)
         self.has_discovered = True
@@ -217,7 +225,7 @@ class OptimizerRegistry:
         """Return the window of a vanished optimizer of the same class over the same parameters: for
         readers of the record its replacement is the same optimizer.
         """
-        former = self._former.get((type(optimizer).__name__, tuple(map(id, parameters))))
+        former = self._former.get((kind_of(optimizer), tuple(map(id, parameters))))
         if former is None or former.window in self._windows.values():
             return None
         if not parameters or former.first() is not parameters[0]:
@@ -235,17 +243,19 @@ class OptimizerRegistry:
     ) -> OptimizerWindow:
         index, key = len(self.optimizers), id(optimizer)
         name = unique(
-            [around.names.get(key) or type(optimizer).__name__], [o.name for o in self.optimizers]
+            [around.names.get(key) or kind_of(optimizer)], [o.name for o in self.optimizers]
         )[0]
-        entry = Optimizer(index, type(optimizer).__name__, name)
+        entry = Optimizer(index, kind_of(optimizer), name)
         window = OptimizerWindow(held, index, name)
+        if is_zero_optimizer(optimizer):
+            window.partition = ZeroPartition(optimizer)
         window.track_clearing()
         # Without a call in between, where an exception of the program's could arrive: an optimizer
         # that is named has its window.
         self._windows[key] = window
         self.optimizers += [entry]
         if parameters:
-            self._former[type(optimizer).__name__, tuple(map(id, parameters))] = Former(
+            self._former[kind_of(optimizer), tuple(map(id, parameters))] = Former(
                 window, weakref.ref(parameters[0])
             )
         return window
@@ -280,6 +290,11 @@ class OptimizerRegistry:
                 )
             )
         self.parameter_table.learn(taken, around)
+
+
+def _has_groups(optimizer: object) -> bool:
+    """Return whether it keeps parameters itself."""
+    return "param_groups" in vars(optimizer) or is_zero_optimizer(optimizer)
 
 
 def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

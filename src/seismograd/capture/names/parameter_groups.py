@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from seismograd.capture.names.discovery import children
+from seismograd.capture.names.zero_optimizer import is_zero_optimizer, zero_groups
 
 
 def groups_of(optimizer: Any) -> list[Any]:
@@ -21,6 +22,8 @@ def groups_of(optimizer: Any) -> list[Any]:
     reports.
     """
     kept = vars(optimizer).get("param_groups")  # pyright: ignore
+    if kept is None and is_zero_optimizer(optimizer):
+        return zero_groups(optimizer)
     if type(kept) is list:  # pyright: ignore
         return kept.copy()  # pyright: ignore
     return _listed(optimizer.param_groups if kept is None else kept)

@@ -10,6 +10,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, setting
+from seismograd.capture.names.zero_optimizer import kind_of
 from seismograd.schema import SAMPLE_EVERY, FactKind
 
 MAX_GROUPS = 64
@@ -51,7 +52,7 @@ class GroupSettings:
                 site=-1 if window.step_heard is None else window.step_heard.site,
                 optimizer=window.index,
                 group=number,
-                class_name=type(optimizer).__name__,
+                class_name=kind_of(optimizer),
                 **values,
             )
 
@@ -64,7 +65,7 @@ def _settings(optimizer: Any, group: Any) -> Settings:
     first, second = betas if len(betas) == 2 else (None, None)
     decoupled = setting(group, "decoupled_weight_decay")
     if decoupled is None:
-        decoupled = type(optimizer).__name__ in DECOUPLED
+        decoupled = kind_of(optimizer) in DECOUPLED
     return (
         _number(setting(group, "weight_decay")),
         _number(setting(group, "momentum")),

@@ -20,7 +20,7 @@ from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import SAMPLE_EVERY
+from seismograd.schema import SAMPLE_EVERY, EventKind
 
 
 class GradientReader:
@@ -52,6 +52,8 @@ class GradientReader:
         extent, sample = self._steps.extent(window, thinning)
         sample = sample and self._sampling
         sketch = extent is Extent.MEASURED and self._sketcher.is_due(window, thread_state.now_s)
+        if window.partition is not None:
+            self._take_loss_scale(thread_state, window, window.partition.loss_scale())
         window.ready = self._reading(thread_state, window, sample, extent, sketch)
         if sketch:
             self._sketcher.sketched(window)
@@ -64,6 +66,17 @@ class GradientReader:
             else:
                 spent.plain_s += perf_counter() - began_s
                 spent.num_plain += 1
+
+    def _take_loss_scale(
+        self, thread_state: ThreadState, window: OptimizerWindow, factor: float
+    ) -> None:
+        """Note what a framework has multiplied the losses of this window by itself."""
+        if factor == 1:
+            return
+        window.grad_scale = window.loss_scale = scale = self._log.scalar(factor)
+        for event in thread_state.iteration.events:
+            if event.kind == EventKind.BACKWARD and event.scale is None:
+                event.scale = scale
 
     def take_reduction(self, window: OptimizerWindow) -> bool:
         """Return whether the script has reduced these gradients since they were read.

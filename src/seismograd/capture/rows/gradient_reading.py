@@ -60,7 +60,11 @@ def read_gradients(
     over in the same transfer. `extra_losses` belong to a backward that has not ended yet.
     `extent`: whether they are measured. `sketch` them, too, where that is given.
     """
-    gradients = [p.grad for p in held]
+    weights = held
+    if window.partition is None:
+        gradients = [p.grad for p in held]
+    else:
+        gradients, weights = window.partition.parts(held)
     if extent is not Extent.MEASURED:
         is_unread = extent is Extent.UNREAD
         if is_unread or all_finite([g for g in gradients if g is not None]):
@@ -90,7 +94,7 @@ def read_gradients(
     measured = (
         _all_of_the_plan(planned, held, cast(list[torch.Tensor], gradients))
         if is_plain
-        else _those_that_exist(planned, held, parameter_table)
+        else _those_that_exist(planned, held, parameter_table, gradients, weights)
     )
     sketches = None if sketch is None else sketch(measured.gradients)
     picked = _picked(elements, measured, parameter_table)
@@ -121,13 +125,20 @@ def _all_of_the_plan(
 
 
 def _those_that_exist(
-    planned: ReadingPlan, held: list[torch.Tensor], parameter_table: ParameterTable
+    planned: ReadingPlan,
+    held: list[torch.Tensor],
+    parameter_table: ParameterTable,
+    held_gradients: Sequence[torch.Tensor | None],
+    weights: Sequence[torch.Tensor],
 ) -> GradientsToMeasure:
     """Return the gradients that exist, also those of parameters that no optimizer holds."""
     parameters, numbers = planned.with_unowned(held)
-    gradients = [p.grad for p in parameters]
+    others = parameters[len(held) :]
+    gradients = [*held_gradients, *(p.grad for p in others)]
     present = [
-        (g, p, c) for g, p, c in zip(gradients, parameters, numbers, strict=True) if g is not None
+        (g, p, c)
+        for g, p, c in zip(gradients, (*weights, *others), numbers, strict=True)
+        if g is not None
     ]
     keys = tuple(c for _, _, c in present)
     parameter_table.thaw(keys)

@@ -12,6 +12,7 @@ from seismograd.i18n import say
 from seismograd.schema import Parameter
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.shards import held_element
+from seismograd.tensors.tensor_part import whole_shape
 
 Refuse = Callable[[SeismogradError], None]
 
@@ -60,7 +61,7 @@ class RequestedElements:
             if gradient is None or spec in self._refused or gradient.layout is not torch.strided:
                 continue
             try:
-                scalar = held_element(gradient, spec.within(gradient.shape).index)
+                scalar = held_element(gradient, spec.within(whole_shape(gradient)).index)
             except SeismogradError as error:
                 self._refused.add(spec)
                 self._refuse(error)

@@ -8,6 +8,7 @@ Shapes: n gradients, W sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from seismograd.tensors.dtensor import distributed_tensor
 from seismograd.tensors.isolation import without_user_modes
 from seismograd.tensors.readable import readable
 from seismograd.tensors.shards import local_shard_of
+from seismograd.tensors.tensor_part import TensorPart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +77,9 @@ def _runs(gradient: Tensor) -> PositionRuns | None:
     not known.
     """
     width = 2 if gradient.is_complex() else 1
+    if type(gradient) is TensorPart:
+        whole_numel, numel = (math.prod(gradient.whole),), (gradient.numel(),)
+        return runs_of(whole_numel, (gradient.start,), numel, width) if numel[0] else whole(0)
     distributed = distributed_tensor(gradient)
     if distributed is None:
         return whole(gradient.numel() * width)

@@ -14,6 +14,7 @@ from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
+from seismograd.analysis.time_samples import measurements_of
 from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark, say
 from seismograd.rules.sg101.insensitive_outputs import InsensitiveOutputs, insensitivity_finding
@@ -68,13 +69,15 @@ class VanishingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at
         the beginning of the sequence in {min_looks} of them in a row, along a line as above, and
-        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first.
+        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first. Of `nn.RNN`,
+        `nn.LSTM` and `nn.GRU`, whose steps may run as one operation, and of cells the signals are
+        read that were sampled, in {min_samples} samples in a row.
 
     False alarms
         A very deep plain network that a slow optimizer does get to train after many steps. Only
         ratios between layers count, so a small loss or loss scale does not trigger this rule; nor
         do frozen layers, idle experts, or branches that start at zero. The steps of `nn.LSTM` and
-        its kin are not visible where they run as one operation, as on the GPU.
+        its kin are visible only in sampled steps where they run as one operation, as on the GPU.
 
     What to try
         - Replace sigmoid or tanh between the layers with ReLU, GELU or SiLU, and use a matching
@@ -114,6 +117,7 @@ class VanishingGradient(Rule):
     guess_distance: float = 0.05  # of the loss of a uniform guess
     max_time_gain: float = 1e-6  # of the gradient that is left at the beginning of a sequence
     min_looks: int = 4  # in a row
+    min_samples: int = 2  # in a row, of the steps of a recurrent module
     min_time_steps: int = 60
     stuck_loss: float = 0.95  # of the first
 
@@ -123,6 +127,7 @@ class VanishingGradient(Rule):
     _starts: dict[int, InsensitiveOutputs] = per_optimizer(InsensitiveOutputs)
     _time: ThroughTime = memory(ThroughTime)
     _splits: SampledSplits = memory(SampledSplits)
+    _sampled_time: ThroughTime = memory(ThroughTime)
 
     def read_with(self, readers: SharedReaders) -> None:
         self._layers = readers.layers
@@ -133,10 +138,13 @@ class VanishingGradient(Rule):
 
     def sampled(self, batch: SampleBatch) -> Iterable[Finding]:
         self._splits.add(batch)
+        for fact in measurements_of(batch):
+            self._sampled_time.learn(fact, self._vanishes_over_time)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         self._time.read(block)
+        self._sampled_time.loss = self._time.loss
         yield from self._look_at_start(block)
         yield from self._look_at_depth(block)
         for track in self._tracks.values():
@@ -172,7 +180,11 @@ class VanishingGradient(Rule):
                 found.add(optimizer)
                 yield vanishing_finding(self, self, track, optimizer)
         # Over time, where the layers show nothing.
-        for shown in self._time.at_fault(self.min_looks, self.min_time_steps, self.stuck_loss):
+        limits = self.min_time_steps, self.stuck_loss
+        for shown in (
+            *self._time.at_fault(self.min_looks, *limits),
+            *self._sampled_time.at_fault(self.min_samples, *limits),
+        ):
             optimizer = shown[-1].optimizer
             if optimizer not in found and not self._is_flat(optimizer):
                 found.add(optimizer)
@@ -186,7 +198,7 @@ class VanishingGradient(Rule):
 
     def shortfall(self) -> Message | None:
         layers, steps = self._most_layers, sum(each.slow.count for each in self._tracks.values())
-        if self._time.num:
+        if self._time.num or self._sampled_time.num >= self.min_samples:
             return None
         if layers < self.min_layers and self._time.module:
             return say(

@@ -13,6 +13,7 @@ from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
 from seismograd.analysis.through_time import ThroughTime
+from seismograd.analysis.time_samples import measurements_of
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg102.exploding_depth import depths_of, towards_the_input
@@ -63,7 +64,8 @@ class ExplodingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
         beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
-        loss ends no lower than {stuck_loss:.0%} of the first.
+        loss ends no lower than {stuck_loss:.0%} of the first. Of recurrent modules of torch the
+        signals are read as well that were sampled, in {min_samples} samples in a row.
 
         Where one of the first very large losses holds an exponential whose result explains it, that
         is the cause; a result of {min_exponential:g} is enough by itself.
@@ -113,6 +115,7 @@ class ExplodingGradient(Rule):
     min_exponential: float = 1e8
     max_time_gain: float = 1e4  # of the gradient at the beginning of a sequence
     min_looks: int = 3  # in a row
+    min_samples: int = 2  # in a row, of the steps of a recurrent module
     stuck_loss: float = 0.95  # of the first
     min_finite_steps: int = 5
 
@@ -121,6 +124,7 @@ class ExplodingGradient(Rule):
     _exponentials: list[Fact] = memory(list[Fact])
     _time: ThroughTime = memory(ThroughTime)
     _splits: SampledSplits = memory(SampledSplits)
+    _sampled_time: ThroughTime = memory(ThroughTime)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._time.learn(fact, self._explodes_over_time)
@@ -133,10 +137,13 @@ class ExplodingGradient(Rule):
 
     def sampled(self, batch: SampleBatch) -> Iterable[Finding]:
         self._splits.add(batch)
+        for fact in measurements_of(batch):
+            self._sampled_time.learn(fact, self._explodes_over_time)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._time.read(block)
+        self._sampled_time.loss = self._time.loss
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,
@@ -178,7 +185,11 @@ class ExplodingGradient(Rule):
         )
 
     def finish(self) -> Iterable[Finding]:
-        for shown in self._time.at_fault(self.min_looks, self.first_steps, self.stuck_loss):
+        limits = self.first_steps, self.stuck_loss
+        for shown in (
+            *self._time.at_fault(self.min_looks, *limits),
+            *self._sampled_time.at_fault(self.min_samples, *limits),
+        ):
             if shown[-1].optimizer not in self.found:
                 self.found.add(exploding_time_finding(self, shown, self.max_time_gain))
         return self.found.take()
