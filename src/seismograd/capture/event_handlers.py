@@ -12,6 +12,7 @@ from seismograd.capture.hooks.clip_grad import ClipHooks
 from seismograd.capture.hooks.collectives import CollectiveHooks
 from seismograd.capture.hooks.grad_scaler import ScalerHooks
 from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.hooks.pipeline_stage import PipelineStageHooks
 from seismograd.capture.hooks.zero_grad import ZeroGradHooks
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
@@ -118,6 +119,7 @@ class EventHandlers:
         self.scaled = (scales.scaled, scalers.scaled)
         self.unscale_ends, self.scaler_updated = (scales.unscale_ends,), (scales.scaler_updated,)
         self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)
+        self.stage_scaled = (PipelineStageHooks(log, registry).stage_scaled,)
         self.scheduled = (schedules.scheduled, rates.scheduled)
         self.epoch_begins = (schedules.epoch_begins,)
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
