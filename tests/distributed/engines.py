@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def bucketed(out: Path) -> None:
             model.gather()
 
 
-def pipeline(out: Path) -> None:
+def pipeline(out: Path, *, is_scaled: bool = True) -> None:
     """Two stages, two micro-batches."""
     from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
@@ -148,9 +148,10 @@ def pipeline(out: Path) -> None:
         stage_module.add_module(name, module)
     stage = PipelineStage(parts[rank], rank, 2, torch.device("cpu"))
     schedule = ScheduleGPipe(
-        stage, 2, loss_fn=lambda output, _: output.square().mean(), scale_grads=True
+        stage, 2, loss_fn=lambda output, _: output.square().mean(), scale_grads=is_scaled
     )
-    optimizer = torch.optim.SGD(stage_module.parameters(), 0.1, momentum=0.9)
+    rate = 0.1 if is_scaled else 0.05  # so that the weights are the same
+    optimizer = torch.optim.SGD(stage_module.parameters(), rate, momentum=0.9)
     with seismograd.watch(stage_module, optimizer, out=out):
         for step in range(STEPS):
             optimizer.zero_grad()
@@ -176,6 +177,8 @@ class Engine:
     tolerance: float = 1e-9
     clip: bool = False
     one_batch: bool = False
+    found: list[str] = field(default_factory=list)  # of SG307
+    times: float = 1.0  # the gradients of one process
 
 
 NO_SHARD = ShardingStrategy.NO_SHARD
@@ -207,6 +210,13 @@ ENGINES = {
     ),
     "pipeline": Engine(
         "`torch.distributed.pipelining`, GPipe, two micro-batches", pipeline, one_batch=True
+    ),
+    "pipeline_sum": Engine(
+        "the same without `scale_grads`, which SG307 tells",
+        lambda out: pipeline(out, is_scaled=False),
+        one_batch=True,
+        found=["SG307"],
+        times=2.0,
     ),
 }
 

@@ -26,8 +26,10 @@ def test_engines_are_recorded_as_one_process_would_measure(tmp_path: Path) -> No
         run = seismograd.open_run(tmp_path / name)
         assert [n.kind for n in run.notes if n.kind != "ranks"] == [], name
         assert [f.code for f in run.findings if f.severity != "info"] == [], name
+        assert [f.code for f in run.findings if f.code == "SG307"] == engine.found, name
         with np.load(tmp_path / f"{name}.npz") as expected:
             norms = {each: expected[f"grad_norm {each}"] for each in NAMES}
+        norms = {each: engine.times * norm for each, norm in norms.items()}
         whole = np.sqrt(sum(norm**2 for norm in norms.values()))
         np.testing.assert_allclose(run.steps["grad_norm"], whole, engine.tolerance, err_msg=name)
         if engine.by_parameter:

@@ -53,6 +53,46 @@ def test_what_is_not_finite_in_one_comes_first(tmp_path: Path) -> None:
     assert (found.differences[0].first_nonfinite, found.differences[0].second_nonfinite) == (1, 0)
 
 
+def test_a_network_with_layers_put_in_is_compared_layer_by_layer(tmp_path: Path) -> None:
+    """Names of an `nn.Sequential` are numbers: 3.weight may be another layer in the other run."""
+    plain = make_parameters(
+        names=[f"{at}.weight" for at in (0, 2, 4, 6)],
+        shapes=[(8, 4), (8, 8), (8, 8), (2, 8)],
+    )
+    normed = make_parameters(
+        names=[f"{at}.weight" for at in (0, 1, 3, 4, 6, 7, 9)],
+        shapes=[(8, 4), (8,), (8, 8), (8,), (8, 8), (8,), (2, 8)],
+    )
+    one = made.simple(tmp_path / "a", np.ones((9, 4)), parameters=plain)
+    two = made.simple(tmp_path / "b", np.arange(1.0, 8) * np.ones((9, 7)), parameters=normed)
+    found = compare_runs(open_run(one), open_run(two))
+    assert found.by_order
+    assert {each.names: each.second for each in found.differences} == {
+        "0.weight": 1.0,
+        "2.weight ↔ 3.weight": 3.0,
+        "4.weight ↔ 6.weight": 5.0,
+        "6.weight ↔ 9.weight": 7.0,
+    }
+    assert (found.only_first, found.only_second) == ((), ("1.weight", "4.weight", "7.weight"))
+
+
+def test_runs_with_most_weights_in_common_are_compared_by_name(tmp_path: Path) -> None:
+    names = ["body.0.weight", "body.1.weight", "head.weight"]
+    shapes = [(4, 4), (4, 4), (2, 4)]
+    one, two = (
+        made.simple(
+            tmp_path / str(classes),
+            np.ones((9, 3)),
+            parameters=make_parameters(names=names, shapes=[*shapes[:2], (classes, 4)]),
+        )
+        for classes in (2, 5)
+    )
+    found = compare_runs(open_run(one), open_run(two))
+    assert not found.by_order
+    assert sorted(each.names for each in found.differences) == names[:2]
+    assert (found.only_first, found.only_second) == (("head.weight",), ("head.weight",))
+
+
 def test_runs_without_anything_in_common_are_compared_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ EventName = Literal[
     "scaler_updated",
     "weighted",
     "normalised",
+    "stage_scaled",
     "scheduled",
     "epoch_begins",
     "state_loads",
@@ -132,6 +133,9 @@ class Listener:
     def normalised(self, parameters: list[Any], scale: Scalar | None) -> None:
         """These gradients were divided by the total weight; `scale` is left in them."""
 
+    def stage_scaled(self, parameters: list[Any], divisor: float) -> None:
+        """The schedule of a pipeline has divided these gradients by its number of micro-batches."""
+
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
 
@@ -176,6 +180,7 @@ class EventHub:
     scaler_updated: Callable[[Any], None]
     weighted: Callable[[Scalar], None]
     normalised: Callable[[list[Any], Scalar | None], None]
+    stage_scaled: Callable[[list[Any], float], None]
     scheduled: Callable[[Any, object], None]
     epoch_begins: Callable[[Any], None]
     state_loads: Callable[[Any, object], None]

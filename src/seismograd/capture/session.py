@@ -240,6 +240,10 @@ class Session(Listener):
         """These gradients were divided by the total weight; `scale` is left in them."""
         self._take("normalised", self._handlers.normalised, parameters, scale)
 
+    def stage_scaled(self, parameters: list[Any], divisor: float) -> None:
+        """The schedule of a pipeline has divided these gradients by its number of micro-batches."""
+        self._take("stage_scaled", self._handlers.stage_scaled, parameters, divisor)
+
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
         self._take("scheduled", self._handlers.scheduled, scheduler, metric)

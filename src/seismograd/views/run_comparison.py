@@ -21,6 +21,7 @@ from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, Finding, FloatArray, State
 from seismograd.views.fitting_table import FittingTable, TableColumn
+from seismograd.views.parameter_pairs import pair_up
 from seismograd.views.parity.parity_json import parity_to_json
 from seismograd.views.parity.parity_text import ParityText
 from seismograd.views.parity.run_parity import RunParity
@@ -53,15 +54,22 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class NormDifference:
-    """One parameter: the median of its norm in each run over the compared steps, and in how many of
-    them it was not finite.
+    """One parameter of both runs: the median of its norm in each over the compared steps, and in
+    how many of them it was not finite.
     """
 
     name: str
+    second_name: str  # another one where the runs are compared by order and shape
     first: float
     second: float
     first_nonfinite: int
     second_nonfinite: int
+
+    @property
+    def names(self) -> str:
+        """Return the name, or both where they differ."""
+        same = self.name == self.second_name
+        return self.name if same else f"{self.name} ↔ {self.second_name}"
 
     @property
     def ratio(self) -> float:
@@ -71,8 +79,8 @@ class NormDifference:
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Both sides, the parameters that both have (the most different first), and the names that
-    only one has.
+    """Both sides, the parameters that both have (the most different first), and the names of those
+    that have no partner.
     """
 
     first: ComparedRun
@@ -82,38 +90,41 @@ class RunComparison:
     differences: tuple[NormDifference, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
+    by_order: bool  # which parameters belong together, because few names are common
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
     """Compare both runs over the rows that both have."""
-    positions = {each.name: column for column, each in enumerate(second.parameters)}
-    both = [
-        (column, positions[each.name])
-        for column, each in enumerate(first.parameters)
-        if each.name in positions
-    ]
+    pairs = pair_up(first.parameters, second.parameters)
+    both = pairs.columns
     num_rows = min(first.num_rows, second.num_rows)
     one, one_bad, looked = _norms(first, [column for column, _ in both], num_rows)
     two, two_bad, _ = _norms(second, [column for _, column in both], num_rows)
     found = [
         NormDifference(
             first.parameters[column].name,
+            second.parameters[there].name,
             float(one[index]),
             float(two[index]),
             int(one_bad[index]),
             int(two_bad[index]),
         )
-        for index, (column, _) in enumerate(both)
+        for index, (column, there) in enumerate(both)
     ]
-    own = {each.name for each in first.parameters}
+    sides = ((first, {one for one, _ in both}), (second, {two for _, two in both}))
+    only_first, only_second = (
+        tuple(each.name for column, each in enumerate(run.parameters) if column not in known)
+        for run, known in sides
+    )
     return RunComparison(
         _side(first),
         _side(second),
         num_rows,
         looked,
         tuple(sorted(found, key=_how_different, reverse=True)),
-        tuple(each.name for each in first.parameters if each.name not in positions),
-        tuple(name for name in positions if name not in own),
+        only_first,
+        only_second,
+        pairs.by_order,
     )
 
 
@@ -166,12 +177,14 @@ def as_json(comparison: RunComparison, parity: RunParity) -> str:
         "parameters": [
             {
                 "name": each.name,
+                "second_name": each.second_name,
                 "norms": [each.first, each.second],
                 "ratio": each.ratio,
                 "nonfinite_steps": [each.first_nonfinite, each.second_nonfinite],
             }
             for each in comparison.differences
         ],
+        "matched_by": "order and shape" if comparison.by_order else "name",
         "only_in": [list(comparison.only_first), list(comparison.only_second)],
     }
     return strict_json.dumps(content, indent=2).decode()
@@ -208,6 +221,10 @@ class ComparisonText:
             ),
             "bold",
         )
+        if self.comparison.by_order:
+            yield Text(
+                translate("Few names are common: parameters are matched by order and shape."), "dim"
+            )
         yield FittingTable(shown, DIFFERENCES, (SECOND_NONFINITE, FIRST_NONFINITE))
         hidden = len(self.comparison.differences) - len(shown)
         if hidden:
@@ -269,7 +286,7 @@ FINDINGS = TableColumn[ComparedRun](
 )
 SIDES = (NAME, SCRIPT, STEPS, LOSS, LR, FINDINGS)
 
-PARAMETER = TableColumn[NormDifference](mark("parameter"), "left", lambda each: each.name)
+PARAMETER = TableColumn[NormDifference](mark("parameter"), "left", lambda each: each.names)
 FIRST = TableColumn[NormDifference](mark("norm, first"), "right", lambda each: _known(each.first))
 SECOND = TableColumn[NormDifference](
     mark("norm, second"), "right", lambda each: _known(each.second)

@@ -14,6 +14,7 @@ from seismograd.capture.hooks import (
     load_state,
     lr_scheduler,
     optimizer_step,
+    pipeline_stage,
     zero_grad,
     zero_step,
 )
@@ -28,4 +29,5 @@ PATCHES = (
     load_state.install,
     collectives.install,
     zero_step.install,
+    pipeline_stage.install,
 )

@@ -149,6 +149,10 @@ TEXTS: dict[str, str] = {
     "gain_at": mark(
         "The line was fitted at step {step}, the last step at which most layers were finite."
     ),
+    "signal_gain": mark(
+        "The signal that a layer passes back is multiplied by {gain} (measured at step {step}); "
+        "the norm of its weights' gradient also depends on its input."
+    ),
     "gain_none": mark("Too few layers have a gradient to fit a line."),
     "gain_band": mark("green: gain per layer from {low} to {high}"),
     "explain": mark("What {code} looks for, and when it is wrong"),

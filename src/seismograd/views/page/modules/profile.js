@@ -80,6 +80,16 @@ profileCanvas.addEventListener("click", (event) => {
     );
 });
 
+/**
+ * What a finding tells of the signal between the layers, beside the norms of their gradients.
+ */
+function signalText() {
+  const told = currentMeta()
+    .findings.flatMap((each) => each.evidence)
+    .find((each) => each.statistic === "signal_gain");
+  return told ? dimmed(` ${T("signal_gain", { gain: fmt(told.value, 2), step: told.step })}`) : "";
+}
+
 /** What the other run's layers had at this step: where over depth, from 0 to 1, and how large. */
 function otherProfile() {
   const { otherStep: step, otherMeta } = state;
@@ -132,7 +142,7 @@ function drawProfile(body, room) {
   if (!step?.states) return nothing(body, T("loading"));
   if (profileBox.parentNode !== body) body.replaceChildren(profileText, otherText, profileBox);
   const fitted = step.fit;
-  profileText.replaceChildren(...gainText(step, fitted));
+  profileText.replaceChildren(...gainText(step, fitted), signalText());
   const other = otherProfile();
   otherText.hidden = !other;
   if (other) {
