@@ -58,10 +58,9 @@ def rules_table(rows: list[Row], healthy: list[Row]) -> str:
 
 def page(rows: list[Row], healthy: list[Row], options: str) -> str:
     """Return the page about these results, which were measured with these options."""
-    parts = [
-        HEAD.replace("COMMAND", options),
-        "## Both halves\n" + table("half", grouped(rows, "half")),
-    ]
+    halves = grouped(rows, "half")
+    title = "Both halves" if len(halves) > 1 else f"The {next(iter(halves), 'look')} half alone"
+    parts = [HEAD.replace("COMMAND", options), f"## {title}\n" + table("half", halves)]
     flagged = {
         half: Rate(sum(bool(r["names"]) for r in runs), len(runs))
         for half, runs in grouped(healthy, "half").items()

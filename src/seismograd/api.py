@@ -13,10 +13,11 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
-from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
+from seismograd.settings.tracker_options import parse_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +34,11 @@ def watch(
     budget: float | None = None,
     replay: bool = True,
     sync: float | None = None,
+    max_size: str | None = None,
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
+    to: Sequence[str] = (),
     every: int = 1,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
@@ -67,6 +70,8 @@ def watch(
             to find the operation, its line and the samples; everything is put back to what it was.
         sync: seconds after which what was written must be on the disk, so that the record survives
             a power cut too; default: the operating system decides.
+        max_size: record no more steps once the record has this size, such as `"2GB"`; the rules go
+            on, and what is left out is counted.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
@@ -74,6 +79,8 @@ def watch(
         snapshot: when to keep whole gradients in the record: `"every=100"`, `"step=12"`,
             `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
             was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
+        to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
+            `"tensorboard:DIR"`, `"jsonl:PATH"`, or one that another package adds.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -90,12 +97,13 @@ def watch(
     options = RecordingOptions(
         level=check_level(level),
         budget=check_budget(budget),
-        record=RecordSettings(check_sync(sync)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size)),
         selection=select_rules(select, ignore, halting=halt_on),
         snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
         elements=tuple(parse_element(text) for text in elements),
         replay=replay,
         guard=guard,
+        trackers=parse_trackers((to,) if isinstance(to, str) else to),
         every=check_every(every, guard),
     )
     from seismograd.capture.names.zero_optimizer import zero_classes

@@ -18,7 +18,7 @@ from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
-from seismograd.schema import Finding, Note, Sink
+from seismograd.schema import Finding, Note, RowBatch, Sink
 from seismograd.settings.levels import LIGHT, sketch_every
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import RuleSelection
@@ -71,7 +71,7 @@ class Recording:
         from seismograd.measure.backend_selection import make_backend, why_slow
         from seismograd.tensors.shards import ShardTable
 
-        self._path, self._hub = path, HUB
+        self._path, self._hub, self._tracks = path, HUB, False
         options = RecordingOptions() if options is None else options
         level, snapshots = options.level, options.snapshots
         selection = self._selection = options.selection
@@ -87,6 +87,8 @@ class Recording:
                 child,
                 extra_sinks,
                 options.record,
+                options.trackers,
+                self._track_to_the_end,
             )
         )
         session = self._session = Session(
@@ -110,7 +112,7 @@ class Recording:
         self._ranks = RankListener(
             backend,
             shards,
-            deliver=pump.put,
+            deliver=pump.put if not options.trackers else self._deliver_first,
             tell=pump.note,
             learn=pump.learn,
             on_join=self._on_join,
@@ -210,6 +212,28 @@ class Recording:
         if finding.code in OF_SIGNALS:
             self._session.xray_soon()
 
+    def _deliver_first(self, batch: RowBatch) -> None:
+        """Hand on a row, the first of them when the script's own run of a tracker has begun."""
+        if not self._tracks:
+            self._track_to_the_end()
+        self._pump.put(batch)
+
+    def _track_to_the_end(self) -> None:
+        """Have the trackers get what waits before the exit ends them: what is registered last is
+        called first, and a tracker has registered its end when it began.
+        """
+        self._tracks = True
+        atexit.unregister(self._drain_trackers)
+        atexit.register(self._drain_trackers)
+
+    def _drain_trackers(self) -> None:
+        atexit.unregister(self._drain_trackers)
+        if self._open and not self._outlet.is_abandoned and self._sinks is not None:
+            self._session.guard.call("trackers", self._session.flush)
+            self._session.guard.call("trackers", self._pump.drain)
+            if self._sinks.trackers is not None:
+                self._sinks.trackers.exit_begins()
+
     @property
     def num_iterations(self) -> int:
         """Return how many iterations have made their step."""
@@ -248,6 +272,7 @@ class Recording:
             return
         self._open = False
         atexit.unregister(self._close_at_exit)
+        atexit.unregister(self._drain_trackers)
         self._hub.detach(self._session)
         for listener in self._listeners()[1:-1]:
             self._hub.detach(listener)

@@ -36,7 +36,10 @@ def test_a_row_says_how_the_run_went(tmp_path: Path) -> None:
         line.split()[0]: line
         for line in rendered(render(find_runs(tmp_path)), width=120).splitlines()
     }
-    assert text["found"].split()[1:] == [
+    *words, size, unit, end = text["found"].split()
+    assert (unit, end) == ("kB", "complete")
+    assert float(size) > 1
+    assert words[1:] == [
         "2026-01-02",
         "03:04",
         "2",
@@ -48,7 +51,6 @@ def test_a_row_says_how_the_run_went(tmp_path: Path) -> None:
         "warning",
         "×",
         "1",
-        "complete",
     ]
     assert text["killed"].split()[-2:] == ["not", "ended"]
 

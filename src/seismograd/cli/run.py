@@ -21,9 +21,10 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import LEVELS, NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
-from seismograd.settings.record_settings import RecordSettings, check_sync
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.snapshot_plan import parse_snapshots
+from seismograd.settings.tracker_options import parse_trackers
 
 CONTEXT = {"allow_interspersed_args": False}  # what follows SCRIPT is the script's
 
@@ -126,6 +127,17 @@ SyncOption = Annotated[
         ),
     ),
 ]
+MaxSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-size",
+        metavar="SIZE",
+        help=mark(
+            "Record no more steps once the record has this size, such as 2GB; the rules go on, "
+            "and what is left out is counted."
+        ),
+    ),
+]
 GuardOption = Annotated[
     bool,
     typer.Option(
@@ -144,6 +156,17 @@ SnapshotOption = Annotated[
         help=mark(
             "Keep whole gradients in the record; weights and batch keep those as well, keep=N and "
             "limit=GIB bound them. Repeatable."
+        ),
+    ),
+]
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="TRACKER",
+        help=mark(
+            "Send the numbers of each step and the findings there as well: jsonl[:PATH], "
+            "tensorboard:DIR, wandb[:PROJECT]. Repeatable."
         ),
     ),
 ]
@@ -166,8 +189,10 @@ def run(
     budget: BudgetOption = None,
     replay: ReplayOption = "on",
     sync: SyncOption = None,
+    max_size: MaxSizeOption = None,
     guard: GuardOption = False,
     snapshot: SnapshotOption = None,
+    to: ToOption = None,
     quiet: QuietOption = False,
 ) -> DeferredCommand:
     """Run a training script, watched; its output, exit code and numbers are its own."""
@@ -181,11 +206,12 @@ def run(
         )
     options = RecordingOptions(
         level=check_level(level),
-        record=RecordSettings(check_sync(sync)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size)),
         budget=_share(budget),
         replay=is_on("--replay", replay),
         snapshots=parse_snapshots(snapshot or ()),
         guard=guard,
+        trackers=parse_trackers(to or ()),
         every=check_every(every, guard),
     )
     if importlib.util.find_spec("torch") is None:

@@ -5,6 +5,7 @@ blocks, on a thread of their own.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from seismograd.schema import Fact, Note, RowBatch, SampleBatch, Sink, concatena
 
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
+_POLL_S = 0.005
 
 
 class Pump:
@@ -57,6 +59,7 @@ class Pump:
         self._queue: deque[Queued] = deque()
         self._bytes_in = 0  # written under the lock
         self._bytes_out = 0  # written by the pump's thread alone, as is the next
+        self._num_rounds = 0
         self._num_not_made = 0
         self._num_refused = 0
         self._wake = threading.Event()
@@ -129,6 +132,17 @@ class Pump:
             ):
                 self._enqueue(batch, num_bytes)
 
+    def drain(self, patience_s: float = 5.0) -> None:
+        """Wait until what waits now has been handed on, but no longer than that."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        end, last = time.monotonic() + patience_s, self._num_rounds + 2
+        # Two rounds: the one that goes on may have begun before.
+        while self._num_rounds < last and thread.is_alive() and time.monotonic() < end:
+            self._wake.set()
+            time.sleep(_POLL_S)
+
     def close(self) -> None:
         """Drain the queue, close the sinks and end the thread; a second call does nothing. Call it
         before the interpreter shuts down.
@@ -184,6 +198,7 @@ class Pump:
             self._wake.clear()
             self._look()
             self._hand_on()
+            self._num_rounds += 1
         self._finish()
 
     def _finish(self) -> None:

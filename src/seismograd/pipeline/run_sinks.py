@@ -10,9 +10,12 @@ from seismograd.diagnosis.engine import Diagnosis, LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.writer import Writer
-from seismograd.schema import Finding, RunInfo, Sink
+from seismograd.schema import Conclusion, Finding, RunInfo, Sink
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
+from seismograd.settings.tracker_options import TrackerOption
+from seismograd.sinks.tracker import RunStart
+from seismograd.sinks.tracker_sink import TrackerSink
 
 
 class RunSinks:
@@ -26,6 +29,8 @@ class RunSinks:
         leave: at the end without an iteration, leave the directory to another process.
         extra_sinks: get the same as the rules and the record, after them.
         settings: how the run is written.
+        trackers: where its numbers are sent besides.
+        on_tracked: called on the thread of a tracker that has begun.
     """
 
     def __init__(
@@ -36,14 +41,21 @@ class RunSinks:
         leave: bool = False,
         extra_sinks: Sequence[Sink] = (),
         settings: RecordSettings | None = None,
+        trackers: Sequence[TrackerOption] = (),
+        on_tracked: Callable[[], None] = lambda: None,
     ) -> None:
         make = partial(_make_writer, info, settings or RecordSettings())
         self.writer = LazyWriter(path, make, leave=leave)
         self._finding_listeners: list[Callable[[Finding], None]] = []
-        self.rules = LiveRules(
-            self._publish, self.writer.conclude, Diagnosis(selected_rules(selection))
-        )
-        self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *extra_sinks)
+        self.rules = LiveRules(self._publish, self._conclude, Diagnosis(selected_rules(selection)))
+        self.trackers: TrackerSink | None = None
+        if trackers:
+            start = RunStart(
+                info.script, info.created_utc, info.torch_version, lambda: self.writer.path
+            )
+            self.trackers = TrackerSink(trackers, start, self.writer.note, on_tracked)
+        tracking = () if self.trackers is None else (self.trackers,)
+        self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *tracking, *extra_sinks)
 
     def on_finding(self, take: Callable[[Finding], None]) -> None:
         """Call this with each new finding from here on, once it is written, on the thread of the
@@ -53,8 +65,18 @@ class RunSinks:
 
     def _publish(self, finding: Finding) -> None:
         self.writer.finding(finding)
+        if self.trackers is not None:
+            self.trackers.finding(finding)
         for take in self._finding_listeners:
             take(finding)
+
+    def _conclude(self, conclusion: Conclusion) -> None:
+        self.writer.conclude(conclusion)
+        if self.trackers is not None:
+            for finding in conclusion.findings:
+                self.trackers.finding(finding)
+            # Before the record ends: what they did not get is written there.
+            self.trackers.close()
 
 
 def _make_writer(info: RunInfo, settings: RecordSettings, path: Path) -> Writer:

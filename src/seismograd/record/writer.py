@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from seismograd.i18n import say, translate
 from seismograd.record import layout
 from seismograd.record.append_file import AppendFile, replace_document, sync_file
 from seismograd.record.checksums import CheckedFile, ChecksumWriter
+from seismograd.record.disk_use import disk_use
 from seismograd.record.documents import (
     EndCounts,
     end_to_json,
@@ -49,6 +51,8 @@ from seismograd.schema import (
 )
 from seismograd.settings.record_settings import RecordSettings
 
+_SIZED_EVERY_S = 1.0
+
 
 class Writer:
     """A sink that records a run in a directory of its own.
@@ -82,6 +86,9 @@ class Writer:
         self._levels: PyramidBuilder | None = None
         self._sync_s = None if settings is None else settings.sync_s
         self._synced = time.monotonic()
+        self._max_bytes = None if settings is None else settings.max_bytes
+        self._sized = -math.inf  # when the record's size was looked at
+        self._num_left_out = 0
         self._closed = False
         self._failure: BaseException | None = None
         try:
@@ -118,7 +125,9 @@ class Writer:
                 layout.OPTIMIZERS,
                 lines_to_json(batch.optimizers[self._num_lines[layout.OPTIMIZERS] :]),
             )
-            if len(batch):
+            if len(batch) and self._is_full():
+                self._num_left_out += len(batch)
+            elif len(batch):
                 self._append_rows(batch)
             if self._sync_s is not None and time.monotonic() - self._synced >= self._sync_s:
                 self._sync()
@@ -136,7 +145,8 @@ class Writer:
     def sampled(self, batch: SampleBatch) -> None:
         """Append what was sampled in a step."""
         with self._giving_up_on_error():
-            self._samples.append(batch)
+            if not self._num_left_out:
+                self._samples.append(batch)
 
     def finding(self, finding: Finding) -> None:
         """Append a finding, or a later version of one (`findings.is_later_version`).
@@ -159,6 +169,8 @@ class Writer:
         self._closed = True
         try:
             with self._giving_up_on_error():
+                if self._num_left_out:
+                    self._say_left_out()
                 replace_document(
                     self.path / layout.END,
                     dumps_sealed(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
@@ -172,6 +184,22 @@ class Writer:
         """Close the files without an end, as a killed process leaves them."""
         self._closed = True
         self._close_files()
+
+    def _is_full(self) -> bool:
+        """Return whether the record has the size that it may have; looks once a second."""
+        if self._max_bytes is None or self._num_left_out:
+            return self._num_left_out > 0
+        if time.monotonic() - self._sized < _SIZED_EVERY_S:
+            return False
+        self._sized = time.monotonic()
+        return disk_use(self.path) >= self._max_bytes
+
+    def _say_left_out(self) -> None:
+        said = say(
+            "steps not recorded because the record had reached --max-size: {count}",
+            count=self._num_left_out,
+        )
+        self._append_lines(layout.NOTES, [note_to_json(Note("thinned", -1, said))])
 
     def _append_rows(self, batch: RowBatch) -> None:
         # The files of a segment have fixed columns, so that a row is found by its number alone:

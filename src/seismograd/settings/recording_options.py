@@ -9,6 +9,7 @@ from seismograd.settings.levels import NORMAL
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.snapshot_plan import SnapshotPlan
+from seismograd.settings.tracker_options import TrackerOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class RecordingOptions:
     """`elements` are single scalars to record. `budget`: share of the time that watching may take;
     `None` for the usual one. `replay`: a model may be called once more to find where a NaN arose.
     `record`: how it is written. `guard`: harmful updates are left out. `snapshots`: when whole
-    gradients are kept. `every`: gradients are measured at every so many steps. It is pickled for
-    processes that the script starts.
+    gradients are kept. `every`: gradients are measured at every so many steps. `trackers`: where
+    the numbers go besides the record. It is pickled for processes that the script starts.
     """
 
     elements: tuple[ElementSpec, ...] = ()
@@ -28,4 +29,5 @@ class RecordingOptions:
     record: RecordSettings = field(default_factory=RecordSettings)
     guard: bool = False
     snapshots: SnapshotPlan | None = None
+    trackers: tuple[TrackerOption, ...] = ()
     every: int = 1

@@ -11,6 +11,7 @@ from rich.text import Text
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 from seismograd.record import strict_json
+from seismograd.record.disk_use import disk_use
 from seismograd.record.reader import Run
 from seismograd.record.run_listing import ListedRun, list_runs
 from seismograd.schema import SEVERITIES
@@ -24,6 +25,7 @@ from seismograd.views.values import (
     number,
     sentences,
     severity_word,
+    size,
 )
 
 
@@ -74,6 +76,7 @@ def _as_object(listed: ListedRun) -> dict[str, object]:
         "findings": {severity: severities.count(severity) for severity in SEVERITIES},
         "end": end_code(run),
         "guarded": num_guarded(run),
+        "bytes": disk_use(run.path),
     }
 
 
@@ -119,8 +122,10 @@ LAST_LOSS = TableColumn[Run](mark("last loss"), "right", _last_loss)
 FINDINGS = TableColumn[Run](mark("findings"), "left", _findings, _worst)
 END = TableColumn[Run](mark("status"), "left", _end, _end_style)
 
-COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, END)
-LEFT_OUT_FIRST = (BEGAN, PARAMETERS, LAST_LOSS)
+SIZE = TableColumn[Run](mark("disk"), "right", lambda run: size(disk_use(run.path)))
+
+COLUMNS = (RUN, BEGAN, STEPS, PARAMETERS, LAST_LOSS, FINDINGS, SIZE, END)
+LEFT_OUT_FIRST = (BEGAN, SIZE, PARAMETERS, LAST_LOSS)
 """What a narrow terminal does without: first the time, which the name of a run holds unless the
 user chose it.
 """

@@ -109,3 +109,11 @@ def short_path(path: Path, home: Path | None = None) -> str:
     """Return the path as one would type it here, or in the folder `home`, quoted for a shell."""
     here = Path.cwd() if home is None else home
     return shlex.quote(os.path.relpath(path, here) if path.is_relative_to(here) else str(path))
+
+
+def size(num_bytes: int) -> str:
+    """Return a number of bytes in the largest unit in which it is not below 1."""
+    rest, units = float(num_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while rest >= 1000 and len(units) > 1:
+        rest, units = rest / 1000, units[1:]
+    return f"{rest:.0f} {units[0]}" if rest >= 10 or units[0] == "B" else f"{rest:.1f} {units[0]}"
