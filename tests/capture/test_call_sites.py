@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,32 @@ def test_places_are_told_without_the_home_directory(
     monkeypatch.setattr(shown_paths, "HOMES", (Path("/home/ann"),))
     monkeypatch.setattr(shown_paths, "script_folder", lambda: Path("/home/ann/project"))
     assert shown_paths.shown_path(Path(file), Path(began_in)) == shown
+
+
+def test_a_number_has_its_site_wherever_the_program_has_interrupted(tmp_path: Path) -> None:
+    """A signal's handler may raise at any call of ours while a line is seen for the first time."""
+    script_file = tmp_path / "train.py"
+    script_file.write_text("def call():\n    return here()\n", "utf-8")
+    number, interrupted = 0, True
+    while interrupted:
+        number, interrupted = number + 1, False
+        sites = CallSites()
+        script = of_file(script_file, script_file.read_text("utf-8"), here=sites.here)
+        left = number
+
+        def interrupt(_frame: object, event: str, _arg: object) -> None:
+            nonlocal left
+            left -= event == "call"
+            if left == 0:
+                raise InterruptedError
+
+        sys.setprofile(interrupt)
+        try:
+            script()
+        except InterruptedError:
+            interrupted = True
+        finally:
+            sys.setprofile(None)
+        site = sites.sites[script()]
+        assert (Path(site.file).name, site.line, len(sites.sites)) == ("train.py", 2, 1), number
+    assert number > 10

@@ -183,7 +183,7 @@ FAULTS: list[tuple[type, str]] = [
     (LossObserver, "look"),
     (OptimizerRegistry, "learn"),
     (GradientReader, "read"),
-    (GradientReader, "reading"),
+    (GradientReader, "_reading"),
     (IterationQueue, "end_iteration"),
     (StepHooks, "_origin"),
 ]

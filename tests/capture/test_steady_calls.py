@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(not has_kernel(), reason="counted with the kerne
 
 # `docs/cost.md` has the same; who needs more says there what for
 CALLS = {
-    ("mlp", False): {"zero_grad": 15, "backward": 54, "step": 71},
-    ("mlp", True): {"zero_grad": 15, "backward": 54, "clip": 59, "step": 59},
-    ("hundred", False): {"zero_grad": 15, "backward": 57, "step": 200},
-    ("hundred", True): {"zero_grad": 15, "backward": 57, "clip": 59, "step": 188},
+    ("mlp", False): {"zero_grad": 14, "backward": 51, "step": 64},
+    ("mlp", True): {"zero_grad": 14, "backward": 51, "clip": 56, "step": 55},
+    ("hundred", False): {"zero_grad": 14, "backward": 54, "step": 193},
+    ("hundred", True): {"zero_grad": 14, "backward": 54, "clip": 56, "step": 184},
 }
 
 

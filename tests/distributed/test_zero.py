@@ -22,7 +22,7 @@ def test_partitions_are_recorded_as_one_process_would_measure(
     tmp_path: Path, num_ranks: int
 ) -> None:
     names = [name for name, case in CASES.items() if case.num_ranks == num_ranks]
-    ended = start([str(HERE / "zero.py"), str(tmp_path), *names], num_ranks, tmp_path)
+    ended = start([str(HERE / "zero.py"), str(tmp_path), *names], num_ranks, tmp_path, 600)
     assert [each.code for each in ended] == [0] * num_ranks, ended[0].err[-3000:]
     for each in ended:
         told = {line["case"]: (line["alone"], line["watched"]) for line in each.json()}

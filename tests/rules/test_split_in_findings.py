@@ -45,6 +45,7 @@ from tests.rules.programs import (  # noqa: E402
 )
 from tests.rules.test_programs import judged  # noqa: E402
 from tests.synthetic import block  # noqa: E402
+from tests.synthetic import finding as some_finding  # noqa: E402
 
 KIND = SampleKind.MODULE_SIGNALS
 SIGMOIDS = trained(lambda: mlp(10, nn.Sigmoid), adam)
@@ -229,3 +230,18 @@ def test_the_sample_is_the_last_of_the_fault_before_it_was_found_or_the_first_af
     made = block(norms, optimizers=(Optimizer(0, "Adam", "optimizer"),))
     (finding,) = found_in([made], [sample(step, 0.14, 0.24) for step in steps])
     assert {e.step for e in finding.evidence if e.statistic == "signal_gain"} == {expected}
+
+
+@pytest.mark.parametrize("code", ["SG101", "SG102", "SG104", "SG301"])
+def test_a_finding_about_the_signal_calls_for_a_sample_at_once(code: str, tmp_path: Path) -> None:
+    model = mlp(3, nn.ReLU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run") as recording:
+        for step in range(12):
+            if step == 6:
+                recording._look_closer(some_finding(code=code))
+            optimizer.zero_grad()
+            classify(model, step).backward()
+            optimizer.step()
+    steps = open_run(tmp_path / "run").sampled(KIND).steps.tolist()
+    assert steps == ([1] if code == "SG301" else [1, 7])

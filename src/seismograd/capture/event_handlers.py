@@ -96,13 +96,12 @@ class EventHandlers:
         modes = Modes(facts, log, registry.parameter_table)
         remade = RemadeParameters(facts, log, registry.parameter_table)
         rates = LoadedRates(facts, log, registry)
-        overwritten = OverwrittenWeights(
-            facts, log, registry, lambda: sampling and iteration_queue.thinning.extras
-        )
+        overwritten = OverwrittenWeights(facts, log, registry)
         frozen = FrozenWeights(facts, log, registry.parameter_table)
         self._cuts = GraphCuts(facts, log, registry)
 
-        self._registry = registry
+        self._registry, self._iteration_queue = registry, iteration_queue
+        self._sampling = sampling
         self._settings, self._symmetry, self._successors = settings, symmetry, successors
         self._coverage, self._rates = ClipCoverage(facts, registry), rates
         self._overwritten, self._frozen = overwritten, frozen
@@ -158,13 +157,14 @@ class EventHandlers:
             return
         if window.clips:
             self._coverage.step_begins(thread_state, optimizer, closure, compiled)
-        if window.num_made > 1 or self._successors.has_news(self._registry):
+        windows = self._registry.windows
+        if window.num_made > 1 or self._successors.has_news(windows):
             self._successors.step_begins(thread_state, optimizer)
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
-        self._overwritten.step_begins(window)
+        self._overwritten.step_begins(window, windows)
         if self._rates.loaded:
             self._rates.step_begins(thread_state, optimizer)
 
@@ -173,5 +173,6 @@ class EventHandlers:
             self._successors.step_ends(thread_state, optimizer)
         window = self._registry.known(optimizer)
         if window is not None:
-            self._overwritten.step_ends(window)
+            is_allowed = self._sampling and self._iteration_queue.thinning.extras
+            self._overwritten.step_ends(window, is_allowed)
             self.steps.step_ends(thread_state, window, optimizer)

@@ -57,7 +57,8 @@ class LocalBackend:
         else:
             if scalars:
                 scalars = [held_part(s) for s in scalars]
-            self._shards.see_plain(keys)
+            if keys is not self._shards.plain_columns:
+                self._shards.see_plain(keys)
         measured = self._backend.measure(gradients, weights, keys, scalars, sample)
         if self._shards.has_summands:
             if measured.pending is not None:

@@ -160,7 +160,7 @@ class ShardTable:
         self.summands: dict[int, list[tuple[float, torch.Tensor]]] = {}
         self._by_column: dict[int, LocalShard] = {}
         self._specs: dict[int, object] = {}
-        self._plain: Sequence[int] = ()  # the last list seen, if nothing else was seen since
+        self.plain_columns: Sequence[int] = ()  # the last list seen, if nothing else was seen since
 
     def see(self, column: int, gradient: torch.Tensor) -> None:
         """Update the shard of a column; quick when it is unchanged."""
@@ -171,7 +171,7 @@ class ShardTable:
         )
         if column in self._by_column and self._specs.get(column) == spec:
             return
-        self._specs[column], self._plain = spec, ()
+        self._specs[column], self.plain_columns = spec, ()
         shard = local_shard_of(gradient)
         self._set(column, shard)
 
@@ -179,9 +179,9 @@ class ShardTable:
         """Note that these columns are ordinary tensors; quick for the very list of the last
         time.
         """
-        if columns is self._plain:
+        if columns is self.plain_columns:
             return
-        self._plain = columns
+        self.plain_columns = columns
         for column in columns:
             if self._by_column.get(column) is not PLAIN:
                 self._specs[column] = None

@@ -79,9 +79,10 @@ class BackwardHooks:
         if not self._touched:
             self.step_by_hand(thread_state)
         within: list[OptimizerWindow] = []
-        for window in registry.windows:
+        all_windows = registry.windows
+        for window in all_windows:
             if window.stepping:
-                within = stepping(registry.windows, thread_state)
+                within = stepping(all_windows, thread_state)
                 break
         if within:
             self._evaluation_begins(thread_state, within)
@@ -98,20 +99,22 @@ class BackwardHooks:
             if registry.seeks_optimizers and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
-            for window in registry.windows:
+            all_windows = registry.windows
+            for window in all_windows:
                 registry.learn(window)
             self._has_looked = True  # unless an exception of the program's has arrived before
         table = registry.parameter_table
         if not self._touched or (table.unordered and table.wants_order()):
             self._leaves = leaves_in_order(tops)
-            if registry.windows:
+            if all_windows:
                 registry.take_in(self._leaves)
             table.order(self._leaves)
         thread_state.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
         thread_state.captured = self._log.record(
             thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale
         )
-        windows, extras = self._of(thread_state), self._iteration_queue.thinning.extras
+        extras = self._iteration_queue.thinning.extras
+        windows = self._of(thread_state, all_windows)
         captured = thread_state.captured
         for window in windows:
             if not window.clearing.follows_any():
@@ -136,7 +139,7 @@ class BackwardHooks:
             return
         if captured is not None:
             self._inspection.backward_ends(captured, self.num_heard)
-        for window in self._of(thread_state):
+        for window in self._of(thread_state, self._registry.windows):
             if not window.clearing.backward_ends():
                 continue
             self._touched = True
@@ -225,11 +228,13 @@ class BackwardHooks:
         window.backward_ended(loss, scale)
         self._reader.read(thread_state, window)
 
-    def _of(self, thread_state: ThreadState) -> Sequence[OptimizerWindow]:
-        """Return the windows that a backward of this thread may concern: all but those of other
-        threads.
+    @staticmethod
+    def _of(
+        thread_state: ThreadState, windows: tuple[OptimizerWindow, ...]
+    ) -> Sequence[OptimizerWindow]:
+        """Return those of these windows that a backward of this thread may concern: all but those
+        of other threads.
         """
-        windows = self._registry.windows
         for window in windows:
             if window.thread_state is not None and window.thread_state is not thread_state:
                 return [

@@ -31,7 +31,8 @@ class ZeroGradHooks:
     def zero_grad_ends(self, thread_state: ThreadState, owner: Any) -> None:
         """Handle gradients cleared by an optimizer or a module."""
         if isinstance(owner, torch.optim.Optimizer):
-            window = self._registry.window(owner)
+            # nearly always it is known
+            window = self._registry.known(owner) or self._registry.window(owner)
             cleared = [] if window is None else [window]
             detail = BY_OPTIMIZER
         else:

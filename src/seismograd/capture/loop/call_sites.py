@@ -115,8 +115,7 @@ class CallSites:
     def _labelled(self, position: Site, label: str) -> int:
         key = (f"{position.file}\0{label}", position.line)
         if key not in self._index:
-            self._index[key] = len(self.sites)
-            self.sites.append(replace(position, label=label))
+            self._add(key, replace(position, label=label))
         return self._index[key]
 
     def _classify(self, filename: str) -> int:
@@ -145,12 +144,18 @@ class CallSites:
     def _numbered(self, key: tuple[str, int], function: str, via: str = "") -> int:
         index = self._index.get(key)
         if index is None:
-            index = self._index[key] = len(self.sites)
             is_own = self._kinds.get(key[0], USER) == USER
             text = printable(_statement(*key)) if is_own else ""
-            self.sites.append(
-                Site(printable(self._shown(key[0])), key[1], function, via=via, text=text)
-            )
+            site = Site(printable(self._shown(key[0])), key[1], function, via=via, text=text)
+            index = self._add(key, site)
+        return index
+
+    def _add(self, key: tuple[str, int], site: Site) -> int:
+        index = len(self.sites)
+        # Without a call in between, where an exception of the program's could arrive: a number that
+        # is known has its site.
+        self.sites += [site]
+        self._index[key] = index
         return index
 
     def _shown(self, filename: str) -> str:

@@ -10,13 +10,13 @@ from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.loop.iteration_end import Endings
 from seismograd.capture.loop.overhead_budget import WHOLE, OverheadBudget
-from seismograd.capture.loop.pending_iterations import PendingIterations
+from seismograd.capture.loop.pending_iterations import MAX_AGE_S, PendingIterations
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.row_batching import batches_of
 from seismograd.capture.rows.row_builder import RowBuilder
-from seismograd.schema import Note, RowBatch
+from seismograd.schema import Note, Parameter, RowBatch
 
 MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
@@ -45,6 +45,9 @@ class IterationQueue:
         self._budget = budget
         self.outlet: SessionOutlet = NullOutlet()  # set by `connect`
         self._pending, self._endings = PendingIterations(), endings
+        # how many rows are made at once, as long as there are these columns; 0 to ask again
+        self._num_together = 0
+        self._columns: Sequence[Parameter] = ()
 
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """End the iteration (at `ended_s` if not just now), hand it on and begin the next."""
@@ -65,8 +68,17 @@ class IterationQueue:
         # Without a call in between, where an exception of the program's could arrive: no iteration
         # may be lost or come twice.
         thread_state.iteration, self.num_rows = following, done.number + 1
-        self._pending.waiting += [done]
-        max_batch_rows = self._num_batched()
+        waiting = self._pending.waiting
+        waiting += [done]
+        # Nearly every step ends here: not so many wait, and none has for long.
+        if (
+            len(waiting) < self._num_together
+            and done.parameters is self._columns
+            and now_s - waiting[0].ended_s < MAX_AGE_S
+        ):
+            return
+        max_batch_rows = self._num_together = self._num_batched()
+        self._columns = done.parameters
         # emit the first row at once, so that the sinks start
         due = self._pending.due(now_s, max_batch_rows if done.number else 1)
         if due:
@@ -75,6 +87,7 @@ class IterationQueue:
     def flush(self) -> None:
         """Hand on the iterations that are over, waiting for a device if necessary."""
         self._hand_on(list(self._pending.waiting), self._num_batched())
+        self._num_together = 0  # this process may be about to join others
 
     def hand_on_old(self, thread_states: Sequence[ThreadState]) -> None:
         """Hand on what has waited long enough, and the finished iterations of these threads: a

@@ -7,12 +7,13 @@ What ends as it began (weights that were replaced for a validation and put back)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch.cuda import is_initialized
 
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -100,14 +101,11 @@ class Followed:
 
 @dataclass(slots=True)
 class OverwrittenWeights:
-    """Inspects the weights of each optimizer between its steps; `is_allowed()` says whether there
-    is time for that.
-    """
+    """Inspects the weights of each optimizer between its steps."""
 
     facts: Facts
     log: EventLog
     registry: OptimizerRegistry
-    is_allowed: Callable[[], bool]
     _followed: dict[int, Followed] = field(default_factory=dict[int, Followed])
     _windows: tuple[OptimizerWindow, ...] = ()
     _num_holders: Counter[int] = field(default_factory=Counter[int])  # by the id of the weight
@@ -126,12 +124,14 @@ class OverwrittenWeights:
             if any(id(each.weight()) in ids for each in followed.slices):
                 followed.site = self.log.call_sites.here(OWN_FRAMES)
 
-    def step_begins(self, window: OptimizerWindow) -> None:
-        """Compare the weights with what the last step left."""
-        if window.steps_within or is_capturing():
+    def step_begins(self, window: OptimizerWindow, windows: tuple[OptimizerWindow, ...]) -> None:
+        """Compare the weights with what the last step left. `windows` are those of all
+        optimizers.
+        """
+        if window.steps_within or (is_initialized() and is_capturing()):
             return
-        if self.registry.windows is not self._windows:
-            self._windows = self.registry.windows
+        if windows is not self._windows:
+            self._windows = windows
             self._followed.clear()
             self._num_holders = Counter(id(p) for each in self._windows for p in each.held())
         followed = self._followed.get(window.index)
@@ -153,12 +153,12 @@ class OverwrittenWeights:
         if is_looked_at(followed.times):
             self._tell(window, followed, site, part, is_same, num_steps)
 
-    def step_ends(self, window: OptimizerWindow) -> None:
-        """Remember the weights as the step leaves them."""
+    def step_ends(self, window: OptimizerWindow, is_allowed: bool) -> None:
+        """Remember the weights as the step leaves them, where there is time for that."""
         followed = self._followed.get(window.index)
-        if followed is None or window.steps_within or is_capturing():
+        if followed is None or window.steps_within or (is_initialized() and is_capturing()):
             return
-        if not self.is_allowed():
+        if not is_allowed:
             del self._followed[window.index]
             return
         keep_all(followed.slices)

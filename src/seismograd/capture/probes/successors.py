@@ -74,11 +74,11 @@ class Successors:
     _compared: tuple[OptimizerWindow, ...] = ()
     common: list[Common] = field(default_factory=list[Common])
 
-    def has_news(self, registry: OptimizerRegistry) -> bool:
+    def has_news(self, windows: tuple[OptimizerWindow, ...]) -> bool:
         """Return whether a step may be one to look at, even of an optimizer that is the first in
         its place.
         """
-        return bool(self.common or self._loaded) or registry.windows is not self._compared
+        return bool(self.common or self._loaded) or windows is not self._compared
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module is about to be given saved weights."""

@@ -51,7 +51,13 @@ class GradientReader:
         began_s, thinning = perf_counter(), self._iteration_queue.thinning
         extent, sample = self._steps.extent(window, thinning)
         sample = sample and self._sampling
-        sketch = extent is Extent.MEASURED and self._sketcher.is_due(window, thread_state.now_s)
+        every = self._sketcher.every
+        sketch = (
+            every > 0
+            and window.num_steps % every == 0
+            and extent is Extent.MEASURED
+            and self._sketcher.is_due(window, thread_state.now_s)
+        )
         if window.partition is not None:
             self._take_loss_scale(thread_state, window, window.partition.loss_scale())
         window.ready = self._reading(thread_state, window, sample, extent, sketch)

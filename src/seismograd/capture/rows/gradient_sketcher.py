@@ -24,15 +24,13 @@ class GradientSketcher:
     """
 
     def __init__(self, guard: ErrorGuard, every: int) -> None:
-        self._guard, self._every = guard, every
+        self._guard, self.every = guard, every
         self._schedules: dict[int, SketchSchedule] = {}  # by the number of the optimizer
         self._cost_s = 0.0
 
     def is_due(self, window: OptimizerWindow, now_s: float) -> bool:
-        """Return whether to sketch the gradients of this step."""
-        if not self._every or window.num_steps % self._every:
-            return False
-        schedule = self._schedules.setdefault(window.index, SketchSchedule(self._every))
+        """Return whether to sketch the gradients of this step, one of each `every`."""
+        schedule = self._schedules.setdefault(window.index, SketchSchedule(self.every))
         return schedule.is_due(window.num_steps, now_s)
 
     def sketch(self, gradients: Sequence[torch.Tensor]) -> GradientSketches | None:
