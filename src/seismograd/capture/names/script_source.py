@@ -121,7 +121,7 @@ def detached(codes: Iterable[CodeType]) -> Statement | None:
     ]
     found = [s for s in inside if _passes_on(s.node) and not s.evaluates]
     blocks = {s.no_grad: s for s in inside if s.no_grad is not None}
-    found += [_whole(b, s) for b, s in blocks.items() if b is not None and _leads_on(b, s, inside)]
+    found += [_whole(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
     return found[0] if len(found) == 1 else None
 
 
