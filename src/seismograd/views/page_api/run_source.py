@@ -17,6 +17,7 @@ from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, State
 from seismograd.views.page_api.heat_codes import encode
+from seismograd.views.page_api.module_calls import answer_signals
 from seismograd.views.page_api.packing import pack
 from seismograd.views.page_api.page_verdict import page_verdict
 from seismograd.views.page_api.run_overview import about
@@ -129,6 +130,10 @@ class RunSource:
         """Return the intercepted calls around a row."""
         return answer_timeline(self.run, max(0, min(row, self.run.num_rows - 1)))
 
+    def signals(self, row: int) -> bytes:
+        """Return the signals of the modules in the sampled step nearest to a row."""
+        return answer_signals(self.run, max(0, min(row, self.run.num_rows - 1)))
+
     def element(self, index: int, start: int, stop: int, width: int) -> bytes:
         """Return a single scalar: smallest and largest finite value of each column, and whether any
         was not finite.
@@ -208,6 +213,8 @@ class RunSource:
                 return self.histogram(number.get("column", -1), *stretch)
             case "lanes":
                 return self.lanes(number.get("row", self.run.num_rows - 1))
+            case "signals":
+                return self.signals(number.get("row", self.run.num_rows - 1))
             case "seismogram":
                 return self.seismogram()
             case "element":
