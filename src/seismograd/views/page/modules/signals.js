@@ -115,6 +115,7 @@ signalsCanvas.addEventListener("click", (event) => {
  * @param {number} room
  */
 function drawSignals(body, room) {
+  if (!currentMeta().signals) return body.replaceChildren(); // hidden, and never asked for
   const found = state.signals;
   if (found === null && !currentSource().live) return nothing(body, T("not_in_report"));
   if (!found) return nothing(body, T("loading"));
