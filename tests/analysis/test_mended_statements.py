@@ -6,7 +6,7 @@ import pytest
 
 from seismograd.analysis.mended_line import mended_line
 from seismograd.analysis.mended_loss import mended_loss
-from seismograd.analysis.mended_term import with_graph
+from seismograd.analysis.mended_term import with_graph, without_block
 from seismograd.schema import BirthReason
 
 
@@ -61,6 +61,13 @@ def test_a_term_gets_its_graph_back() -> None:
     assert with_graph("loss = a + 0.1 * b.item()") == "loss = a + 0.1 * b"
     assert with_graph("loss = a + torch.tensor(b) + c.data") == "loss = a + b + c"
     assert with_graph("loss = a + b") == ""
+
+
+def test_a_block_without_gradients_is_left_out() -> None:
+    text = "with torch.no_grad(): h = self.body(h); k = torch.tanh(h)"
+    code = "# with torch.no_grad():\nh = self.body(h)\nk = torch.tanh(h)"
+    assert without_block(text) == code
+    assert without_block("h = self.body(h)") == without_block("with (") == ""
 
 
 def test_an_overflow_in_half_precision_is_computed_in_float32() -> None:

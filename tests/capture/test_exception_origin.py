@@ -173,7 +173,14 @@ def test_a_handler_that_raises_at_any_call_of_ours_is_heard_by_the_program() -> 
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("kind", [PreemptedError, TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PreemptedError,
+        pytest.param(TimeoutError, marks=pytest.mark.extended),
+        pytest.param(KeyboardInterrupt, marks=pytest.mark.extended),
+    ],
+)
 def test_what_is_thrown_into_our_code_from_a_thread_is_heard_by_the_program(
     kind: type[BaseException],
 ) -> None:

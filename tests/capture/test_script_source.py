@@ -95,6 +95,9 @@ def test_what_is_created_again_and_again_is_told_from_the_first_one(tmp_path: Pa
         ("self.mean = x.mean().detach()\nreturn a(x)", 0),  # does not go on
         ("h = a(x).detach()\nh = b(h).detach()\nreturn h", 0),  # which one?
         ("with torch.no_grad():\n    h = a(x).detach()\nreturn a(x) + h", 0),
+        ("h = a(x)\nwith torch.no_grad():\n    h = b(h)\nreturn h", 3),
+        ("h = a(x)\nwith torch.no_grad():\n    k = b(h)\nreturn c(k)", 3),
+        ("with torch.no_grad():\n    self.mean = x.mean()\nreturn a(x)", 0),
     ],
 )
 def test_the_only_statement_that_cuts_a_forward_pass_is_found(

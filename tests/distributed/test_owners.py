@@ -67,6 +67,7 @@ def test_each_expert_and_each_shard_counts_once(tmp_path: Path) -> None:
         assert len(run.notes) == 1
 
 
+@pytest.mark.extended  # four processes; two hold the kind
 def test_experts_with_replicas_count_once(tmp_path: Path) -> None:
     train(("pairs",), 4, tmp_path)
     run = assert_norms("pairs", tmp_path)

@@ -37,7 +37,7 @@ def python(arguments: list[str], cwd: Path) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=pytest.mark.extended)])
 def test_processes_that_a_script_starts_are_followed(method: str, tmp_path: Path) -> None:
     script = str(HERE / "started.py")
     watched = python(

@@ -19,6 +19,19 @@ import seismograd
 from tests.launch.ends import ENDS, INTERRUPTED, LOOP, End
 
 TIMEOUT_S = 120
+# One of each kind: an end of the main thread, threads, pools, processes and an event loop.
+EACH_TIME = {
+    "the end of the program",
+    "sys.exit(3)",
+    "a call at exit after an exception",
+    "a thread that goes on training",
+    "a daemon thread that is still training",
+    "a ProcessPoolExecutor left open",
+    "a child process made by os.fork that exits with sys.exit",
+    "a DataLoader with persistent workers",
+    "a multiprocessing queue with things in it",
+    "an asyncio loop left open",
+}
 OURS = ("-m", "seismograd", "run", "--quiet", "--out", "record")
 
 # Where the tests themselves run in the background of a shell, what they start would ignore Ctrl-C.
@@ -70,9 +83,19 @@ def comparable(err: str, interrupted: bool) -> str:
     return err
 
 
+def test_each_that_is_tried_each_time_is_in_the_list() -> None:
+    assert {end.name for end in ENDS} >= EACH_TIME
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals and processes of POSIX")
-@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(end, id=end.name, marks=() if end.name in EACH_TIME else pytest.mark.extended)
+        for end in ENDS
+    ],
+)
 def test_it_ends_as_python_does(end: End, tmp_path: Path) -> None:
     if "joblib" in end.text:
         pytest.importorskip("joblib")

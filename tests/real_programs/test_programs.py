@@ -20,12 +20,26 @@ IN_CI = (
     "torch.optim.Muon and AdamW",
 )
 
+EACH_TIME = {
+    "Transformers, Trainer",
+    "accelerate, no_trainer loop",
+    "Lightning, automatic",
+    "torch.optim.Muon and AdamW",
+}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
-    [program for program in PROGRAMS if program.name in IN_CI],
-    ids=lambda program: program.name,
+    [
+        pytest.param(
+            program,
+            id=program.name,
+            marks=() if program.name in EACH_TIME else pytest.mark.extended,
+        )
+        for program in PROGRAMS
+        if program.name in IN_CI
+    ],
 )
 def test_it_trains_the_same_bits_and_the_record_says_what_happened(
     program: Program,
@@ -47,3 +61,4 @@ def test_it_trains_the_same_bits_and_the_record_says_what_happened(
 
 def test_every_program_of_these_is_in_the_list() -> None:
     assert set(IN_CI) <= {program.name for program in PROGRAMS}
+    assert set(IN_CI) > EACH_TIME

@@ -16,10 +16,11 @@ from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record import layout
-from seismograd.record.checksums import CHECKS, checksum
+from seismograd.record.checksums import CHECKS, checksum, log_dtype
 from seismograd.record.inspection import inspect
 from seismograd.record.reader import Run, open_run
-from seismograd.schema import Note, State
+from seismograd.record.segment import open_segment
+from seismograd.schema import STATISTICS, Note, State
 from tests import synthetic
 from tests.record.edits import without_checksums
 from tests.record.fuzzing import NUM_EXAMPLES
@@ -198,6 +199,26 @@ def test_levels_are_summed_up_again_and_mended(healthy: Path, record: Path) -> N
         assert view.low.min() == NORMS.min()
     assert main(["fsck", str(record), "--mend"]) == 0
     assert open_run(record).damage is None
+
+
+@pytest.mark.parametrize("entry", [5, 10])
+@pytest.mark.parametrize("lie", [0, 2**40])
+def test_a_damaged_entry_of_the_log_leads_nobody_astray(entry: int, lie: int, record: Path) -> None:
+    segment, name = record / "segments/0000", "grad_norm.f64"
+    column = layout.checked_of_segment(STATISTICS).index(name)
+    log = np.fromfile(segment / CHECKS, log_dtype(len(layout.checked_of_segment(STATISTICS))))
+    log["end"][entry, column] = lie
+    log.tofile(segment / CHECKS)
+    for block in range(NUM_BLOCKS):
+        if block != entry:  # of which nothing is known any more
+            flip(segment / name, block * ROWS * 3 * 8 + 6)
+    opened = open_segment(
+        segment, {each.name: each for each in STATISTICS}, layout.checked_of_segment(STATISTICS)
+    )
+    assert opened is not None
+    for first in range(0, len(NORMS), ROWS):
+        values = opened.values("grad_norm", first, first + ROWS)
+        assert first // ROWS == entry or np.isnan(values).all()
 
 
 def test_a_log_that_was_cut_is_mended(record: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -683,6 +683,18 @@ class Detached(nn.Module):
         return self.head(h.detach())
 
 
+class WithoutGrad(Detached):
+    """The same by a block, beside which a second one only looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Cut it in the body."""
+        with torch.no_grad():
+            h = torch.tanh(self.body(x))
+        with torch.no_grad():
+            self.size = h.norm()
+        return self.head(h)
+
+
 class OwnSwitch(nn.Sequential):
     """A class with an attribute of that name for itself, whose value is what is so."""
 

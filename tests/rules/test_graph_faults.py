@@ -24,6 +24,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     ZERO_WEIGHTS,
     Detached,
     Program,
+    WithoutGrad,
     training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -149,11 +150,24 @@ def test_losses_that_are_summed_are_why_they_are_not_compared(tmp_path: Path) ->
         assert "(2 terms)" in reasons[code]
 
 
-def test_the_statement_that_cuts_the_graph_is_shown_as_it_should_read(tmp_path: Path) -> None:
-    program = training(lambda m, x, y: torch.nn.functional.cross_entropy(m(x), y), Detached)
+@pytest.mark.parametrize(
+    ("model", "excerpt", "line"),
+    [
+        (Detached, "return self.head(h)", "return self.head(h.detach())"),
+        (
+            WithoutGrad,
+            "# with torch.no_grad():\nh = torch.tanh(self.body(x))",
+            "with torch.no_grad():",
+        ),
+    ],
+)
+def test_the_statement_that_cuts_the_graph_is_shown_as_it_should_read(
+    model: type[torch.nn.Module], excerpt: str, line: str, tmp_path: Path
+) -> None:
+    program = training(lambda m, x, y: torch.nn.functional.cross_entropy(m(x), y), model)
     (finding,) = judged(program, tmp_path / "run")
-    assert (finding.code, finding.excerpt) == ("SG402", "return self.head(h)")
+    assert (finding.code, finding.excerpt) == ("SG402", excerpt)
     file, _, number = finding.where.rpartition(":")
     assert file.endswith("graph_faults.py")
-    source = Path(inspect.getfile(Detached)).read_text().splitlines()
-    assert "h.detach()" in source[int(number) - 1]
+    source = Path(inspect.getfile(model)).read_text().splitlines()
+    assert source[int(number) - 1].strip() == line

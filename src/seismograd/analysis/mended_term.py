@@ -21,6 +21,19 @@ def with_graph(text: str) -> str:
     return ast.unparse(joined) if joiner.num else ""
 
 
+def without_block(text: str) -> str:
+    """Return the statements of a block, and its first line as a comment above them."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ""
+    match tree.body:
+        case [ast.With(items=[item], body=body)]:
+            return "\n".join([f"# with {ast.unparse(item)}:", *map(ast.unparse, body)])
+        case _:
+            return ""
+
+
 class _Joiner(ast.NodeTransformer):
     num = 0
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from seismograd.record.checksums import CHECKS, Record, checksum, entry_check, log_dtype
+from seismograd.record.checksum_log import opened_log
+from seismograd.record.checksums import CHECKS, Record, checksum, entry_check
 from seismograd.record.recorded_files import file_size, open_file
 
 _CHUNK = 4096  # entries of the log
+_AT_ONCE = 2**16  # bytes of small neighbours that are read at once
 
 Stretch = tuple[int, int]
+Checked = tuple[int, int, int]  # a stretch and its checksum
 
-# What was compared in this process, by the state of the file, the stretch and its checksum: a page
-# asks again and again.
-_compared: dict[tuple[int, ...], bool] = {}
+# What was compared in this process, by the state of the file and the stretch with its checksum: a
+# page asks again and again. Small neighbours are compared as fast as they would be found here.
+_compared: dict[tuple[tuple[int, int, int], Checked], bool] = {}
 _MAX_COMPARED = 2**17
 
 
@@ -33,18 +38,6 @@ class CheckedRanges:
     directory: Path
     names: Sequence[str]
     known: dict[str, set[Stretch]] = field(default_factory=dict[str, set[Stretch]])
-
-    @property
-    def _log(self) -> Record:
-        """Return the log as it is now. It is mapped for each question: a mapping that is kept holds
-        the file open for as long as the run, which lies in a cycle of references.
-        """
-        path = self.directory / CHECKS
-        dtype = log_dtype(len(self.names))
-        num = (file_size(path) or 0) // dtype.itemsize
-        if not num:
-            return np.zeros(0, dtype)
-        return np.memmap(path, dtype, "r", shape=(num,))
 
     def damaged_rows(self, name: str, row_bytes: int, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows between `start` and `stop` that hold damaged bytes."""
@@ -64,81 +57,112 @@ class CheckedRanges:
         """Return how many bytes of a file the log covers; `None` without a log."""
         if not self.exists:
             return None
-        log = self._log
-        for last in range(len(log) - 1, -1, -1):
-            if self._is_whole(last):
-                return int(log["end"][last, self._column(name)])
+        with opened_log(self.directory, len(self.names)) as log:
+            for last in range(len(log) - 1, -1, -1):
+                for entry in _whole(log.entries(last, last + 1)):
+                    return int(entry["end"][self.names.index(name)])
         return 0
 
     def damaged(self, name: str, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of bytes between `start` and `stop` of a file that are not what was
         written. What ends within a stretch, because the file was cut there, cannot be compared.
         """
-        if stop <= start or name not in self.names or not len(self._log):
+        if stop <= start or name not in self.names:
             return []
         path = self.directory / name
         size = file_size(path) or 0
         stretches = [
-            (begin, end, crc)
-            for begin, end, crc in self._stretches(self._column(name), start, stop)
-            if end <= size
+            each for each in self._stretches(self.names.index(name), start, stop) if each[1] <= size
         ]
         if not stretches:
             return []
-        found: list[Stretch] = []
         with os.fdopen(open_file(path), "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            state = status.st_dev, status.st_ino, status.st_mtime_ns
-            for begin, end, crc in stretches:
-                key = (*state, begin, end, crc)
-                same = _compared.get(key)
-                if same is None:
-                    file.seek(begin)
-                    same = checksum(file.read(end - begin)) == crc
-                    if len(_compared) >= _MAX_COMPARED:
-                        _compared.clear()
-                    _compared[key] = same
-                if not same:
-                    found.append((begin, end))
-                    self.known.setdefault(name, set()).add((begin, end))
+            found = [each[:2] for each in _differing(file, stretches)]
+        if found:
+            self.known.setdefault(name, set()).update(found)
         return found
 
     def entries(self) -> Iterator[Record]:
         """Yield the whole entries of the log, some at a time."""
-        log = self._log
-        for start in range(0, len(log), _CHUNK):
-            some = np.array(log[start : start + _CHUNK])
-            yield some[some["check"] == entry_check(some)]
+        with opened_log(self.directory, len(self.names)) as log:
+            for start in range(0, len(log), _CHUNK):
+                yield _whole(log.entries(start, start + _CHUNK))
 
     def num_damaged_entries(self) -> int:
         """Return how many entries of the log are damaged themselves."""
-        return len(self._log) - sum(map(len, self.entries()))
+        with opened_log(self.directory, len(self.names)) as log:
+            return len(log) - sum(map(len, self.entries()))
 
-    def _stretches(self, column: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        log = self._log
-        ends = log["end"][:, column]
-        first = int(np.searchsorted(ends, start, side="right"))
-        last = int(np.searchsorted(ends, stop, side="left")) + 1
-        some: Any = np.array(log[first:last])
-        whole = some[some["check"] == entry_check(some)]
-        ordered = len(whole) == len(some) and bool((np.diff(some["end"][:, column]) >= 0).all())
-        parts = [whole] if ordered and len(some) else self.entries()
-        for part in parts:
-            end = part["end"][:, column]
-            size = part["size"][:, column].astype(np.int64)
-            for index in np.flatnonzero((size > 0) & (end > start) & (end - size < stop)):
-                yield (
-                    int(end[index] - size[index]),
-                    int(end[index]),
-                    int(part["crc"][index, column]),
-                )
+    def _stretches(self, column: int, start: int, stop: int) -> list[Checked]:
+        with opened_log(self.directory, len(self.names)) as log:
+            numbers = range(len(log))
+            first = bisect_right(numbers, start, key=lambda index: log.end(index, column))
+            last = bisect_left(numbers, stop, lo=first, key=lambda index: log.end(index, column))
+            some = log.entries(first, last + 1)
+        appended = some if last >= len(log) else some[some["size"][:, column] > 0]
+        if (appended["check"] == entry_check(appended)).all():
+            stretches = _of_column(appended, column, start, stop)
+            if _is_gapless(stretches, start, None if last >= len(log) else stop):
+                return stretches
+        # A damaged entry may have led astray, or hide what was appended.
+        return [each for part in self.entries() for each in _of_column(part, column, start, stop)]
 
-    def _is_whole(self, index: int) -> bool:
-        some = np.array(self._log[index : index + 1])
-        return bool((some["check"] == entry_check(some)).all())
 
-    def _column(self, name: str) -> int:
-        return self.names.index(name)
+def _of_column(entries: Record, column: int, start: int, stop: int) -> list[Checked]:
+    """Return what of a file between `start` and `stop` the entries are about."""
+    end = entries["end"][:, column]
+    size = entries["size"][:, column].astype(np.int64)
+    held = np.flatnonzero((size > 0) & (end > start) & (end - size < stop))
+    end, crc = end[held], entries["crc"][held, column]
+    return list(zip((end - size[held]).tolist(), end.tolist(), crc.tolist(), strict=True))
+
+
+def _whole(entries: Record) -> Record:
+    """Return the entries that are what was written."""
+    return entries[entries["check"] == entry_check(entries)]
+
+
+def _differing(file: FileIO, stretches: Sequence[Checked]) -> Iterator[Checked]:
+    """Yield the stretches of a file that are not what was written."""
+    status = os.fstat(file.fileno())
+    state = status.st_dev, status.st_ino, status.st_mtime_ns
+    for group in _neighbours(stretches):
+        key = state, group[0]
+        if len(group) == 1 and (same := _compared.get(key)) is not None:
+            yield from () if same else group
+            continue
+        offset = group[0][0]
+        file.seek(offset)
+        data = memoryview(file.read(group[-1][1] - offset))
+        differing = [
+            each for each in group if checksum(data[each[0] - offset : each[1] - offset]) != each[2]
+        ]
+        if len(group) == 1:
+            if len(_compared) >= _MAX_COMPARED:
+                _compared.clear()
+            _compared[key] = not differing
+        yield from differing
+
+
+def _neighbours(stretches: Sequence[Checked]) -> Iterator[list[Checked]]:
+    """Yield the stretches in groups without gaps that can be read at once."""
+    group: list[Checked] = []
+    for each in stretches:
+        if group and (each[0] != group[-1][1] or each[1] - group[0][0] > _AT_ONCE):
+            yield group
+            group = []
+        group.append(each)
+    if group:
+        yield group
+
+
+def _is_gapless(stretches: Sequence[Checked], start: int, stop: int | None) -> bool:
+    """Return whether the stretches hold everything between; without `stop` up to where they end."""
+    if not stretches or stretches[0][0] > start:
+        return False
+    if stop is not None and stretches[-1][1] < stop:
+        return False
+    return all(each[1] == following[0] for each, following in pairwise(stretches))
 
 
 def outside(stretches: Sequence[Stretch], start: int, stop: int) -> Iterator[Stretch]:

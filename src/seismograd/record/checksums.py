@@ -54,9 +54,10 @@ def log_dtype(num_files: int) -> np.dtype[np.void]:
 
 def entry_check(entries: Record) -> npt.NDArray[np.uint32]:
     """Return what the field `check` of each of the entries must be."""
-    whole = np.ascontiguousarray(entries).reshape(-1)
+    size = entries.dtype.itemsize
+    data = np.ascontiguousarray(entries).reshape(-1).view(np.uint8).data
     return np.array(
-        [zlib.crc32(entry.tobytes()[:-4]) for entry in whole],
+        [zlib.crc32(data[start : start + size - 4]) for start in range(0, len(data), size)],
         np.uint32,
     )
 

@@ -134,7 +134,8 @@ class FactKind(StrEnum):
     """
     DETACHED = "detached"
     """Some of what an optimizer holds has no gradient at one of its first steps, and only one
-    statement of the forward passes takes something out of the graph: `text`.
+    statement of the forward passes takes something out of the graph: `text`, or a block of
+    `torch.no_grad()`, written as one line.
     """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.

@@ -34,6 +34,7 @@ class Statement:
     node: ast.stmt
     num_loops: int  # around it, within its function
     evaluates: bool  # it stands where nothing is trained
+    no_grad: ast.With | None = None  # the block that alone makes it so
 
     @property
     def place(self) -> str:
@@ -109,15 +110,18 @@ def cut_term(file: str, near: int) -> Statement | None:
 
 def detached(codes: Iterable[CodeType]) -> Statement | None:
     """Return the only statement in these functions that takes what goes on through them out of the
-    graph: `h = h.detach()`, or a call of `h.detach()` or `h.data`.
+    graph: `h = h.detach()`, a call of `h.detach()` or `h.data`, or a whole block of
+    `torch.no_grad()`, on one line.
     """
-    found = [
+    inside = [
         s
         for code in codes
         for s in statements(code.co_filename)
         if s.function == code.co_name and s.line in {line for *_, line in code.co_lines()}
-        if _passes_on(s.node) and not s.evaluates
     ]
+    found = [s for s in inside if _passes_on(s.node) and not s.evaluates]
+    blocks = {s.no_grad: s for s in inside if s.no_grad is not None}
+    found += [_whole(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
     return found[0] if len(found) == 1 else None
 
 
@@ -129,24 +133,38 @@ def statements(file: str) -> tuple[Statement, ...]:
 
 
 def _below(
-    node: ast.AST, file: str, function: str, num_loops: int, *, evaluates: bool
+    node: ast.AST,
+    file: str,
+    function: str,
+    num_loops: int,
+    *,
+    evaluates: bool,
+    no_grad: ast.With | None = None,
 ) -> Iterator[Statement]:
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                no_grad = any("no_grad" in ast.unparse(each) for each in child.decorator_list)
-                inner = no_grad or bool(EVALUATES.search(child.name))
+                decorated = any("no_grad" in ast.unparse(each) for each in child.decorator_list)
+                inner = decorated or bool(EVALUATES.search(child.name))
                 yield from _below(child, file, child.name, 0, evaluates=inner)
             case ast.For() | ast.While() | ast.AsyncFor():
-                yield from _below(child, file, function, num_loops + 1, evaluates=evaluates)
+                yield from _below(
+                    child, file, function, num_loops + 1, evaluates=evaluates, no_grad=no_grad
+                )
             case ast.With():
-                inner = evaluates or _stops_gradients(child)
-                yield from _below(child, file, function, num_loops, evaluates=inner)
+                stops = _stops_gradients(child)
+                block = child if stops and not evaluates else no_grad
+                inner = evaluates or stops
+                yield from _below(child, file, function, num_loops, evaluates=inner, no_grad=block)
             case ast.stmt() if _is_simple(child):
                 text = _one_line(child, file)
-                yield Statement(file, child.lineno, function, text, child, num_loops, evaluates)
+                yield Statement(
+                    file, child.lineno, function, text, child, num_loops, evaluates, no_grad
+                )
             case ast.stmt() | ast.ExceptHandler() | ast.match_case():
-                yield from _below(child, file, function, num_loops, evaluates=evaluates)
+                yield from _below(
+                    child, file, function, num_loops, evaluates=evaluates, no_grad=no_grad
+                )
             case _:
                 pass
 
@@ -218,6 +236,32 @@ def _cuts(expression: ast.AST) -> bool:
             return _cuts(operand)
         case _:
             return False
+
+
+def _leads_on(block: ast.With, part: Statement, known: list[Statement]) -> bool:
+    """Return whether nothing but what a block makes of its inputs goes on after it."""
+    if any(isinstance(each, ast.Return) for each in block.body):
+        return True
+    made, read = _names(block, ast.Store), _names(block, ast.Load)
+    end = block.end_lineno or block.lineno
+    later = [s.node for s in known if s.function == part.function and s.line > end]
+    used = {name for node in later for name in _names(node, ast.Load)}
+    return bool(made & used) and not (read - made) & used - {"self", "torch", "nn", "F"}
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    parts = ast.walk(node)
+    return {each.id for each in parts if isinstance(each, ast.Name) and type(each.ctx) is context}
+
+
+def _whole(block: ast.With, part: Statement) -> Statement:
+    """Return the block that a statement is in; its text is empty where it cannot be shown."""
+    lines = [_one_line(each, part.file) for each in block.body if _is_simple(each)]
+    is_shown = len(block.items) == 1 and len(lines) == len(block.body) and all(lines)
+    text = f"with {ast.unparse(block.items[0])}: {'; '.join(lines)}" if is_shown else ""
+    return Statement(
+        part.file, block.lineno, part.function, text, block, part.num_loops, part.evaluates
+    )
 
 
 def _passes_on(node: ast.stmt) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seismograd.analysis.mended_term import with_graph
+from seismograd.analysis.mended_term import with_graph, without_block
 from seismograd.analysis.script_names import kind_among, models_of, module_of, name_among
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
 from seismograd.schema import Optimizer, Parameter
 
-ANY_CUT = "h = h.detach()  # remove"
+OWN_PART = re.compile(r"\bself\.(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class UnreachedParameters:
     held: Sequence[Parameter]
     without: Sequence[Parameter]
     first_reached: int
-    detached: str = ""  # the only statement of the forward passes that cuts the graph, if known
+    detached: str = ""  # the only statement or block of the forward passes that cuts the graph
 
     @property
     def is_cut(self) -> bool:
@@ -48,11 +49,23 @@ class UnreachedParameters:
             "kind": kind_among(self.optimizers, self.optimizer) or "SGD",
             "model": next(iter(models_of(self.known, self.optimizer)), "model"),
         }
-        cause, advice, excerpt = _words(
-            self.is_cut, self._is_replaced(), self._is_behind_frozen(last), values
+        return _words(
+            self.is_cut,
+            self._is_replaced(),
+            self._is_behind_frozen(last),
+            joined(self.detached) if self._is_by_detached() else "",
+            values,
         )
-        is_it = excerpt == ANY_CUT and bool(self.detached)
-        return cause, advice, joined(self.detached) if is_it else excerpt
+
+    def _is_by_detached(self) -> bool:
+        """Return whether what cuts the graph can be why these get no gradient: a block that uses
+        parts of the model uses one that has some of them.
+        """
+        block = self.detached if self.detached.startswith("with ") else ""
+        parts = set(OWN_PART.findall(block))
+        return bool(self.detached) and (
+            not parts or any(parts & set(each.name.split(".")) for each in self.without)
+        )
 
     def _is_replaced(self) -> bool:
         """Return whether no module has these, while there are modules that are trained."""
@@ -66,14 +79,18 @@ class UnreachedParameters:
 
 def joined(statement: str) -> str:
     """Return a statement without what takes its value out of the graph; as a comment where nothing
-    is left of it.
+    is left of it. Of a block, return its statements without the block.
     """
+    if statement.startswith("with "):
+        return without_block(statement)
     code = with_graph(statement)
     target, _, value = code.partition(" = ")
     return f"# {statement}" if not code or target == value else code
 
 
-def _words(is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: Values) -> Explanation:
+def _words(
+    is_cut: bool, is_replaced: bool, is_behind_frozen: bool, mended: str, values: Values
+) -> Explanation:
     if is_replaced:
         return (
             say(
@@ -112,7 +129,7 @@ def _words(is_cut: bool, is_replaced: bool, is_behind_frozen: bool, values: Valu
                 "operation without a derivative",
                 **values,
             ),
-            f"{values['model']}.enable_input_require_grads()" if is_behind_frozen else ANY_CUT,
+            f"{values['model']}.enable_input_require_grads()" if is_behind_frozen else mended,
         )
     if is_cut:
         return (
