@@ -17,11 +17,11 @@ from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, State
 from seismograd.views.page_api.heat_codes import encode
-from seismograd.views.page_api.module_calls import answer_signals
 from seismograd.views.page_api.packing import pack
 from seismograd.views.page_api.page_verdict import page_verdict
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.page_api.sampled_histograms import answer_histogram
+from seismograd.views.page_api.sampled_signals import answer_signals
 from seismograd.views.page_api.seismogram_shapes import answer_seismogram
 from seismograd.views.page_api.step_numbers import answer_step
 from seismograd.views.page_api.timeline import answer_timeline
