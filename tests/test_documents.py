@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seismograd.record.reader import open_run
 from seismograd.settings.tracker_options import TrackerOption
 from seismograd.sinks.tracker import RunStart
 from seismograd.sinks.tracker_sink import TrackerSink
@@ -57,3 +58,49 @@ def test_the_tracker_of_the_document_is_one(
     assert "tracking train.py to there" in said
     assert "SG201" in said
     assert "steps: 3" in said
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_the_callbacks_of_the_document_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("torch", "transformers", "accelerate", "lightning"):
+        pytest.importorskip(package, exc_type=ImportError)
+    trainer, lightning = python_blocks("integrations.md")
+    monkeypatch.chdir(tmp_path)
+    names = callback_names()
+    for each in (trainer, lightning):
+        exec(each, names)
+    assert open_run(tmp_path / "runs" / "trainer").num_rows == 3
+    assert open_run(tmp_path / "runs" / "lightning").num_rows == 2
+    assert (tmp_path / "runs" / "lightning.jsonl").exists()
+
+
+def callback_names() -> dict[str, Any]:
+    """Return what the examples of callbacks take as given."""
+    import lightning
+    import torch
+
+    class Regression(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            predicted = self.layer(x).squeeze(1)
+            return {"loss": (predicted - labels).square().mean(), "logits": predicted}
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def training_step(self, x: torch.Tensor, _: int) -> torch.Tensor:
+            return self.layer(x).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    samples = [{"x": torch.ones(4), "labels": torch.tensor(1.0)}] * 8
+    loader = torch.utils.data.DataLoader(torch.ones(8, 4), batch_size=4)
+    return {"model": Regression(), "samples": samples, "module": Module(), "loader": loader}

@@ -14,6 +14,9 @@ FILES = sorted(Path(seismograd.__file__).parent.rglob("*.py"))
 MAY_REPEAT = {
     "__init__",
 }
+CALLED_ALIKE = {
+    "SeismogradCallback",  # one of each framework, public: users import it by its module
+}
 
 
 def test_no_two_classes_have_the_same_name() -> None:
@@ -21,7 +24,7 @@ def test_no_two_classes_have_the_same_name() -> None:
     names = Counter(
         node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
-    assert [name for name, count in names.items() if count > 1] == []
+    assert {name for name, count in names.items() if count > 1} <= CALLED_ALIKE
 
 
 def test_no_two_files_have_the_same_name() -> None:

@@ -11,13 +11,8 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
-from seismograd.settings.elements import parse_element
-from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
-from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
-from seismograd.settings.recording_options import RecordingOptions
-from seismograd.settings.rule_selection import select_rules
-from seismograd.settings.snapshot_plan import parse_snapshots
-from seismograd.settings.tracker_options import parse_trackers
+from seismograd.settings.levels import NORMAL
+from seismograd.settings.option_parsing import parse_options
 
 if TYPE_CHECKING:
     import torch
@@ -94,17 +89,20 @@ def watch(
             say("watching a training run needs PyTorch, which is not installed"),
             say("pip install torch"),
         ) from missing
-    options = RecordingOptions(
-        level=check_level(level),
-        budget=check_budget(budget),
-        record=RecordSettings(check_sync(sync), parse_size(max_size)),
-        selection=select_rules(select, ignore, halting=halt_on),
-        snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
-        elements=tuple(parse_element(text) for text in elements),
+    options = parse_options(
+        elements=elements,
+        level=level,
+        select=select,
+        ignore=ignore,
+        halt_on=halt_on,
+        budget=budget,
         replay=replay,
+        sync=sync,
+        max_size=max_size,
         guard=guard,
-        trackers=parse_trackers((to,) if isinstance(to, str) else to),
-        every=check_every(every, guard),
+        snapshot=snapshot,
+        to=to,
+        every=every,
     )
     from seismograd.capture.names.zero_optimizer import zero_classes
     from seismograd.distributed.world import rank_of_this_process

@@ -201,6 +201,10 @@ class Recording:
         """Assign the following steps to epoch `number`; views then show epochs."""
         self._session.epoch(number)
 
+    def note(self, kind: str, message: Message) -> None:
+        """Record a message about the run as a whole."""
+        self._ranks.note(Note(kind, -1, message))
+
     def xray(self) -> None:
         """Record the signals of the modules in the next forward and backward: called before the
         forward in the training loop it is of that step.

@@ -191,3 +191,23 @@ def test_the_optimizer_of_fastai() -> None:
         [1e-3] * 4, rel=1e-2
     )
     assert "by hand" not in {optimizer.name for optimizer in kept.session.optimizers}
+
+
+def test_the_optimizer_that_accelerate_has_wrapped(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate", exc_type=ImportError)
+    model = net()
+    accelerator = accelerate.Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    x, y = points(16)
+    losses = list[float]()
+    with seismograd.watch(model, optimizer, out=tmp_path / "run", quiet=True):
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(model(x), y)
+            accelerator.backward(loss)
+            losses.append(loss.item())
+            optimizer.step()
+            optimizer.zero_grad()
+    run = open_run(tmp_path / "run")
+    assert [each.kind for each in run.optimizers] == ["SGD"]
+    np.testing.assert_allclose(run.steps["loss"], losses, rtol=1e-6)
+    assert run.steps["num_backwards"].tolist() == [1, 1, 1]

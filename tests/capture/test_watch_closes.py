@@ -70,3 +70,13 @@ def test_an_error_of_ours_carries_its_hint_into_a_traceback() -> None:
         seismograd.watch(level="heavy")
     assert caught.value.hint is not None
     assert caught.value.__notes__ == [caught.value.hint.render()]
+
+
+def test_the_last_step_of_an_epoch_belongs_to_it(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 1)
+    with seismograd.watch(model, out=tmp_path / "it", quiet=True) as session:
+        trained(session, model, 0.05, steps=1)
+        for epoch in range(2):
+            session.epoch(epoch)
+            trained(session, model, 0.05, steps=3)
+    assert seismograd.open_run(tmp_path / "it").steps["epoch"].tolist() == [-1, 0, 0, 0, 1, 1, 1]

@@ -45,7 +45,7 @@ def completed(folder: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("seismograd", "exp"), ["explain"]),
+        (("seismograd", "exp"), ["explain", "export"]),
         (("seismograd", "check", "--fail"), ["--fail-on"]),
         (("seismograd", "explain", "SG60"), ["SG601", "SG602"]),
         (("seismograd", "explain", "vanish"), ["vanishing-gradient"]),

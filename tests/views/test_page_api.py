@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from seismograd.schema import Conclusion, Fact, FactKind, State
 from seismograd.views.page_api.heat_codes import ABSENT, LIMIT, NONFINITE, NOT_MEASURED, ZERO
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_source import RunSource, open_source
+from seismograd.views.report.bundle import bundle
 from tests.rules.made import chain
 from tests.synthetic import block, finding, info, write_run
 from tests.views.page import made
+from tests.views.test_module_signals import NAMES, layered
 
 NUMBERS = ("start", "stop", "width", "column", "row", "index")
 QUESTIONS = (
@@ -32,6 +36,7 @@ QUESTIONS = (
     "step",
     "histogram",
     "lanes",
+    "signals",
     "seismogram",
     "element",
 )
@@ -226,3 +231,49 @@ def test_a_heat_map_of_very_many_parameters_has_fewer_columns(tmp_path: Path) ->
 def test_what_is_told_of_a_run_names_no_folder(tmp_path: Path) -> None:
     path = made.troubled(tmp_path / "secret_folder" / "run")
     assert b"secret_folder" not in open_source(open_run(path)).meta()
+
+
+def sampled(path: Path) -> RunSource:
+    """A run of 30 steps whose modules were sampled at steps 1 and 20, there with a NaN."""
+    writer = Writer(path, info())
+    late = layered(20, factor=0.1)
+    late.values[2, NAMES.index("signal_rms")] = math.nan
+    for batch in (layered(1), late):
+        writer.sampled(batch)
+    writer.observe(block(np.ones((30, 2))))
+    writer.close()
+    return open_source(open_run(path))
+
+
+@pytest.mark.parametrize(("row", "step"), [(0, 1), (10, 1), (11, 20), (29, 20), (99, 20)])
+def test_signals_are_those_of_the_nearest_sample(tmp_path: Path, row: int, step: int) -> None:
+    shown = sampled(tmp_path / "run")
+    assert unpack(shown.meta())[0]["signals"] is True
+    header, arrays = unpack(shown.signals(row))
+    assert header["step"] == step
+    assert [name for name, _ in header["modules"]] == [f"net.{at}" for at in range(10)]  # type: ignore
+    assert arrays["rms"].tolist() == [0.5] * 10
+    assert not arrays["saturated.measured"].any()
+    assert arrays["signal_rms.measured"].all()
+    assert np.isnan(arrays["signal_rms"]).tolist() == [step == 20 and at == 2 for at in range(10)]
+    said: Any = header["said"]
+    assert set(said[0]) == {"en", "zh"}
+    if step == 1:
+        assert arrays["factor"][1:3] == pytest.approx([0.5, 0.2])
+        assert any("sigmoid 0.5 × weights 0.2" in each["en"] for each in said)
+
+
+def test_a_run_that_was_not_sampled_has_no_signals(source: RunSource) -> None:
+    assert unpack(source.meta())[0]["signals"] is False
+    assert unpack(source.signals(0)) == ({"step": -1, "modules": [], "said": []}, {})
+
+
+def test_a_report_holds_the_samples_of_modules(tmp_path: Path) -> None:
+    packed = gzip.decompress(base64.b64decode(bundle(sampled(tmp_path / "run"))))
+    header, arrays = unpack(packed)
+    assert header["signal_rows"] == [1, 20]
+    answers: Any = header["answers"]
+    start, length = answers["signals/20"]
+    held, numbers = unpack(arrays["bytes"][start : start + length].tobytes())
+    assert held["step"] == 20
+    assert np.isnan(numbers["signal_rms"][2])

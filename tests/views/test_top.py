@@ -32,6 +32,7 @@ from seismograd.views.top.snapshot import RunSnapshot, read_snapshot
 from tests import synthetic
 from tests.record.processes import ENVIRONMENT
 from tests.views.page import made
+from tests.views.test_module_signals import NAMES, layered
 
 KEYS = [
     "up",
@@ -76,7 +77,7 @@ def drawn(
             force_terminal=True,
             legacy_windows=False,
         )
-        console.print(Screen(snapshot, control))
+        console.print(Screen(snapshot, control), height=height)
     return out.getvalue().splitlines()
 
 
@@ -221,3 +222,40 @@ def read_until(terminal: int, pattern: bytes) -> None:
     got = b""
     while not re.search(pattern, re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", got)):
         got += os.read(terminal, 65536)
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> RunSnapshot:
+    batch = layered(4, layers=8)
+    for at, value in ((0, np.nan), (3, 0.25)):
+        batch.values[at, NAMES.index("saturated")] = value
+        batch.measured[at, NAMES.index("saturated")] = True
+    writer = Writer(tmp_path / "run", synthetic.info())
+    writer.sampled(layered(1))
+    writer.sampled(batch)
+    writer.observe(synthetic.block(np.ones((6, 2))))
+    writer.close()
+    return read_snapshot(open_run(tmp_path / "run"), going_on=False)
+
+
+def test_the_modules_of_the_newest_sample_have_a_line_each(sampled: RunSnapshot) -> None:
+    lines = drawn(sampled, ScreenState(), 100, 40)
+    assert "modules: 16 of 16, sampled at step 4" in lines
+    rows = {words[0]: words[1:] for line in lines if (words := line.split())[:1]}
+    assert rows["net.15"][0] == "0.001"
+    assert rows["net.3"][1:] == ["0.5", "25%"]
+    assert rows["net.0"][1:] == ["–", "nan"]
+    assert rows["net.2"][1:] == ["0.2", "–"]
+
+
+@pytest.mark.parametrize("height", [8, 12, 16, 20, 28])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_modules_take_only_what_is_left(sampled: RunSnapshot, height: int, lang: str) -> None:
+    lines = drawn(sampled, ScreenState(), 70, height, lang)
+    assert len(lines) <= height
+    first_words = [line.split()[0] for line in lines if line.split()]
+    assert {layer.parameter.name for layer in sampled.layers} <= {*first_words} or height < 16
+    modules = [word for word in first_words if re.fullmatch(r"net\.\d+", word)]
+    assert bool(modules) == (height >= 16)
+    if height == 20:  # those that take most of the signal, the weights, in their order
+        assert modules == ["net.1", *(f"net.{at}" for at in range(2, 16, 2))]

@@ -338,7 +338,13 @@ class Session(Listener):
 
     def epoch(self, number: int) -> None:
         """Assign the following iterations to this epoch."""
-        self._iteration_queue.epoch = number
+        with self._lock:
+            # One that has stepped ends only with the next backward, which is of the next epoch.
+            for thread_state in self._thread_states.all():
+                iteration = thread_state.iteration
+                if iteration.steps and iteration.epoch is None:
+                    iteration.epoch = self._iteration_queue.epoch
+            self._iteration_queue.epoch = number
 
     def xray(self) -> None:
         """Sample the signals of modules in the step that begins now, or the next one where its

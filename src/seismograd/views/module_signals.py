@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from seismograd.analysis.signal_chain import Link, chain_of
 from seismograd.analysis.signal_in_time import SignalInTime, signals_in_time
 from seismograd.analysis.signal_split import SignalSplit, split_of_chain
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record.reader import Run
+from seismograd.record.sample_reader import SampleSeries
 from seismograd.schema import SAMPLE_FIELDS, SampleBatch, SampleKind, SampleSubject
 
 FIELDS = SAMPLE_FIELDS[SampleKind.MODULE_SIGNALS].names
@@ -70,11 +73,26 @@ def read_modules(run: Run, step: int | None, patterns: Sequence[str] = ()) -> Mo
             say("no module matches {pattern}", pattern=", ".join(map(repr, patterns))),
             say("its modules are {names}, …", names=names),
         )
+    return _signals(run, samples, batch, shown)
+
+
+def read_nearest(run: Run, step: int) -> ModuleSignals | None:
+    """Return the sample whose step is nearest to one, the earlier of two; `None`: there is none."""
+    samples = run.sampled(SampleKind.MODULE_SIGNALS)
+    if not len(samples):
+        return None
+    batch = samples[int(np.abs(samples.steps - step).argmin())]
+    return _signals(run, samples, batch, tuple(rows_of(batch)))
+
+
+def _signals(
+    run: Run, samples: SampleSeries, batch: SampleBatch, rows: tuple[ModuleRow, ...]
+) -> ModuleSignals:
     chain = chain_of(batch)
     return ModuleSignals(
         run,
         batch.step,
-        shown,
+        rows,
         split_of_chain(chain, batch.step),
         chain,
         tuple(signals_in_time(batch)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Iterable, Sequence
@@ -63,8 +64,15 @@ def share(part: int, whole: int) -> str:
         return "0%"
     if part == whole:
         return "100%"
-    percent = 100 * part / whole
-    return "<0.1%" if percent < 0.05 else ">99.9%" if percent >= 99.95 else f"{percent:.1f}%"
+    hundredths = 100 * part / whole
+    if hundredths < 0.05 or hundredths >= 99.95:
+        return "<0.1%" if hundredths < 50 else ">99.9%"
+    return f"{hundredths:.1f}%"
+
+
+def percent(value: float) -> str:
+    """Return a share in percent."""
+    return "nan" if math.isnan(value) else f"{100 * value:.3g}%"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from seismograd.record.reader import open_run
+from seismograd.record.writer import Writer
 from seismograd.views.page_api.run_source import open_source
 from seismograd.views.report.report_formats import write_report
-from tests.synthetic import block, write_run
+from tests.synthetic import block, info, write_run
 from tests.views.page import made
 from tests.views.page.browsing import Browsing
+from tests.views.test_module_signals import NAMES, layered
 
 pytestmark = pytest.mark.browser
 
@@ -239,3 +241,25 @@ def test_a_finding_unfolds_into_what_its_rule_looks_for(troubled: Path, browse: 
     folded.locator("summary").click()
     assert "What it finds" in str(folded.locator("h4").first.text_content())
     assert folded.locator("h4").first.is_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_signals_of_modules_are_drawn_where_they_were_sampled(
+    tmp_path: Path, browse: Browse, theme: str
+) -> None:
+    batch = layered(4)
+    batch.values[2, NAMES.index("signal_rms")] = np.nan
+    writer = Writer(tmp_path / "run", info())
+    writer.sampled(batch)
+    writer.observe(block(np.ones((6, 2))))
+    writer.close()
+    page = browse(report(tmp_path / "run"), theme=theme)
+    panel = page.page.locator("#signals")
+    panel.locator("td", has_text="net.9").wait_for()
+    assert "closest to step 5" in panel.locator("header").inner_text()
+    assert panel.locator("tbody tr").nth(2).locator("td.nonfinite").inner_text() == "nan"
+    assert page.pixels("signals") > 0
+
+
+def test_a_run_without_samples_has_no_panel_for_them(troubled: Path, browse: Browse) -> None:
+    assert browse(troubled).page.locator("#signals").is_hidden()

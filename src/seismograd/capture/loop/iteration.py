@@ -209,7 +209,7 @@ class Iteration:
     # Since it is over:
     number: int = -1
     parameters: tuple[Parameter, ...] = ()  # the columns there are
-    epoch: int = -1
+    epoch: int | None = None  # set before that where the next epoch has begun since its step
     ended_s: float = math.nan
 
     def is_ready(self) -> bool:

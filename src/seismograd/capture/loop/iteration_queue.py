@@ -62,7 +62,9 @@ class IterationQueue:
             if said is not None:
                 self.outlet.note(Note("thinned", self.num_rows, said))
         # Only now: what was first seen in the course of the iteration has a column in it.
-        done.parameters, done.epoch = self._parameter_table.parameters, self.epoch
+        done.parameters = self._parameter_table.parameters
+        if done.epoch is None:
+            done.epoch = self.epoch
         done.number, done.ended_s = self.num_rows, now_s
         following = Iteration()
         # Without a call in between, where an exception of the program's could arrive: no iteration
@@ -112,7 +114,9 @@ class IterationQueue:
             thread_state.iteration,
             number=self.num_rows,
             parameters=self._parameter_table.parameters,
-            epoch=self.epoch,
+            epoch=self.epoch
+            if thread_state.iteration.epoch is None
+            else thread_state.iteration.epoch,
         )
         return self._row_builder.build([over])
 

@@ -47,6 +47,8 @@ class OptimizerRegistry:
     def __init__(
         self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]
     ) -> None:
+        # the optimizer that steps, where a framework has wrapped it
+        optimizers = [o if _has_groups(o) else _wrapped(o) for o in optimizers]
         self.optimizers: list[Optimizer] = []
         self.parameter_table = ParameterTable(models)
         self.by_hand = ManualUpdates()
@@ -298,7 +300,9 @@ def _has_groups(optimizer: object) -> bool:
 
 
 def _wrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer inside an object that only passes for one (as Lightning's do)."""
+    """Return the optimizer inside an object that only passes for one (as those of
+    Lightning and accelerate do).
+    """
     for name in ("_optimizer", "optimizer"):
         inner = vars(optimizer).get(name)
         if isinstance(inner, torch.optim.Optimizer):

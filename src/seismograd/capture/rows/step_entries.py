@@ -78,7 +78,7 @@ def step_entry_of(
         optimizer=first.optimizer,
         num_steps=len(iteration.steps),
         num_backwards=max(step.num_backwards for step in iteration.steps),
-        epoch=iteration.epoch,
+        epoch=-1 if iteration.epoch is None else iteration.epoch,
         flags=_flags(iteration),
         sampled=sampled,
     )

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from seismograd.analysis.signal_in_time import SignalInTime
-from seismograd.analysis.split_words import advice_of, cause_of
 from seismograd.i18n import mark, translate
 from seismograd.views.fitting_table import FittingTable, TableColumn
 from seismograd.views.module_signals import ModuleRow, ModuleSignals
+from seismograd.views.signal_words import KEPT, signal_sentences
 from seismograd.views.text_layout import wrap
-from seismograd.views.values import NOTHING, number
-
-KEPT = 0.5, 2.0  # gains between which a signal keeps its size
+from seismograd.views.values import NOTHING, number, percent
 
 
 def _field(name: str, text: Callable[[float], str]) -> Callable[[ModuleRow], str]:
@@ -26,11 +23,6 @@ def _field(name: str, text: Callable[[float], str]) -> Callable[[ModuleRow], str
         return NOTHING if value is None else text(value)
 
     return cell
-
-
-def percent(value: float) -> str:
-    """Return a share in percent."""
-    return "nan" if math.isnan(value) else f"{100 * value:.3g}%"
 
 
 def _short(value: float) -> str:
@@ -81,11 +73,7 @@ class ModulesTable:
         attends = any(row.numbers["attention_logit"] is not None for row in signals.rows)
         columns = (*COLUMNS, *OF_ATTENTION) if attends else COLUMNS
         yield FittingTable(signals.rows, columns, [c for c in LEFT_OUT_FIRST if c in columns])
-        said = [time_words(each) for each in signals.in_time]
-        if signals.split is not None:
-            said.append(sentence(cause_of(signals.split).render()))
-            if not KEPT[0] <= signals.split.gain <= KEPT[1]:
-                said.append(sentence(advice_of(signals.split).render()))
+        said = tuple(signal_sentences(signals))
         if said:
             yield Text()
         for each in said:
@@ -95,23 +83,3 @@ class ModulesTable:
 def render(signals: ModuleSignals) -> RenderableType:
     """Return the table of a sample."""
     return ModulesTable(signals)
-
-
-def sentence(text: str) -> str:
-    """Return a statement as a sentence of its own."""
-    end = "" if text.endswith(("。", ".", ")")) else translate(".")
-    return text[:1].upper() + text[1:] + end
-
-
-def time_words(signal: SignalInTime) -> str:
-    """Return what the steps of a recurrent module do to the signal."""
-    return translate(
-        "{module} ({kind}): each of {steps} steps back in time multiplies the signal by {gain}; "
-        "{total} of it reaches the first."
-    ).format(
-        module=signal.module,
-        kind=signal.type,
-        steps=signal.num_steps,
-        gain=number(signal.gain, 2),
-        total=number(signal.total, 2),
-    )

@@ -158,6 +158,17 @@ TEXTS: dict[str, str] = {
     "explain": mark("What {code} looks for, and when it is wrong"),
     "input": mark("input"),
     "output": mark("output"),
+    # the signals of modules
+    "signals": mark("Signals of modules"),
+    "signals_at": mark("sampled at step {step}"),
+    "signals_nearest": mark("sampled at step {step}, the sample closest to step {wanted}"),
+    "signals_label": mark(
+        "RMS of activations and of the backward signal at step {step}, over the modules in order "
+        "of execution ({number}); the table lists the values"
+    ),
+    "signals_forward": mark("activation RMS"),
+    "signals_backward": mark("backward signal RMS"),
+    "signals_zero": mark("▬ on the base line: exactly 0"),
     # the scalars of the steps
     "scalars": mark("Norm, loss and learning rate"),
     "norms_label": mark(
@@ -258,6 +269,11 @@ TEXTS: dict[str, str] = {
     "column_nonfinite_norm": mark("steps with non-finite norm"),
     "column_nonfinite_loss": mark("steps with non-finite loss"),
     "column_call": mark("call"),
+    "column_module": mark("module"),
+    "column_type": mark("type"),
+    "column_zeros": mark("zeros, %"),
+    "column_saturated": mark("saturated, %"),
+    "column_factor": mark("× back"),
     "column_since": mark("ms since the previous call"),
     "column_scale": mark("loss scale"),
     "column_optimizer": mark("optimizer"),

@@ -31,6 +31,7 @@ from seismograd.schema import (
     Finding,
     Parameter,
     RunState,
+    SampleKind,
     StepFlag,
 )
 from seismograd.views.epoch_rows import epoch_rows
@@ -85,6 +86,7 @@ def about(
         "loop": loop_lines(verdict, with_source),
         "epochs": epoch_rows(run),
         "sampled": bool(len(run.row_reader.sample_rows(0, run.num_rows))),
+        "signals": bool(len(run.sampled(SampleKind.MODULE_SIGNALS))),
         "rules": [
             {
                 "code": each.code,

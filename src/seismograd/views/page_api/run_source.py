@@ -21,6 +21,7 @@ from seismograd.views.page_api.packing import pack
 from seismograd.views.page_api.page_verdict import page_verdict
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.page_api.sampled_histograms import answer_histogram
+from seismograd.views.page_api.sampled_signals import answer_signals
 from seismograd.views.page_api.seismogram_shapes import answer_seismogram
 from seismograd.views.page_api.step_numbers import answer_step
 from seismograd.views.page_api.timeline import answer_timeline
@@ -129,6 +130,10 @@ class RunSource:
         """Return the intercepted calls around a row."""
         return answer_timeline(self.run, max(0, min(row, self.run.num_rows - 1)))
 
+    def signals(self, row: int) -> bytes:
+        """Return the signals of the modules in the sampled step nearest to a row."""
+        return answer_signals(self.run, max(0, min(row, self.run.num_rows - 1)))
+
     def element(self, index: int, start: int, stop: int, width: int) -> bytes:
         """Return a single scalar: smallest and largest finite value of each column, and whether any
         was not finite.
@@ -208,6 +213,8 @@ class RunSource:
                 return self.histogram(number.get("column", -1), *stretch)
             case "lanes":
                 return self.lanes(number.get("row", self.run.num_rows - 1))
+            case "signals":
+                return self.signals(number.get("row", self.run.num_rows - 1))
             case "seismogram":
                 return self.seismogram()
             case "element":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seismograd.schema import AnyArray, recorded
+from seismograd.schema import AnyArray, SampleKind, recorded
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_overview import telling_row
 from seismograd.views.page_api.run_source import RunSource
@@ -28,6 +28,8 @@ _MOST_ROWS = 36
 _MOST_STEP_NUMBERS = 2600  # rows times parameters
 _MOST_LANES = 8
 _MOST_ELEMENTS = 8
+_MOST_SIGNALS = 12
+_MOST_SIGNAL_CALLS = 4000  # calls of modules times samples
 
 
 def bundle(source: RunSource) -> str:
@@ -40,7 +42,12 @@ def bundle(source: RunSource) -> str:
         offset += len(answer)
     whole = np.frombuffer(b"".join(answers.values()), np.uint8)
     packed = pack(
-        {"answers": positions, "step_rows": chosen_rows(source), "lane_rows": _lane_rows(source)},
+        {
+            "answers": positions,
+            "step_rows": chosen_rows(source),
+            "lane_rows": _lane_rows(source),
+            "signal_rows": _signal_rows(source),
+        },
         {"bytes": whole},
     )
     return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
@@ -64,6 +71,8 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
         yield f"step/{row}", _narrow(source.step(row))
     for row in _lane_rows(source):
         yield f"lanes/{row}", source.lanes(row)
+    for row in _signal_rows(source):
+        yield f"signals/{row}", _narrow(source.signals(row))
     yield "histogram/-1", source.histogram(-1, 0, rows, _SAMPLES)
     chosen = _chosen_columns(source)
     for column in chosen:
@@ -106,6 +115,23 @@ def _telling_rows(source: RunSource) -> list[int]:
 def _lane_rows(source: RunSource) -> list[int]:
     """Return the rows around which the report holds the timeline."""
     return sorted(_telling_rows(source)[:_MOST_LANES]) if source.run.num_rows else []
+
+
+def _signal_rows(source: RunSource) -> list[int]:
+    """Return the rows of the samples of modules that the report holds: the last one, those nearest
+    to what findings tell, and some at equal distances, fewer of programs with many modules.
+    """
+    samples = source.run.sampled(SampleKind.MODULE_SIGNALS)
+    if not source.run.num_rows or not len(samples):
+        return []
+    last = len(samples) - 1
+    most = max(2, min(_MOST_SIGNALS, _MOST_SIGNAL_CALLS // max(1, len(samples[last].subjects))))
+    reader = source.run.row_reader
+    told = [int(reader.steps(row, row + 1)["iteration"][0]) for row in _telling_rows(source)]
+    nearest = [int(np.abs(samples.steps - step).argmin()) for step in told]
+    even = [index * last // (_MOST_SIGNALS - 1) for index in range(_MOST_SIGNALS)]
+    chosen = list(dict.fromkeys([*nearest, *even]))[:most]
+    return sorted({reader.row_of(int(samples.steps[each])) for each in chosen})
 
 
 def _chosen_columns(source: RunSource) -> list[int]:

@@ -15,6 +15,7 @@ from seismograd.i18n import mark, translate
 from seismograd.schema import SEVERITIES, Finding, FloatArray, RunState, State
 from seismograd.views.sparkline import sparkline
 from seismograd.views.text_layout import wrap
+from seismograd.views.top.module_lines import module_lines, room_for_modules
 from seismograd.views.top.screen_state import ScreenState, listed
 from seismograd.views.top.snapshot import LayerRow, RunSnapshot
 from seismograd.views.values import (
@@ -80,7 +81,11 @@ class Screen:
                 width,
             )
         else:
-            yield from _list(layers, self.snapshot, self.control, room, width)
+            signals = self.snapshot.signals
+            lines = 0 if signals is None else room_for_modules(signals, room, len(layers))
+            yield from _list(layers, self.snapshot, self.control, room - lines, width)
+            if signals is not None and lines:
+                yield from module_lines(signals, lines, width)
         yield from foot
 
 

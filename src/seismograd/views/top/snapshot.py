@@ -23,6 +23,7 @@ from seismograd.schema import (
     StateArray,
     StepFlag,
 )
+from seismograd.views.module_signals import ModuleSignals, read_nearest
 from seismograd.views.page_api.step_numbers import row_values
 
 _RECENT = 256  # steps that a sparkline spans
@@ -65,6 +66,7 @@ class RunSnapshot:
     losses_seen: FloatArray  # true where it was measured
     norms: FloatArray
     layers: tuple[LayerRow, ...]
+    signals: ModuleSignals | None = None  # of the newest sample
 
 
 def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
@@ -106,6 +108,7 @@ def read_snapshot(run: Run, going_on: bool) -> RunSnapshot:
         losses_seen=np.asarray(recent["flags"] & StepFlag.NO_LOSS == 0, np.float64),
         norms=np.asarray(recent["grad_norm"], np.float64),
         layers=_layers(run, row),
+        signals=read_nearest(run, int(step["iteration"])),
     )
 
 

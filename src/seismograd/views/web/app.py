@@ -33,6 +33,7 @@ QUESTIONS = (
     "step",
     "histogram",
     "lanes",
+    "signals",
     "seismogram",
     "element",
 )

@@ -14,7 +14,7 @@ from seismograd.analysis.split_words import cause_of
 from seismograd.i18n import mark, translate
 from seismograd.schema import Finding
 from seismograd.views.formats.diagnosis_text import finding_block, opening
-from seismograd.views.formats.modules_table import sentence, time_words
+from seismograd.views.signal_words import sentence, time_words
 from seismograd.views.text_layout import wrap
 from seismograd.views.values import count, number
 from seismograd.views.why.answer import Answer

@@ -114,6 +114,8 @@ export interface Meta {
   epochs: number[];
   /** Whether histograms were sampled at all. */
   sampled: boolean;
+  /** Whether signals of modules were. */
+  signals: boolean;
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;
@@ -213,6 +215,19 @@ export interface Histogram {
   rows: Int32Array;
   bins: Floats;
 }
+
+/** The calls of modules in the sampled step nearest to a row, in the order of execution. */
+export type Signals = {
+  /** -1: nothing was sampled. */
+  step: number;
+  modules: [name: string, type: string][];
+  /** In words what the layers do to the signal. */
+  said: Words[];
+  /** What each multiplies the signal by; NaN for what is not on the chain. */
+  factor?: Floats;
+} & { [field in SignalField]?: Floats } & { [field in `${SignalField}.measured`]?: Uint8Array };
+
+export type SignalField = "rms" | "zeros" | "saturated" | "signal_rms";
 
 export interface LoopEvent {
   step: number;

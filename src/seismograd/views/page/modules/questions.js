@@ -82,6 +82,7 @@ export function askStep() {
     ask("otherStep", () => other.step(row));
   }
   ask("lanes", () => currentSource().lanes(state.row));
+  if (currentMeta().signals) ask("signals", () => currentSource().signals(state.row));
 }
 
 const askWindowSoon = later(askWindow, 60);

@@ -35,6 +35,8 @@ export class ReportSource {
     this.rows = outer.step_rows;
     /** @type {number[]} */
     this.laneRows = outer.lane_rows;
+    /** @type {number[]} */
+    this.signalRows = outer.signal_rows;
     /** @type {Map<string, any>} */
     this.unpacked = new Map();
   }
@@ -103,6 +105,10 @@ export class ReportSource {
   /** @param {number} row */
   lanes(row) {
     return this.ask(`lanes/${this.nearest(row, this.laneRows)}`);
+  }
+  /** @param {number} row */
+  signals(row) {
+    return this.ask(`signals/${this.nearest(row, this.signalRows)}`);
   }
   /** @param {number} index */
   element(index) {

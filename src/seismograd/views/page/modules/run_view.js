@@ -23,6 +23,7 @@ import { askStep, askWindow } from "./questions.js";
 import { scalarsPanel } from "./scalars.js";
 import { seismogramPanel } from "./seismogram.js";
 import { ServerSource } from "./server_source.js";
+import { signalsPanel } from "./signals.js";
 import { spreadPanel } from "./spread.js";
 import { state } from "./state.js";
 import { sentences, T } from "./texts.js";
@@ -47,6 +48,7 @@ on("heat step", () => {
  */
 function hideEmpty(meta) {
   spreadPanel.root.hidden = meta.rows > 0 && !meta.sampled;
+  signalsPanel.root.hidden = !meta.signals;
   profilePanel.root.hidden = meta.rows > 0 && !layersNow().length;
 }
 
@@ -94,6 +96,7 @@ const PANELS = [
   findingsPanel,
   heatPanel,
   profilePanel,
+  signalsPanel,
   scalarsPanel,
   spreadPanel,
   parameterPanel,

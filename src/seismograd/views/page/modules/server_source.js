@@ -129,6 +129,10 @@ export class ServerSource {
   lanes(row) {
     return this.ask("lanes", { row });
   }
+  /** @param {number} row */
+  signals(row) {
+    return this.ask("signals", { row });
+  }
   /**
    * @param {number} index
    * @param {number} start

@@ -32,6 +32,7 @@ export const state = {
   otherLine: null,
   histogram: null,
   lanes: null,
+  signals: null,
   seismogram: null,
   elementLine: null,
   rows: [],

@@ -13,6 +13,7 @@ import type {
   Parameter,
   Scalars,
   Seismogram,
+  Signals,
   Step,
   Timeline,
 } from "./answers.d.ts";
@@ -33,6 +34,7 @@ export interface Source {
   step(row: number): Promise<Step | null>;
   histogram(column: number, start: number, stop: number, width: number): Promise<Histogram | null>;
   lanes(row: number): Promise<Timeline | null>;
+  signals(row: number): Promise<Signals | null>;
   seismogram(): Promise<Seismogram | null>;
   element(index: number, start: number, stop: number, width: number): Promise<ElementSeries | null>;
   /** Whether there may be an answer whose name begins like this. */
@@ -82,6 +84,7 @@ export interface Answers {
   elementLine: ElementSeries | null;
   histogram: Histogram | null;
   lanes: Timeline | null;
+  signals: Signals | null;
   seismogram: Seismogram | null;
 }
 
@@ -179,6 +182,12 @@ export interface Point {
   column: number;
   state: number;
   norm: number;
+}
+
+/** A number of the calls of modules, in the order of execution; null: it was not measured. */
+export interface SignalCourse {
+  values: (number | null)[];
+  colour: string;
 }
 
 /** A place along the lanes of a step: a forward, a call, a finding, or the gap behind them. */
