@@ -12,7 +12,7 @@ import pytest
 
 from seismograd.cli import main
 from seismograd.record.reader import open_run
-from seismograd.views.run_comparison import compare_runs
+from seismograd.views.run_comparison import FINDINGS, compare_runs
 from tests.synthetic import block, finding, make_parameters, write_run
 from tests.views.page import made
 
@@ -130,3 +130,10 @@ def test_the_table_names_the_most_different(
     said = capsys.readouterr().out
     assert "Gradients of the parameters that both runs have (12)" in said
     assert "net.2.weight" in said
+
+
+def test_a_run_without_steps_has_no_findings_rather_than_none(tmp_path: Path) -> None:
+    looked_at = open_run(write_run(tmp_path / "a", [block(np.ones((3, 2)))]))
+    killed = open_run(write_run(tmp_path / "b", [], ended=False))
+    comparison = compare_runs(looked_at, killed)
+    assert [FINDINGS.cell(side) for side in (comparison.first, comparison.second)] == ["none", "–"]

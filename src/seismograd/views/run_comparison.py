@@ -272,18 +272,18 @@ def _known(value: float) -> str:
     return NOTHING if math.isnan(value) else number(value)
 
 
+def _codes(side: ComparedRun) -> str:
+    if not side.run.num_rows and not side.findings:
+        return NOTHING  # no rule could look
+    return ", ".join(sorted({finding.code for finding in side.findings})) or translate("none")
+
+
 NAME = TableColumn[ComparedRun](mark("run"), "left", lambda side: side.run.path.name)
 SCRIPT = TableColumn[ComparedRun](mark("script"), "left", lambda side: side.run.info.script)
 STEPS = TableColumn[ComparedRun](mark("steps"), "right", lambda side: count(side.run.num_rows))
 LOSS = TableColumn[ComparedRun](mark("last loss"), "right", lambda side: _known(side.loss))
 LR = TableColumn[ComparedRun](mark("learning rate"), "right", lambda side: _known(side.lr))
-FINDINGS = TableColumn[ComparedRun](
-    mark("findings"),
-    "left",
-    lambda side: (
-        ", ".join(sorted({finding.code for finding in side.findings})) or translate("none")
-    ),
-)
+FINDINGS = TableColumn[ComparedRun](mark("findings"), "left", _codes)
 SIDES = (NAME, SCRIPT, STEPS, LOSS, LR, FINDINGS)
 
 PARAMETER = TableColumn[NormDifference](mark("parameter"), "left", lambda each: each.names)
