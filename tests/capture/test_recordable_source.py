@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.capture.names.recordable_source import recordable_line, recordable_statement
+from seismograd.capture.source.recordable_source import recordable_line, recordable_statement
 
 
 def recorded(source: str) -> str:

@@ -7,13 +7,9 @@ from types import CodeType
 
 import pytest
 
-from seismograd.capture.names.script_source import (
-    creation,
-    cut_term,
-    detached,
-    loss_call,
-    statement_at,
-)
+from seismograd.capture.source.detaching_statement import detached
+from seismograd.capture.source.loss_statements import cut_term, loss_call
+from seismograd.capture.source.statements import creation, statement_at
 
 TWO_LOSSES = """
 criterion = nn.CrossEntropyLoss()

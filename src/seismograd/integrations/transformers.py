@@ -1,4 +1,4 @@
-"""A callback for `transformers.Trainer`, and for TRL's trainers, which are made from it."""
+"""A callback for `transformers.Trainer`."""
 
 from __future__ import annotations
 

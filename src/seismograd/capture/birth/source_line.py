@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.names.recordable_source import parsed, recordable_line
+from seismograd.capture.source.recordable_source import parsed, recordable_line
 from seismograd.exception_origin import is_ours
 
 MAX_DEPTH = 3  # calls within calls

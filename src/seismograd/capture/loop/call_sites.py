@@ -11,8 +11,8 @@ from types import CodeType, FrameType
 
 import torch
 
-from seismograd.capture.names.recordable_source import parsed, recordable_statement
 from seismograd.capture.names.shown_paths import shown_path
+from seismograd.capture.source.recordable_source import parsed, recordable_statement
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.printable import printable
 from seismograd.schema import Site

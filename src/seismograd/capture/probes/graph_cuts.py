@@ -10,7 +10,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.script_source import detached
+from seismograd.capture.source.detaching_statement import detached
 from seismograd.schema import FactKind
 
 LOOK = 2  # number of the step, from 0

@@ -22,13 +22,13 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
-from seismograd.capture.names.script_source import statement_at
 from seismograd.capture.probes.weight_slice import (
     WeightSlice,
     can_be_followed,
     have_changed,
     keep_all,
 )
+from seismograd.capture.source.statements import statement_at
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 

@@ -18,9 +18,9 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute, groups_of, held_by, setting
-from seismograd.capture.names.script_source import creation, statement_at
 from seismograd.capture.probes.epochs import Epochs
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
+from seismograd.capture.source.statements import creation, statement_at
 from seismograd.schema import FactKind
 
 LOW = 1e-4  # of the highest rate

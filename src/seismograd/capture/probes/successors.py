@@ -18,7 +18,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, parameters_below, setting
-from seismograd.capture.names.script_source import creation
+from seismograd.capture.source.statements import creation
 from seismograd.schema import FactKind, StepFlag
 
 MAX_NAMES = 64

@@ -7,6 +7,7 @@ from pathlib import Path
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.lab.lab_page import Chart, Page, Picture
+from seismograd.settings.output_file import check_output_file
 
 SUFFIXES = (".html", ".png", ".svg")
 
@@ -18,15 +19,7 @@ def check(path: Path) -> None:
         SeismogradError: its format is unknown, its folder does not exist, or the library that draws
             it is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise SeismogradError(
-            say("{path} has no supported format", path=str(path)),
-            say("use one of these suffixes: {forms}", forms=", ".join(SUFFIXES)),
-        )
-    if not path.parent.is_dir():
-        raise SeismogradError(
-            say("directory {path} does not exist", path=str(path.parent)), say("create it first")
-        )
+    check_output_file(path, SUFFIXES)
     if path.suffix.lower() == ".png":
         from seismograd.lab.drawing import page_png
 

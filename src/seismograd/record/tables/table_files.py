@@ -10,6 +10,7 @@ from typing import Any
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.tables.run_table import RunTable, load, record_batch
+from seismograd.settings.output_file import check_output_file
 
 SUFFIXES = (".parquet", ".arrow", ".csv")
 _PART = ".part"  # a file that was begun does not stand where a whole one is expected
@@ -23,15 +24,7 @@ def check_target(path: Path) -> None:
     Raises:
         SeismogradError: its format is unknown, its folder does not exist, or pyarrow is missing.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise SeismogradError(
-            say("{path} has no supported format", path=str(path)),
-            say("use one of these suffixes: {forms}", forms=", ".join(SUFFIXES)),
-        )
-    if not path.parent.is_dir():
-        raise SeismogradError(
-            say("directory {path} does not exist", path=str(path.parent)), say("create it first")
-        )
+    check_output_file(path, SUFFIXES)
     load("pyarrow")
 
 

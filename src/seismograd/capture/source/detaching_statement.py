@@ -1,0 +1,73 @@
+"""Find the statement that cuts the graph of a forward pass."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from types import CodeType
+
+from seismograd.capture.source.statements import Statement, is_simple, one_line, statements
+
+
+def detached(codes: Iterable[CodeType]) -> Statement | None:
+    """Return the only statement in these functions that takes what goes on through them out of the
+    graph: `h = h.detach()`, a call of `h.detach()` or `h.data`, or a whole block of
+    `torch.no_grad()`, on one line.
+    """
+    inside = [
+        s
+        for code in codes
+        for s in statements(code.co_filename)
+        if s.function == code.co_name and s.line in {line for *_, line in code.co_lines()}
+    ]
+    found = [s for s in inside if _passes_on(s.node) and not s.evaluates]
+    blocks = {s.no_grad: s for s in inside if s.no_grad is not None}
+    found += [_whole(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
+    return found[0] if len(found) == 1 else None
+
+
+def _leads_on(block: ast.With, part: Statement, known: list[Statement]) -> bool:
+    """Return whether nothing but what a block makes of its inputs goes on after it."""
+    if any(isinstance(each, ast.Return) for each in block.body):
+        return True
+    made, read = _names(block, ast.Store), _names(block, ast.Load)
+    end = block.end_lineno or block.lineno
+    later = [s.node for s in known if s.function == part.function and s.line > end]
+    used = {name for node in later for name in _names(node, ast.Load)}
+    return bool(made & used) and not (read - made) & used - {"self", "torch", "nn", "F"}
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    parts = ast.walk(node)
+    return {each.id for each in parts if isinstance(each, ast.Name) and type(each.ctx) is context}
+
+
+def _whole(block: ast.With, part: Statement) -> Statement:
+    """Return the block that a statement is in; its text is empty where it cannot be shown."""
+    lines = [one_line(each, part.file) for each in block.body if is_simple(each)]
+    is_shown = len(block.items) == 1 and len(lines) == len(block.body) and all(lines)
+    text = f"with {ast.unparse(block.items[0])}: {'; '.join(lines)}" if is_shown else ""
+    return Statement(
+        part.file, block.lineno, part.function, text, block, part.num_loops, part.evaluates
+    )
+
+
+def _passes_on(node: ast.stmt) -> bool:
+    """Return whether a statement names or returns something detached, or what a call makes of
+    it.
+    """
+    match node:
+        case ast.Assign(targets=[ast.Name()], value=value) | ast.Return(value=ast.expr() as value):
+            calls = [value] if isinstance(value, ast.Call) else []
+            given = [each for call in calls for each in call.args]
+            return any(map(_detaches, [value, *given]))
+        case _:
+            return False
+
+
+def _detaches(expression: ast.expr) -> bool:
+    match expression:
+        case ast.Call(func=ast.Attribute(attr="detach")) | ast.Attribute(attr="data"):
+            return True
+        case _:
+            return False
