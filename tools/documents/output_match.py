@@ -1,7 +1,7 @@
 """Compare what a command prints with what a page says, whatever the numbers are.
 
 Losses, norms and times differ between machines, and with them the places at which lines break. So
-numbers count as equal and white space is left out; codes of rules and names are compared.
+numbers and small charts count as equal and white space is left out; codes of rules and names are compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 def comparable(lines: Sequence[str]) -> str:
     """Return what is compared of some lines."""
     text = _NUMBER.sub("#", _RUN.sub("RUN", "\n".join(lines)))
-    return re.sub(r"[\s─━]+", "", text)
+    return re.sub(r"[\s─━▁▂▃▄▅▆▇█]+", "", text)
 
 
 def agrees(expected: Sequence[str], actual: Sequence[str]) -> bool:

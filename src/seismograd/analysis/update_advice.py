@@ -158,9 +158,18 @@ def too_large(track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> M
     )
 
 
+def lowered(kind: str, lr: float) -> float:
+    """Return the learning rate that `lower_learning_rate` advises."""
+    return 1e-3 if _moves_by_the_rate(kind, lr) else lr / 10
+
+
+def _moves_by_the_rate(kind: str, lr: float) -> bool:
+    return kind in BY_SIGN and lr >= 0.02
+
+
 def lower_learning_rate(kind: str, lr: float) -> Message:
     """Return the advice for updates that are too large."""
-    if kind in BY_SIGN and lr >= 0.02:
+    if _moves_by_the_rate(kind, lr):
         return say(
             "{kind} moves every weight by about the learning rate at each step: use 1e-3 or less "
             "instead of {lr:.2g}",

@@ -10,7 +10,7 @@ from typing import final
 from seismograd.analysis.large_updates import LargeUpdateTrack
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import lower_learning_rate, too_large
+from seismograd.analysis.update_advice import lower_learning_rate, lowered, too_large
 from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
@@ -140,7 +140,7 @@ class UpdateTooLarge(StepGroupRule):
         return (wrecked or moved) and track.num_stuck >= self.stuck_groups
 
     def _finding(self, track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Finding:
-        shown, lr = track.shown, track.at_first.lr
+        shown, lr, kind = track.shown, track.at_first.lr, last.kind
         return self.finding(
             optimizer=last.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
@@ -151,7 +151,7 @@ class UpdateTooLarge(StepGroupRule):
                 Evidence("loss", "", last.last_step, last.loss_level, track.first_loss),
             ),
             cause=too_large(track, last, is_thrown_up),
-            advice=lower_learning_rate(last.kind, lr),
+            advice=lower_learning_rate(kind, lr),
             where=last.where,
-            excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",
+            excerpt=f"torch.optim.{kind or 'SGD'}(model.parameters(), lr={lowered(kind, lr):.1g})",
         )
