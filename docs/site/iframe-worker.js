@@ -2,7 +2,7 @@
    frame, behind the same interface. */
 "use strict";
 if (location.protocol === "file:") {
-  window.Worker = class extends EventTarget {
+  window.Worker = window.IFrameWorker = class extends EventTarget {
     constructor(url) {
       super();
       const frame = document.createElement("iframe");
@@ -32,7 +32,7 @@ if (location.protocol === "file:") {
     }
 
     postMessage(data) {
-      this.ready.then(() => this.inner.postMessage(data, "*"));
+      this.ready.then(() => this.inner.dispatchEvent(new MessageEvent("message", { data })));
     }
 
     terminate() {

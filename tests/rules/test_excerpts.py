@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from seismograd.analysis.script_names import BY_VALUE, clip_of  # noqa: E402
+from seismograd.analysis.update_advice import lower_learning_rate, lowered  # noqa: E402
 from tests.rules.programs import Listen, batch, mlp  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 from tests.synthetic import block, make_parameters  # noqa: E402
@@ -103,3 +104,13 @@ def test_many_models_are_named_by_their_optimizer() -> None:
     held = '[p for group in optimizer.param_groups for p in group["params"]]'
     assert clip_of(made, 0, BY_VALUE, 2.0) == f"torch.nn.utils.clip_grad_value_({held}, 2)"
     assert clip_of(block([[1.0]]), 0, 0, 2.0) == f"{CLIP}(model.parameters(), 2)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "lr", "named"), [("AdamW", 0.3, "1e-3"), ("AdamW", 0.01, "0.001"), ("SGD", 5.0, "0.5")]
+)
+def test_the_code_has_the_learning_rate_that_the_advice_names(
+    kind: str, lr: float, named: str
+) -> None:
+    assert named in lower_learning_rate(kind, lr).render()
+    assert lowered(kind, lr) == pytest.approx(float(named))

@@ -14,10 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch._dynamo  # noqa: F401  # the first optimizer of a process imports it, in seconds
-
 from tools.documents.output_match import agrees, renewed
 from tools.documents.page_run import InChild, PageRun, Printed
-
 
 ROOMS = ("api", "recording", "cli", "capture", "measure", "distributed", "record", "rules", "views")
 

@@ -1,7 +1,8 @@
 """Compare what a command prints with what a page says, whatever the numbers are.
 
 Losses, norms and times differ between machines, and with them the places at which lines break. So
-numbers and small charts count as equal and white space is left out; codes of rules and names are compared.
+numbers and small charts count as equal and white space is left out; codes of rules and names are
+compared.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def _parts(lines: Sequence[str]) -> list[list[str]]:
 def _find(part: Sequence[str], actual: Sequence[str], start: int) -> tuple[int, int] | None:
     wanted = comparable(part)
     for first in range(start, len(actual)):
-        for last in range(first + 1, len(actual) + 1):
-            if comparable(actual[first:last]) == wanted:
-                return first, last
+        if not actual[first].strip():
+            continue
+        ends = range(first + 1, len(actual) + 1)
+        fitting = [last for last in ends if comparable(actual[first:last]) == wanted]
+        if fitting:  # a line of white space or a chart alone counts as nothing: take it in
+            last = fitting[-1]
+            return first, last if actual[last - 1].strip() else fitting[0]
     return None

@@ -4,7 +4,7 @@
 ```diff title="train.py"       a change of such a file
 ```python                      code that the reader types; it knows what earlier blocks have defined
 ```text                        what the code before it prints
-```console                     commands after `$ `, each with what it prints; `…` stands for any lines
+```console                     commands after `$ `, with what each prints; `…` stands for any lines
 """
 
 from __future__ import annotations

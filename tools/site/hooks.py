@@ -1,9 +1,9 @@
-"""What the documentation site adds to MkDocs: pages from outside docs/, a second language, and links
-that are right in the repository as well as in the site.
+"""What the documentation site adds to MkDocs: pages from outside docs/, a second language, and
+links that are right in the repository as well as in the site.
 
-The pages of `docs/` are read in the repository too, so their links are those of files. English pages
-lie in `docs/`, Chinese ones at the same place below `docs/zh/`. The Chinese site has a page in
-English where there is no Chinese one.
+The pages of `docs/` are read in the repository too, so their links are those of files. English
+pages lie in `docs/`, Chinese ones at the same place below `docs/zh/`. The Chinese site has a page
+in English where there is no Chinese one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 CHINESE = DOCS / "zh"
-LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\[]*)\]\((?P<target>(?!https?:|#)[^)\s#]+)(?P<anchor>#[^)]*)?\)")
+LINK = re.compile(
+    r"(?<!!)\[(?P<text>[^\]\[]*)\]\((?P<target>(?!https?:|#)[^)\s#]+)(?P<anchor>#[^)]*)?\)"
+)
 IMAGE = re.compile(r"(?<=!)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?:)[^)\s#]+)(?P<anchor>)\)")
+BEGINNING = re.compile(r"(?:[-*]|\d+\.) |\||>")
+_CHINESE = "[\u2018-\u201d\u3000-\u9fff\uff00-\uffef]"
+WITHIN_CHINESE = re.compile(rf"(?<={_CHINESE})\n *(?={_CHINESE}|[`\[])")
 INCLUDED = re.compile(r"^<!-- include (?P<file>[\w.]+)#(?P<heading>.+) -->$", re.MULTILINE)
 # Where the site has files that lie outside docs/.
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 READMES = {"en": "README.md", "zh": "README.zh.md"}
+# Stands for the English site until a page is written: MkDocs leads to no place above a site.
+ENGLISH = "https://english.invalid/"
 SECTIONS = {
+    "Home": "首页",
+    "Tutorial": "教程",
+    "FAQ": "常见问题",
     "How to": "操作指南",
     "Coming from": "从其他工具迁移",
     "Guide": "使用说明",
@@ -68,7 +78,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Put included sections in, and make the links those of the site."""
     source = Path(page.file.abs_src_path or "")
     text = _with_links(markdown, source, page.file.src_uri, files)
-    return INCLUDED.sub(lambda found: _included(found, page.file.src_uri, files), text)
+    text = INCLUDED.sub(lambda found: _included(found, page.file.src_uri, files), text)
+    return for_python_markdown(text)
 
 
 def on_page_context(
@@ -78,10 +89,41 @@ def on_page_context(
     here = page.file.dest_uri
     is_english = _language(config) == "en"
     config.extra["alternate"] = [
-        {"name": "English", "lang": "en", "link": here if is_english else f"../{here}"},
+        {"name": "English", "lang": "en", "link": here if is_english else f"{ENGLISH}{here}"},
         {"name": "中文", "lang": "zh", "link": f"zh/{here}" if is_english else here},
     ]
     return context
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """Lead from the Chinese site, which lies within the English one, out to that."""
+    return output.replace(ENGLISH, "../" * (page.file.dest_uri.count("/") + 1))
+
+
+def for_python_markdown(text: str) -> str:
+    """Return a text in which lists and tables are what they are on GitHub, where they need no empty
+    line before them, and two or three spaces before a list within a list.
+
+    Lines of Chinese are joined, since a browser shows the end of a line as a space.
+    """
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(
+        part if part.startswith("```") else _separated(WITHIN_CHINESE.sub("", part))
+        for part in parts
+    )
+
+
+def _separated(text: str) -> str:
+    lines: list[str] = []
+    before = ""
+    for line in text.split("\n"):
+        line = re.sub(r"^ {2,3}(?=(?:[-*]|\d+\.) )", "    ", line)
+        found, earlier = BEGINNING.match(line), BEGINNING.match(before)
+        if found and before and not earlier and not before.startswith("  "):
+            lines.append("")
+        lines.append(line)
+        before = line
+    return "\n".join(lines)
 
 
 def _language(config: MkDocsConfig) -> str:
@@ -97,7 +139,7 @@ def _section(entry: Any, rules: list[str], language: str) -> Any:
 
 
 def _with_links(text: str, source: Path, uri: str, files: Files) -> str:
-    """Return a text whose links, relative to the file that it stands in, lead to pages of the site."""
+    """Return a text whose links, relative to its file, lead to pages of the site."""
 
     def replaced(found: re.Match[str]) -> str:
         target = (source.parent / found["target"]).resolve()
