@@ -199,7 +199,7 @@ def test_a_fault_in_any_part_of_ours_never_reaches_the_training(
         raise RuntimeError("ours")
 
     notes: list[Note] = []
-    one = session(report=notes.append)
+    one = session(tell=notes.append)
     monkeypatch.setattr(owner, method, fails)
     HUB.attach(one)
     seen = plain(told_nothing)
