@@ -120,7 +120,48 @@ def mixed_terms(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return 0.5 * F.cross_entropy(logits, labels) + 0.5 * kl + 1e-4 * penalty
 
 
+def ctc_of(squash: Callable[[Tensor], Tensor]) -> LossOf:
+    def loss(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        num = len(labels)
+        steps = squash(model(x).unflatten(1, (-1, NUM_CLASSES + 1))).transpose(0, 1)
+        lengths = torch.full((num,), 3), torch.ones(num, dtype=torch.long)
+        return nn.CTCLoss(zero_infinity=True)(steps, labels[:, None] + 1, *lengths)
+
+    return loss
+
+
+def three_steps() -> nn.Sequential:
+    return mlp(3, nn.Tanh, outputs=3 * (NUM_CLASSES + 1))
+
+
+def alike(of: Callable[[Tensor], Tensor]) -> LossOf:
+    """Whether two halves of a batch are of the same class."""
+
+    def loss(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        first, second = model(x).chunk(2)
+        one, other = labels.chunk(2)
+        return F.cosine_embedding_loss(first, second, of((one == other).float()))
+
+    return loss
+
+
 WRONG_LOSS_INPUT: dict[str, Program] = {
+    "CTC on probabilities": training(ctc_of(lambda h: h.softmax(-1)), three_steps),
+    "CTC on logits": training(ctc_of(lambda h: 3 * h), three_steps),
+    "CTC, log_softmax over time": training(ctc_of(lambda h: h.log_softmax(1)), three_steps),
+    "pairs of 0 and 1": training(alike(lambda same: same)),
+    "distances of pairs of 0 and 1": training(
+        lambda m, x, y: F.hinge_embedding_loss(m(x).pow(2).sum(1), (y > 1).float())
+    ),
+    "soft margin of 0 and 1": training(
+        lambda m, x, y: F.soft_margin_loss(m(x).squeeze(1), (y > 1).float()), one_output
+    ),
+    "signs in a binary cross entropy": training(
+        lambda m, x, y: F.binary_cross_entropy_with_logits(m(x)[:, 0], 2 * (y > 1).float() - 1)
+    ),
+    "a mask of 0 and 255": training(
+        lambda m, x, y: nn.BCEWithLogitsLoss()(m(x)[:, 0], 255 * (y > 1).float())
+    ),
     "softmax in the model": training(
         lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))
     ),
@@ -768,6 +809,16 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "CTC": training(ctc_of(lambda h: h.log_softmax(-1)), three_steps),
+    "pairs of 1 and -1": training(alike(lambda same: 2 * same - 1)),
+    "distances of pairs of 1 and -1": training(
+        lambda m, x, y: F.hinge_embedding_loss(m(x).pow(2).sum(1), 2 * (y > 1).float() - 1)
+    ),
+    "a GAN's noisy labels": training(
+        lambda m, x, y: F.binary_cross_entropy_with_logits(
+            m(x)[:, 0], 0.7 + 0.5 * torch.rand(len(y)) * (y > 1)
+        )
+    ),
     "log_softmax twice": training(lambda m, x, y: F.cross_entropy(F.log_softmax(m(x), 1), y)),
     "entropies": training(entropies),
     "bce of probabilities": training(
