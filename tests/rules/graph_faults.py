@@ -228,6 +228,16 @@ def self_ratio(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return -(torch.exp(new - old) * (labels[:, None] - 1.5)).mean()
 
 
+def boxes_apart(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """An IoU loss of boxes that are far from their targets."""
+    low, size = model(x).split(2, 1)
+    high = low + size.exp()
+    target = 50.0 + labels[:, None] + torch.tensor([[0.0, 0.0]])
+    sides = (torch.minimum(high, target + 3) - torch.maximum(low, target)).clamp(min=0)
+    overlap = sides.prod(1)
+    return (1 - overlap / ((high - low).prod(1) + 9 - overlap)).mean()
+
+
 def masked_labels(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model(x), torch.full_like(labels, -100), reduction="sum") / 32
 
@@ -283,6 +293,10 @@ ZERO_GRADIENT: dict[str, Program] = {
     "one class": training(lambda m, x, y: F.cross_entropy(m(x), torch.zeros_like(y)), one_output),
     "ratio of live": training(self_ratio),
     "labels masked": training(masked_labels),
+    "boxes apart": training(boxes_apart),
+    "softmax over the wrong dimension": training(
+        lambda m, x, y: F.nll_loss(torch.cat([m(row).softmax(0).log() for row in x[:, None]]), y)
+    ),
     "both factors zero": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(0.0), trainable_adam
     ),
@@ -300,6 +314,20 @@ ZERO_GRADIENT: dict[str, Program] = {
     "sign inside": training(with_bias_after(torch.sign)),
     "round inside": training(with_bias_after(lambda h: torch.round(4 * h) / 4), optimize=adam),
 }
+
+
+class ActorCritic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor, self.critic = mlp(3, nn.Tanh), mlp(3, nn.Tanh, outputs=1)
+
+
+def ppo_of_live(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """PPO that computes the old log-probabilities anew, beside a critic that learns."""
+    assert isinstance(model, ActorCritic)
+    value = F.mse_loss(model.critic(x)[:, 0], labels.float())
+    entropy = torch.distributions.Categorical(logits=model.actor(x)).entropy().mean()
+    return self_ratio(model.actor, x, labels) + 0.5 * value - 0.0 * entropy
 
 
 class Headed(nn.Module):
