@@ -126,5 +126,5 @@ def watch(
         models,
         optimizers,
         options,
-        tells=not quiet,
+        prints_summary=not quiet,
     )

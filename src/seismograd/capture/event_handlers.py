@@ -127,16 +127,16 @@ class EventHandlers:
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
         self._xray = xray
-        xray.switch = self._hear_signals
+        xray.switch = self._attach_xray
 
-    def _hear_signals(self, hears: bool) -> None:
+    def _attach_xray(self, attached: bool) -> None:
         """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
         xray = self._xray
         begins, step_begins = [self._backward_begins], [self._step_begins]
         ends = [self.backwards.backward_ends]
-        self.backward_begins[:] = (*begins, xray.backward_begins) if hears else begins
-        self.backward_ends[:] = (xray.backward_ends, *ends) if hears else ends
-        self.step_begins[:] = (*step_begins, xray.step_begins) if hears else step_begins
+        self.backward_begins[:] = (*begins, xray.backward_begins) if attached else begins
+        self.backward_ends[:] = (xray.backward_ends, *ends) if attached else ends
+        self.step_begins[:] = (*step_begins, xray.step_begins) if attached else step_begins
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:

@@ -261,7 +261,9 @@ class Session(Listener):
     ) -> None:
         """This function of `torch.distributed` was called with these tensors."""
         if in_backward:  # perhaps on a thread of autograd, which is none of the training's
-            self.guard.call("collective_ends", self._reductions.heard, name, tensors, numel, True)
+            self.guard.call(
+                "collective_ends", self._reductions.collective_ends, name, tensors, numel, True
+            )
         else:
             self._take("collective_ends", self._handlers.collective_ends, name, tensors, numel)
 
@@ -444,7 +446,7 @@ class Session(Listener):
             window = self._registry.known(optimizer)
             if window is not None:
                 self._handlers.steps.leave_out(window)
-                self.facts.tell(
+                self.facts.report(
                     FactKind.GUARDED,
                     optimizer=window.index,
                     reason=reason,
@@ -472,14 +474,14 @@ class Session(Listener):
             scale = 1.0 if window.grad_scale is None else window.grad_scale.read()
             return HeldParameters(window.index, window.name, named, scale)
 
-    def save_gradients(self, path: Path, told: Mapping[str, str]) -> None:
+    def save_gradients(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the current gradients, by the names of their parameters, to a file; without those
-        whose memory was freed. `told` is what the file says of them.
+        whose memory was freed. `metadata` is what the file says of them.
         """
         with self._lock:
             gradients = self._registry.named_gradients()
             placed = {"shards": json.dumps(placements_of(gradients))}
-            write_tensors(copies_of(gradients), path, {**told, **placed})
+            write_tensors(copies_of(gradients), path, {**metadata, **placed})
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """Return the norms of these gradients as the running clip has just read them, still scaled;

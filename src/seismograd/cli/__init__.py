@@ -24,6 +24,7 @@ from seismograd.cli import (
     export,
     fsck,
     lab,
+    pin,
     report,
     rules,
     run,
@@ -171,6 +172,16 @@ COMMANDS = (
             "whose gradients differ most."
         ),
         ("seismograd compare", "seismograd compare runs/first runs/second"),
+    ),
+    CommandEntry(
+        "pin",
+        pin.pin,
+        mark(
+            "Run the tests that pin gradients, as they are and changed by an ulp, and write their "
+            "golden files."
+        ),
+        ("seismograd pin tests/test_model.py", "seismograd pin tests -k encoder --runs 8"),
+        pin.CONTEXT,
     ),
     CommandEntry(
         "fsck",

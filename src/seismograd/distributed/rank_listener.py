@@ -52,7 +52,7 @@ class RankListener(Listener):
         shards: the part of each parameter that this process holds, as the backend has seen it.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
-        tell: takes notes.
+        report: takes notes.
         learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         directory: returns where this process records.
@@ -64,7 +64,7 @@ class RankListener(Listener):
         backend: LocalBackend,
         shards: ShardTable,
         deliver: Callable[[RowBatch], None],
-        tell: Callable[[Note], None],
+        report: Callable[[Note], None],
         learn: Callable[[Fact], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
@@ -73,7 +73,7 @@ class RankListener(Listener):
         self._own_directory, self._world = directory, None
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
-        self._deliver, self._tell, self._on_join = deliver, tell, on_join
+        self._deliver, self._report_note, self._on_join = deliver, report, on_join
         self._learn = learn
         # collectives of tensors that are no gradients: outside of a backward and its reductions
         self._num_exchanged = 0
@@ -110,8 +110,8 @@ class RankListener(Listener):
         """Return where rank 0 records, as this process sees it; `None` while that is not known."""
         if self._world is None or self.first:
             return self._own_directory()
-        told = self._world.look_up_directory()
-        return None if told is None else Path(told)
+        directory = self._world.look_up_directory()
+        return None if directory is None else Path(directory)
 
     def backward_begins(self, tensors: Any) -> None:
         """Check whether the process has joined others, and inspect its gradients before the
@@ -218,7 +218,7 @@ class RankListener(Listener):
             if note.kind == "failure":
                 self._link.note(note.message.render())
         else:
-            self._tell(note)
+            self._report_note(note)
 
     def finish(self) -> None:
         """Wait, up to the limit, for rows under way after the last `put`."""
@@ -258,7 +258,7 @@ class RankListener(Listener):
             self._link = RankCollector(
                 world,
                 self._deliver,
-                self._tell,
+                self._report_note,
                 self._learn,
                 self._exchange,
                 self._limits,

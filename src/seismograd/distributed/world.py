@@ -34,8 +34,8 @@ class ServerAddress:
     @staticmethod
     def from_json(text: bytes) -> ServerAddress:
         """Decode it from the store."""
-        told = json.loads(text)
-        return ServerAddress(tuple(told["hosts"]), int(told["port"]), str(told["token"]))
+        address = json.loads(text)
+        return ServerAddress(tuple(address["hosts"]), int(address["port"]), str(address["token"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -154,8 +154,8 @@ def _statistic_from_json(data: Any) -> Statistic:
         raise ValueError(name)
     if not 1 <= count(data.get("width", 1)) <= MAX_WIDTH:
         raise ValueError(data["width"])
-    told = {key: data[key] for key in _RECORDED_OF_A_STATISTIC if key in data}
-    recorded = build(Statistic, {**told, "dtype": dtype})
+    recorded_fields = {key: data[key] for key in _RECORDED_OF_A_STATISTIC if key in data}
+    recorded = build(Statistic, {**recorded_fields, "dtype": dtype})
     own = next((each for each in STATISTICS if each.name == name), None)
     return recorded if own is None else replace(recorded, kind=own.kind, subject=own.subject)
 

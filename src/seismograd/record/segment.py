@@ -110,9 +110,14 @@ class Segment:
         return logged is not None and num_samples * _INDEX.itemsize >= logged
 
     def num_checked_rows(self) -> int | None:
-        """Return how many rows the log of checksums knows of; `None` without one."""
-        end = self.checked.end(layout.STATE) if self.checked.names else None
-        return None if end is None or not self.num_parameters else end // self.num_parameters
+        """Return how many rows there are in the batches that are whole, as the log of checksums
+        has them; `None` without one.
+        """
+        if not self.checked.names or not self.num_parameters:
+            return None
+        levels = {layout.level_file(level) for level in range(1, layout.MAX_LEVEL + 1)}
+        end = self.checked.whole_end(layout.STATE, [*{*self.checked.names} - levels])
+        return None if end is None else end // self.num_parameters
 
     def sample_rows(self, stop: int) -> IntArray:
         """Return the row numbers in the run of the whole samples before row `stop`  # (S,)."""

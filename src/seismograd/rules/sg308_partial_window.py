@@ -95,8 +95,8 @@ class PartialWindow(WindowRule):
         loop.add(num, self.min_whole)
         loop.where = window.line(micro_batches.first)
 
-    def hear(self, note: Note) -> Iterable[Finding]:
-        self._end.hear(note)
+    def read_note(self, note: Note) -> Iterable[Finding]:
+        self._end.read_note(note)
         return ()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:

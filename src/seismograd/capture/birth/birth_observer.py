@@ -134,7 +134,7 @@ class BirthObserver:
         birth = self._of_weight(weight) if weight is not None else self._of_forward(top)
         if birth is None:
             return Origin.LOSS
-        self._tell("loss", birth)
+        self._report("loss", birth)
         return birth.origin
 
     def _of_forward(self, top: Any) -> Birth | None:
@@ -177,7 +177,7 @@ class BirthObserver:
             frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
             birth = self._placed(birth, frame, frozenset(_codes_of(calls)), problem)
         if birth is not None:
-            self._tell("gradient", birth, window.index)
+            self._report("gradient", birth, window.index)
 
     def _replayed(self, call: HeldCall, *, of_gradient: bool) -> Replayed:
         if self._calls is None or not self._replays or self._num_replays >= MAX_REPLAYS:
@@ -226,9 +226,9 @@ class BirthObserver:
         site = self._log.call_sites.at(line.file, line.number, line.function)
         return replace(birth, site=site, text=line.text)
 
-    def _tell(self, of: str, birth: Birth, optimizer: int = -1) -> None:
+    def _report(self, of: str, birth: Birth, optimizer: int = -1) -> None:
         named = birth.operand if birth.origin is Origin.WEIGHT else ""
-        self._facts.tell_values(
+        self._facts.report_values(
             FactKind.BIRTH,
             {"of": of, **birth.values()},
             birth.site,

@@ -74,17 +74,17 @@ class LossInputs:
         self, facts: Facts, parameter_table: ParameterTable, sites: Sequence[Site]
     ) -> None:
         self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
-        self._told: set[tuple[int, str, str]] = set()
+        self._reported: set[tuple[int, str, str]] = set()
 
     def look(self, site: int, tops: list[Any]) -> None:
         """Inspect the loss of a backward that begins at this call site."""
         for fault in faults_of(tops):
             key = (site, fault.loss, fault.input)
-            if key not in self._told:
-                self._told.add(key)
+            if key not in self._reported:
+                self._reported.add(key)
                 modules = self._parameter_table.modules_called(MODULES.get(fault.input, ()))
                 place, text = self._call_of(fault, site)
-                self._facts.tell(
+                self._facts.report(
                     FactKind.LOSS_INPUT,
                     site=site,
                     loss=fault.loss,

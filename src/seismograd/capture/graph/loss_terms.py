@@ -67,7 +67,7 @@ class LossTerms:
             return
         num_terms = count_terms(loss)
         if num_terms > 1 and number == 1:
-            self._facts.tell(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
+            self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         constant = constant_term(loss)
         if constant is None:
             return
@@ -76,7 +76,7 @@ class LossTerms:
         is_zero = abs(value) <= ZERO * abs(total)
         backward = self._sites[site] if site >= 0 else None
         cut = None if backward is None else cut_term(backward.file, backward.line)
-        self._facts.tell(
+        self._facts.report(
             FactKind.CONSTANT_TERM,
             site=site,
             constant=value,

@@ -278,7 +278,7 @@ class StepHooks:
         self._num_reduced_late += 1
         if is_looked_at(self._num_reduced_late):
             clips = [e for e in thread_state.iteration.events if e.kind == EventKind.CLIP]
-            self._facts.tell(
+            self._facts.report(
                 FactKind.REDUCED_AFTER_CLIP,
                 site=clips[-1].site if clips else -1,
                 optimizer=window.index,

@@ -74,7 +74,7 @@ class Modes:
         watched.has_trained |= training
         watched.times = 0 if training or not watched.has_trained else watched.times + 1
         if back or (watched.times and is_looked_at(watched.times)):
-            self.facts.tell(
+            self.facts.report(
                 FactKind.LEFT_IN_EVAL,
                 site=self.log.call_sites.here(OWN_FRAMES),
                 model=watched.name,

@@ -77,7 +77,7 @@ class TimeProfiles:
                 continue
             parameter = self._parameter_table.parameters[self._parameter_table.column(each.weight)]
             gain, total, goodness = _line(norms)
-            self._facts.tell(
+            self._facts.report(
                 FactKind.THROUGH_TIME,
                 site=site,
                 optimizer=-1 if parameter.optimizer is None else parameter.optimizer,
