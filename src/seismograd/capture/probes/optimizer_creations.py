@@ -38,7 +38,7 @@ class OptimizerCreations:
         files = [file, main] if isinstance(main, str) else [file]
         made = optimizer_creation(files, kind_of(optimizer), window.name, place.function)
         setter = rate_setter(file, place.function)
-        self.facts.tell(
+        self.facts.report(
             FactKind.OPTIMIZER_CREATED,
             site=site,
             optimizer=window.index,
