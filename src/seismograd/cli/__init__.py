@@ -24,6 +24,7 @@ from seismograd.cli import (
     export,
     fsck,
     lab,
+    mcp,
     pin,
     report,
     rules,
@@ -182,6 +183,15 @@ COMMANDS = (
         ),
         ("seismograd pin tests/test_model.py", "seismograd pin tests -k encoder --runs 8"),
         pin.CONTEXT,
+    ),
+    CommandEntry(
+        "mcp",
+        mcp.mcp,
+        mark(
+            "Serve read-only tools about recorded runs to a language model, over stdin and stdout "
+            "(Model Context Protocol)."
+        ),
+        ("seismograd mcp", "seismograd mcp experiments/"),
     ),
     CommandEntry(
         "fsck",
