@@ -14,7 +14,7 @@ DECAY = "weight_decay"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MendedStatement:
     """A statement of the script with another number, and its line."""
 
     where: str
@@ -35,7 +35,7 @@ class SettingSources:
         elif fact.kind == FactKind.SCHEDULE and fact.text("scheduler") in GIVEN_RATE:
             self._schedules.setdefault(fact.optimizer, fact)
 
-    def rate_times(self, optimizer: int, factor: float, iteration: int) -> Change | None:
+    def rate_times(self, optimizer: int, factor: float, iteration: int) -> MendedStatement | None:
         """Return the statement that the learning rate of an optimizer comes from, with a rate this
         many times as high: of a schedule that is given the rate, of the script where it writes the
         rate itself, else of the optimizer. `None` where that is not known by this iteration.
@@ -56,7 +56,7 @@ class SettingSources:
         )
         return _change(made.text("place"), text)
 
-    def decay_times(self, optimizer: int, factor: float) -> Change | None:
+    def decay_times(self, optimizer: int, factor: float) -> MendedStatement | None:
         """Return the statement that creates an optimizer with its weight decay multiplied by a
         number; `None` where it does not say what the decay is.
         """
@@ -67,5 +67,5 @@ class SettingSources:
         return _change(made.text("place"), text)
 
 
-def _change(where: str, text: str) -> Change | None:
-    return Change(where, text) if where and text else None
+def _change(where: str, text: str) -> MendedStatement | None:
+    return MendedStatement(where, text) if where and text else None
