@@ -16,6 +16,7 @@ from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.strict_json import number
 from seismograd.record.validation import (
+    MAX_COLUMNS,
     MAX_WIDTH,
     build,
     count,
@@ -59,10 +60,24 @@ _DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", 
 class SegmentInfo:
     """What the columns of a segment's files are: its parameters, in order; the row of the run it
     begins with; its statistics.
+
+    Where parameters keep being added, its files have spare columns: `num_columns` in all.
     """
 
     first_row: int
     statistics: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    num_columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """What columns of a segment are from a row of the run on: parameters that took spare columns,
+    and others of which more is known by then.
+    """
+
+    first_row: int
+    columns: tuple[int, ...]
     parameters: tuple[Parameter, ...]
 
 
@@ -165,12 +180,14 @@ def _levels_to_json() -> dict[str, object]:
 
 
 def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
-    """Return the `parameters.json` of a segment."""
-    return {
-        "first_row": segment.first_row,
-        "statistics": list(segment.statistics),
-        "parameters": [_flat(parameter) for parameter in segment.parameters],
-    }
+    """Return the `parameters.json` of a segment, when it begins. One with spare columns has other
+    keys, since whoever does not know of them would take the wrong numbers for a row.
+    """
+    parameters = [_flat(parameter) for parameter in segment.parameters]
+    common = {"first_row": segment.first_row, "statistics": list(segment.statistics)}
+    if segment.num_columns == len(parameters):
+        return {**common, "parameters": parameters}
+    return {**common, "num_columns": segment.num_columns, "first_parameters": parameters}
 
 
 def segment_from_json(data: Any) -> SegmentInfo:
@@ -178,11 +195,36 @@ def segment_from_json(data: Any) -> SegmentInfo:
     first_row = count(data["first_row"])
     if first_row < 0:
         raise ValueError(first_row)
+    spare = "num_columns" in data
+    listed = data["first_parameters" if spare else "parameters"]
+    parameters = tuple(build(Parameter, each) for each in listed)
+    num_columns = count(data["num_columns"]) if spare else len(parameters)
+    if not len(parameters) <= num_columns <= MAX_COLUMNS:
+        raise ValueError(num_columns)
     return SegmentInfo(
         first_row,
         tuple(text(name) for name in data["statistics"]),
-        tuple(build(Parameter, each) for each in data["parameters"]),
+        parameters,
+        num_columns,
     )
+
+
+def change_to_json(change: ColumnChange) -> dict[str, object]:
+    """Return a line of `changes.jsonl`."""
+    return {
+        "first_row": change.first_row,
+        "columns": list(change.columns),
+        "parameters": [_flat(parameter) for parameter in change.parameters],
+    }
+
+
+def change_from_json(data: Any) -> ColumnChange:
+    """Return the change that `change_to_json` wrote."""
+    columns = tuple(count(each) for each in data["columns"])
+    parameters = tuple(build(Parameter, each) for each in data["parameters"])
+    if len(columns) != len(parameters):
+        raise ValueError(columns)
+    return ColumnChange(count(data["first_row"]), columns, parameters)
 
 
 def end_to_json(end: EndCounts) -> dict[str, object]:

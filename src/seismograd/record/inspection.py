@@ -86,7 +86,8 @@ def _damage_of_files(run: Path, checked: CheckedRanges) -> Iterator[Damage]:
 
 
 def _damage_of_lines(run: Path) -> Iterator[Damage]:
-    for name in layout.LINE_FILES:
+    changes = sorted(run.glob(f"{layout.SEGMENTS}/*/{layout.CHANGES}"))
+    for name in (*layout.LINE_FILES, *(path.relative_to(run).as_posix() for path in changes)):
         for number in damaged_lines(run / name):
             yield Damage(name, DamageKind.LINE, number, number + 1)
 

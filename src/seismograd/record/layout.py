@@ -56,6 +56,7 @@ SUBJECTS = f"{SAMPLES}/subjects.jsonl"  # what the rows of those files are about
 
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"
+CHANGES = "changes.jsonl"  # of a segment with spare columns: what they became since
 STATE = "state.u8"  # (rows of the segment, P)
 SAMPLE_ROWS = "sample_rows.i64"  # (S,) rows of the run whose sampled statistics were measured
 

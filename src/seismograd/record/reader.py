@@ -28,7 +28,8 @@ from seismograd.record.documents import (
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
-from seismograd.record.recovery import intact_part, read_lines, torn_message
+from seismograd.record.recorded_lines import read_lines
+from seismograd.record.recovery import intact_part, torn_message
 from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
 from seismograd.record.sample_reader import SampleSeries

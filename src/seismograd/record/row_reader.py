@@ -101,7 +101,7 @@ class RowReader:
                     sample = int(np.searchsorted(sampled, int(rows[index])))
                     if segment.damaged_values(name, sample, sample + 1):
                         continue
-                    held.seek((sample * segment.num_parameters + first_column) * width)
+                    held.seek((sample * segment.num_columns + first_column) * width)
                     data = held.read((last_column + 1 - first_column) * width)
                     numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])
                     row = numbers[np.array(columns) - first_column].astype(np.float64)

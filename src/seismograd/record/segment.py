@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges, Stretch
-from seismograd.record.documents import SegmentInfo, segment_from_json
+from seismograd.record.documents import (
+    ColumnChange,
+    SegmentInfo,
+    change_from_json,
+    segment_from_json,
+)
 from seismograd.record.recorded_files import file_size, read_document, require_directory
+from seismograd.record.recorded_lines import read_lines
 from seismograd.record.seals import loads_sealed
-from seismograd.schema import AnyArray, IntArray, State, StateArray, Statistic
+from seismograd.schema import AnyArray, IntArray, Parameter, State, StateArray, Statistic
 
 _INDEX = np.dtype("<i8")
 _STATE = np.dtype("u1")
@@ -22,40 +28,63 @@ _STATE = np.dtype("u1")
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A segment on disk; rows are counted from its own first one. `statistics` are those of the
-    run's that this segment has files for.
+    run's that this segment has files for. `info` has its parameters as last known, of which it
+    began with `first_parameters`.
     """
 
     path: Path
     info: SegmentInfo
     statistics: Mapping[str, Statistic]
     checked: CheckedRanges
+    first_parameters: tuple[Parameter, ...]
+    changes: tuple[ColumnChange, ...]
 
     @property
     def num_parameters(self) -> int:
         """Return P of this segment."""
         return len(self.info.parameters)
 
+    @property
+    def num_columns(self) -> int:
+        """Return how many columns its files have: P, and spare ones."""
+        return self.info.num_columns
+
+    def parameters_at(self, row: int) -> tuple[Parameter, ...]:
+        """Return the parameters that were there in a row of the run, as they were known then."""
+        if not self.changes:
+            return self.info.parameters
+        parameters = list(self.first_parameters)
+        for change in self.changes:
+            if change.first_row > row:
+                break
+            _apply(change, parameters)
+        return tuple(parameters)
+
+    def changed_rows(self, start: int, stop: int) -> list[int]:
+        """Return the rows of the run between `start` and `stop` from which columns were others."""
+        return sorted({each.first_row for each in self.changes if start < each.first_row < stop})
+
     def state(self, start: int, stop: int) -> StateArray:
         """Return the states of rows `start` to `stop`; damaged ones are not measured
         # (rows, P).
         """
         states = known_states(
-            layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_parameters)
-        )
+            layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_columns)
+        )[:, : self.num_parameters]
         for begin, end in self.damaged_states(start, stop):
             states[begin - start : end - start] = State.NOT_MEASURED
         return states
 
     def damaged_states(self, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows whose states are not what was written."""
-        return self.checked.damaged_rows(layout.STATE, self.num_parameters, start, stop)
+        return self.checked.damaged_rows(layout.STATE, self.num_columns, start, stop)
 
     def damaged_values(self, name: str, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows, or of samples, of a statistic that are not what was
         written.
         """
         statistic = self.statistics[name]
-        width = self.num_parameters * statistic.width
+        width = self.num_columns * statistic.width
         damaged = self.checked.damaged_rows(
             layout.statistic_file(statistic),
             np.dtype(statistic.dtype).itemsize * width,
@@ -90,14 +119,14 @@ class Segment:
         ones are NaN, or 0 where that has no NaN  # (rows, P) or (rows, P, W).
         """
         statistic = self.statistics[name]
-        shape = (self.num_parameters, statistic.width)[: 1 if statistic.width == 1 else 2]
+        shape = (self.num_columns, statistic.width)[: 1 if statistic.width == 1 else 2]
         values = layout.read_rows(
             self.path / layout.statistic_file(statistic),
             np.dtype(statistic.dtype),
             start,
             stop,
             *shape,
-        )
+        )[:, : self.num_parameters]
         for begin, end in self.damaged_values(name, start, stop):
             values[begin - start : end - start] = np.nan if values.dtype.kind == "f" else 0
         return values
@@ -113,11 +142,11 @@ class Segment:
         """Return how many rows there are in the batches that are whole, as the log of checksums
         has them; `None` without one.
         """
-        if not self.checked.names or not self.num_parameters:
+        if not self.checked.names or not self.num_columns:
             return None
         levels = {layout.level_file(level) for level in range(1, layout.MAX_LEVEL + 1)}
         end = self.checked.whole_end(layout.STATE, [*{*self.checked.names} - levels])
-        return None if end is None else end // self.num_parameters
+        return None if end is None else end // self.num_columns
 
     def sample_rows(self, stop: int) -> IntArray:
         """Return the row numbers in the run of the whole samples before row `stop`  # (S,)."""
@@ -136,15 +165,15 @@ class Segment:
         """Return how many rows are whole in every file of rows, and how many are begun in any;
         `None` where without parameters there is nothing to count.
         """
-        if not self.num_parameters:
+        if not self.num_columns:
             return None, 0
-        counts = [layout.num_whole_rows(self.path / layout.STATE, _STATE, self.num_parameters)]
+        counts = [layout.num_whole_rows(self.path / layout.STATE, _STATE, self.num_columns)]
         for name in self.info.statistics:
             statistic = self.statistics[name]
             path = self.path / layout.statistic_file(statistic)
             counts.append(
                 layout.num_whole_rows(
-                    path, np.dtype(statistic.dtype), self.num_parameters * statistic.width
+                    path, np.dtype(statistic.dtype), self.num_columns * statistic.width
                 )
             )
         return min(whole for whole, _ in counts), max(whole + rest for whole, rest in counts)
@@ -155,7 +184,7 @@ class Segment:
         for statistic in self.sampled():
             path, width = (
                 self.path / layout.statistic_file(statistic),
-                self.num_parameters * statistic.width,
+                self.num_columns * statistic.width,
             )
             if width:
                 counts.append(layout.num_whole_rows(path, np.dtype(statistic.dtype), width)[0])
@@ -168,6 +197,25 @@ class Segment:
             for each in self.statistics.values()
             if each.sampled and file_size(self.path / layout.statistic_file(each)) is not None
         ]
+
+
+def _changes(path: Path, info: SegmentInfo) -> Iterator[ColumnChange]:
+    """Yield how columns changed, as far as it is told and fits."""
+    row, num = info.first_row, len(info.parameters)
+    for change in read_lines(path / layout.CHANGES, change_from_json, 0, True).values:
+        for column in change.columns:
+            if not 0 <= column <= num < info.num_columns + (column < num):
+                return
+            num += column == num
+        if change.first_row < row:
+            return
+        row = change.first_row
+        yield change
+
+
+def _apply(change: ColumnChange, parameters: list[Parameter]) -> None:
+    for column, parameter in zip(change.columns, change.parameters, strict=True):
+        parameters[column : column + 1] = [parameter]
 
 
 def known_states(states: AnyArray) -> StateArray:
@@ -189,4 +237,10 @@ def open_segment(
         return None
     if any(name not in statistics for name in info.statistics):
         return None
-    return Segment(path, info, statistics, CheckedRanges(path, checked))
+    first, changes = info.parameters, ()
+    if info.num_columns > len(first):
+        changes, last = tuple(_changes(path, info)), list(first)
+        for change in changes:
+            _apply(change, last)
+        info = replace(info, parameters=tuple(last))
+    return Segment(path, info, statistics, CheckedRanges(path, checked), first, changes)

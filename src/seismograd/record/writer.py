@@ -79,6 +79,7 @@ class Writer:
         self._num_entries = dict.fromkeys(layout.ENDS, 0)
         self._num_lines: dict[str, int] = dict.fromkeys(layout.LINE_FILES, 0)
         self._num_segments = 0
+        self._num_grown = 0  # segments that were begun because parameters had been added
         self._segment: SegmentWriter | None = None
         self._files: dict[str, AppendFile] = {}
         self._samples = SampleWriter(path)
@@ -232,11 +233,16 @@ class Writer:
         self._num_entries[name] += len(listed)
 
     def _begin_segment(self, batch: RowBatch) -> None:
+        num_spare = 0
         if self._segment is not None:
             self._segment.close()
-        self._segment = SegmentWriter(
-            layout.segment_path(self.path, self._num_segments), batch, self._num_rows
-        )
+            if self._segment.is_grown(batch):
+                # Where parameters are added again and again there is not a segment for each time;
+                # where it happens once, next to no room is spent on it.
+                num_spare = min(len(batch.parameters), 4**self._num_grown)
+                self._num_grown += 1
+        path = layout.segment_path(self.path, self._num_segments)
+        self._segment = SegmentWriter(path, batch, self._num_rows, num_spare)
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:

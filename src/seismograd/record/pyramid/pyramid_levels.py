@@ -199,14 +199,14 @@ def _segment_pyramid(
     def read_rows(
         start: int, stop: int, columns: Columns, names: Sequence[str]
     ) -> tuple[StateArray, Mapping[str, AnyArray]]:
-        states = _rows(segment.path / layout.STATE, "u1", segment.num_parameters, start, stop)[
+        states = _rows(segment.path / layout.STATE, "u1", segment.num_columns, start, stop)[
             :, columns
         ]
         values = {
             name: _rows(
                 segment.path / layout.statistic_file(statistics[name]),
                 statistics[name].dtype,
-                segment.num_parameters,
+                segment.num_columns,
                 start,
                 stop,
             )[:, columns]
@@ -224,7 +224,7 @@ def _segment_pyramid(
     return PyramidReader(
         segment.path if in_files else None,
         num_rows,
-        segment.num_parameters,
+        segment.num_columns,
         own,
         read_rows,
         segment.checked,
