@@ -74,6 +74,51 @@ def clipped_with_two_models(listen: Listen) -> None:
             nn.utils.clip_grad_norm_([*body.parameters(), *head.parameters()], 0.1)
 
 
+class Scaled:
+    """What a class that trains keeps, and a scaler."""
+
+    def __init__(self) -> None:
+        self.net = mlp(3, nn.Tanh)
+        self.opt = torch.optim.SGD(self.net.parameters(), lr=0.01)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+
+    def never_cleared(self, listen: Listen) -> None:
+        with listen():
+            for step in range(20):
+                self.scaler.scale(loss_of(self.net, step)).backward()
+                self.scaler.step(self.opt)
+                self.scaler.update()
+
+    def cleared_between(self, listen: Listen) -> None:
+        with listen():
+            for step in range(20):
+                total = loss_of(self.net, step)
+                (total * 2).backward()
+                self.opt.zero_grad()
+                self.opt.step()
+
+
+SCALED = "self.scaler.scale(loss_of(self.net, step)).backward()"
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "excerpt"),
+    [
+        (Scaled().never_cleared, "SG301", f"self.opt.zero_grad()\n{SCALED}"),
+        (
+            Scaled().cleared_between,
+            "SG302",
+            "self.opt.zero_grad()\n(total * 2).backward()",
+        ),
+    ],
+)
+def test_calls_are_written_as_the_script_writes_them(
+    program: Callable[[Listen], None], code: str, excerpt: str, tmp_path: Path
+) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert (findings[0].code, findings[0].excerpt) == (code, excerpt)
+
+
 def too_slow(listen: Listen) -> None:
     net = mlp(3, nn.Tanh)
     opt = torch.optim.Adam(net.parameters(), lr=1e-8)

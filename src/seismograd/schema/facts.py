@@ -132,7 +132,7 @@ class FactKind(StrEnum):
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its
     name; `norms`, `dropouts`: how many layers of it that is different for; `times`: backwards in a
-    row that were looked at.
+    row that were looked at; `text`: the call that puts it in eval mode, as the script writes it.
     """
     SYMMETRIC = "symmetric"
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
