@@ -20,13 +20,15 @@ class FactKind(StrEnum):
 
     LOSS_INPUT = "loss_input"
     """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`,
-    `sigmoid`, …); `rows`, `columns`; `place`, `text`: the line of the script that calls it, and the
-    statement there, where there is only one.
+    `sigmoid`, …), or `targets` where these do not suit it, from `low` to `high`; `rows`, `columns`;
+    `place`, `text`: the line of the script that calls it, and the statement there, where there is
+    only one.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.
     `cause`: a `ZeroCause`; `operation`: what does it, such as `round`; `weight`: the name of the
-    weight of zeros; `num`: how many parameters there are.
+    weight of zeros; `num`: how many parameters there are; `last_size`: of a softmax over another
+    dimension than the last, how many elements the last one has.
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
@@ -224,6 +226,7 @@ class ZeroCause(StrEnum):
     SOFTMAX_OF_ONE = "softmax_of_one"  # over a dimension of one element
     IGNORED = "ignored"  # every target is `ignore_index`
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
+    NO_OVERLAP = "no_overlap"  # a product of clamped lengths, one of them zero for every sample
     FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
     WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself
