@@ -78,7 +78,8 @@ def watch(
             `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
             was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
         to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
-            `"tensorboard:DIR"`, `"jsonl:PATH"`, or one that another package adds.
+            `"tensorboard:DIR"`, `"jsonl:PATH"`, `"mlflow"`, `"trackio"`, `"swanlab"`,
+            `"prometheus:PORT"`, or one that another package adds.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not

@@ -159,7 +159,8 @@ ToOption = Annotated[
         metavar="TRACKER",
         help=mark(
             "Send the numbers of each step and the findings there as well: jsonl[:PATH], "
-            "tensorboard:DIR, wandb[:PROJECT]. Repeatable."
+            "tensorboard:DIR, wandb[:PROJECT], mlflow[:EXPERIMENT], trackio[:PROJECT], swanlab, "
+            "prometheus:PORT. Repeatable."
         ),
     ),
 ]
