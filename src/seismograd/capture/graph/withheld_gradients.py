@@ -33,7 +33,7 @@ class WithheldGradients:
     parameter_table: ParameterTable
     call_sites: CallSites
     is_listening: bool = False
-    _is_suspicious: bool = False
+    is_suspicious: bool = False  # the next backward is listened to
     _windows: Sequence[OptimizerWindow] = ()
     _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
     _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -41,15 +41,15 @@ class WithheldGradients:
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at."""
-        return number in LOOKS or self._is_suspicious or self.is_listening
+        return number in LOOKS or self.is_suspicious or self.is_listening
 
     def backward_begins(self, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
         """A backward begins that is looked at."""
         self._stop()
         self._windows, self.is_listening = windows, True
-        if not self._is_suspicious:
+        if not self.is_suspicious:
             return
-        self._is_suspicious = False
+        self.is_suspicious = False
         for node in _custom_functions(tops):
             self._undo.append(node.register_hook(_listener(self._withheld, node)).remove)
 
@@ -64,7 +64,7 @@ class WithheldGradients:
             if p.requires_grad and p.grad is None and self._was_shown(p)
         }
         if not was_listening:
-            self._is_suspicious = bool(missing)
+            self.is_suspicious = bool(missing)
             return
         for node, below in withheld.items():
             behind = [leaf for leaf in _leaves(below) if id(leaf) in missing]
