@@ -623,6 +623,25 @@ def item_of_a_term(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return reconstruction + 2.0 * smooth
 
 
+class BesideUnknown:
+    """The value of the other term is not known from what its graph saved."""
+
+    def energy_of(self, model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        energy = (model(x) ** 2 + labels[:, None]).logsumexp(1).mean().cos() + 1
+        with torch.no_grad():
+            smooth = (model(x + 0.5) - model(x)).pow(2).mean()
+        return energy + 2.0 * smooth
+
+    def __call__(self, listen: Listen) -> None:
+        model = one_output()
+        optimizer = sgd(model)
+        with listen(model, optimizer):
+            for step in range(24):
+                optimizer.zero_grad()
+                self.energy_of(model, *batch(step)).backward()
+                optimizer.step()
+
+
 def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """A gradient penalty without create_graph=True, its loss in a list that is summed."""
     x = x.clone().requires_grad_()
@@ -681,6 +700,7 @@ CONSTANT_TERM: dict[str, Program] = {
     "the teacher twice": Distiller(),
     "a detached student": training(detached_student),
     "an item": training(item_of_a_term, one_output),
+    "beside what is not recomputed": BesideUnknown(),
     "a penalty without a graph": training(penalty_without_graph, one_output),
 }
 
@@ -695,6 +715,14 @@ def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     total = total + 0.5 * F.cross_entropy(model(x), target) + 0.25
     entropy = -(target * target.log()).sum(1).mean()
     return total - 0.5 * entropy - labels.float().mean()
+
+
+def with_what_is_not_recomputed(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A fixed number, and a target without a graph, beside a term whose value is not known."""
+    with torch.no_grad():
+        target = model(x + 0.01)
+    distance = F.mse_loss(model(x), target + labels[:, None])
+    return (model(x) ** 2).logsumexp(1).mean().cos() + 0.1 * distance + 1
 
 
 # SG310
@@ -891,6 +919,7 @@ HEALTHY: dict[str, Program] = {
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
+    "beside a term that is not recomputed": training(with_what_is_not_recomputed, one_output),
     "started with zeros": started_with_zeros,
     "two terms": training(
         lambda m, x, y: F.cross_entropy(m(x), y) + 0.1 * F.mse_loss(m(x)[:, 0], y.float() - 1.5)

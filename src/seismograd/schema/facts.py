@@ -32,9 +32,10 @@ class FactKind(StrEnum):
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
-    rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
-    zero that has no graph, if the function that calls backward computes one; `place`, `text`: the
-    line that takes it out of the graph, and the statement there, where there is only one.
+    rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a
+    variable with a loss of zero that has no graph, if the function that calls backward computes
+    one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
+    there, where there is only one.
     """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
