@@ -19,6 +19,7 @@ from seismograd.capture.hub import HUB
 from seismograd.capture.session import Session
 from seismograd.capture.steady.backward_visit import BackwardVisit
 from seismograd.capture.steady.clearing_visit import ClearingVisit
+from seismograd.capture.steady.clip_visit import ClipVisit
 from seismograd.capture.steady.step_visit import StepVisit
 from seismograd.measure.backend_selection import make_backend
 from tests.capture.loops import LOOPS, Loop, told_nothing
@@ -345,11 +346,13 @@ def test_nearly_every_step_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -
         counted(BackwardVisit, name)
     for name in ("step_begins", "step_ends"):
         counted(StepVisit, name)
+    for name in ("clip_begins", "clip_ends"):
+        counted(ClipVisit, name)
     training = Training()
     recorded(lambda: training.train([]), short_ways=True)
-    assert len(taken) == 5
+    assert len(taken) == 7
     for name, each in taken.items():
-        assert sum(each) >= NUM_STEPS - 8, (name, each)
+        assert sum(each) >= len(each) - 8, (name, each)
     without = Training()
     taken.clear()
     recorded(lambda: without.train([]), short_ways=False)
