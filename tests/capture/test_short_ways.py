@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,17 +28,22 @@ from tests.capture.whole_record import WholeRecord
 NUM_STEPS = 22
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _unfrozen() -> Iterator[None]:
+    """Only once, behind all of them: the collector passes over what is frozen, and is quick."""
+    yield
+    gc.unfreeze()
+
+
 def recorded(
     run: Callable[[], list[Tensor]], short_ways: bool, **more: Any
 ) -> tuple[list[str], list[Tensor]]:
     """Everything that a session hands on of a training, and what the training returns."""
-    gc.freeze()  # what other tests left behind is not of this program
+    gc.collect()
+    gc.freeze()  # what was left behind is not of this program
     torch.manual_seed(0)
-    try:
-        with WholeRecord(make_backend(), short_ways=short_ways, **more) as record:
-            outcome = run()
-    finally:
-        gc.unfreeze()
+    with WholeRecord(make_backend(), short_ways=short_ways, **more) as record:
+        outcome = run()
     assert record.session.guard.failures == {}, record.outlet.notes
     return record.lines(), outcome
 
