@@ -98,8 +98,12 @@ class BirthObserver:
         if holds:
             self._operands.hold(tops, last)
 
-    def step_begins(self, window: OptimizerWindow) -> None:
-        """Look at the gradients that a step is about to use."""
+    def step_begins(
+        self, window: OptimizerWindow, held: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        """Look at the gradients that a step is about to use. `held`: the parameters of the window,
+        where the caller has them.
+        """
         ready = window.ready
         # NaN: it was not counted
         if ready is not None and ready.arrival is None and any_nonzero(ready.values["nonfinite"]):
@@ -108,7 +112,7 @@ class BirthObserver:
         if self._calls is not None and self._calls.calls:
             if self._keeps_batches:
                 self.batches = tuple(self._calls.calls)
-            self._calls.drop(window.held())
+            self._calls.drop(window.held() if held is None else held)
 
     def _look(self, window: OptimizerWindow, ready: GradientReading) -> None:
         if _is_spoiled(ready):

@@ -186,7 +186,7 @@ class StepHooks:
         probed = None
         if window.probe.pending is not None:
             began_s = perf_counter()
-            probed = self._probed(window, optimizer)
+            probed = self.probed(window, optimizer)
             if window.num_steps:
                 self._spent.probes_s += perf_counter() - began_s
         if window.step is not None:
@@ -288,7 +288,7 @@ class StepHooks:
             )
         window.ready, window.clips = None, []
 
-    def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
+    def probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
         """Return how the step changed the weights copied before it; on a device the numbers arrive
         with the next transfer.
         """

@@ -14,6 +14,8 @@ from seismograd.schema import FactKind
 from seismograd.tensors.isolation import without_user_modes
 
 LOOKS = (2, 8)  # numbers of the step, from 0: what differs at first may come from the data
+# steps of an optimizer after which its settings and weights are looked at in sampled ones only
+LAST_EARLY_LOOK = max(LOOKS)
 MAX_LOOKED_AT = 64  # weights
 MIN_ROWS = 3
 
