@@ -126,6 +126,9 @@ class RawPart:
     def num_samples(self) -> int:
         """Return how many samples are whole in every file of sampled statistics."""
         counts = [layout.num_whole_rows(self.path / layout.SAMPLE_ROWS, _INDEX)[0]]
+        if not self.num_columns:  # where rows themselves do not tell which batches are whole
+            end = self.checked.whole_end(layout.SAMPLE_ROWS, ())
+            counts += [] if end is None else [end // _INDEX.itemsize]
         for statistic in self.sampled():
             path, width = (
                 self.path / layout.statistic_file(statistic),
