@@ -145,7 +145,23 @@ def alike(of: Callable[[Tensor], Tensor]) -> LossOf:
     return loss
 
 
+class CosineHead(nn.Module):
+    """Classes by their angle, as in recognising faces."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.body, self.scale = mlp(3, nn.Tanh, outputs=WIDTH), scale
+        self.classes = nn.Parameter(torch.randn(NUM_CLASSES, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosine = F.linear(F.normalize(self.body(x)), F.normalize(self.classes))
+        return self.scale * (cosine - 0.1)
+
+
 WRONG_LOSS_INPUT: dict[str, Program] = {
+    "cosines as logits": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(1.0)
+    ),
     "CTC on probabilities": training(ctc_of(lambda h: h.softmax(-1)), three_steps),
     "CTC on logits": training(ctc_of(lambda h: 3 * h), three_steps),
     "CTC, log_softmax over time": training(ctc_of(lambda h: h.log_softmax(1)), three_steps),
@@ -623,6 +639,25 @@ def item_of_a_term(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return reconstruction + 2.0 * smooth
 
 
+class BesideUnknown:
+    """The value of the other term is not known from what its graph saved."""
+
+    def energy_of(self, model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        energy = (model(x) ** 2 + labels[:, None]).logsumexp(1).mean().cos() + 1
+        with torch.no_grad():
+            smooth = (model(x + 0.5) - model(x)).pow(2).mean()
+        return energy + 2.0 * smooth
+
+    def __call__(self, listen: Listen) -> None:
+        model = one_output()
+        optimizer = sgd(model)
+        with listen(model, optimizer):
+            for step in range(24):
+                optimizer.zero_grad()
+                self.energy_of(model, *batch(step)).backward()
+                optimizer.step()
+
+
 def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """A gradient penalty without create_graph=True, its loss in a list that is summed."""
     x = x.clone().requires_grad_()
@@ -681,6 +716,7 @@ CONSTANT_TERM: dict[str, Program] = {
     "the teacher twice": Distiller(),
     "a detached student": training(detached_student),
     "an item": training(item_of_a_term, one_output),
+    "beside what is not recomputed": BesideUnknown(),
     "a penalty without a graph": training(penalty_without_graph, one_output),
 }
 
@@ -695,6 +731,14 @@ def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     total = total + 0.5 * F.cross_entropy(model(x), target) + 0.25
     entropy = -(target * target.log()).sum(1).mean()
     return total - 0.5 * entropy - labels.float().mean()
+
+
+def with_what_is_not_recomputed(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A fixed number, and a target without a graph, beside a term whose value is not known."""
+    with torch.no_grad():
+        target = model(x + 0.01)
+    distance = F.mse_loss(model(x), target + labels[:, None])
+    return (model(x) ** 2).logsumexp(1).mean().cos() + 0.1 * distance + 1
 
 
 # SG310
@@ -837,6 +881,9 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "cosines with a scale": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(16.0)
+    ),
     "CTC": training(ctc_of(lambda h: h.log_softmax(-1)), three_steps),
     "pairs of 1 and -1": training(alike(lambda same: 2 * same - 1)),
     "distances of pairs of 1 and -1": training(
@@ -891,6 +938,7 @@ HEALTHY: dict[str, Program] = {
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
+    "beside a term that is not recomputed": training(with_what_is_not_recomputed, one_output),
     "started with zeros": started_with_zeros,
     "two terms": training(
         lambda m, x, y: F.cross_entropy(m(x), y) + 0.1 * F.mse_loss(m(x)[:, 0], y.float() - 1.5)

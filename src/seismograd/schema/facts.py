@@ -32,9 +32,10 @@ class FactKind(StrEnum):
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
-    rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
-    zero that has no graph, if the function that calls backward computes one; `place`, `text`: the
-    line that takes it out of the graph, and the statement there, where there is only one.
+    rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a
+    variable with a loss of zero that has no graph, if the function that calls backward computes
+    one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
+    there, where there is only one.
     """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
@@ -145,6 +146,15 @@ class FactKind(StrEnum):
     """Some of what an optimizer holds has no gradient at one of its first steps, and only one
     statement of the forward passes takes something out of the graph: `text`, or a block of
     `torch.no_grad()`, written as one line.
+    """
+    GRADIENT_WITHHELD = "gradient_withheld"
+    """The backward of a custom autograd Function returned no gradient for an input that requires
+    one, and `parameters` behind it, which an optimizer holds, have none. `function`: its class; the
+    line is that of its backward.
+    """
+    LOSS_WITHOUT_GRAPH = "loss_without_graph"
+    """A loss is backpropagated that has no graph and requires a gradient itself, told at the first
+    ones of a line and ever more rarely. `times`: how often it was so.
     """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.
