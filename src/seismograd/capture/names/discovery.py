@@ -83,11 +83,22 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     optimizers.update(zeros)
     for module in list(modules.values()):
         modules.update({id(m): m for m in descendants(module) if id(m) not in modules})
-    return DiscoveredObjects(
-        tuple(modules.values()),
-        tuple(optimizers.values()),
-        {key: name for key, (_, name) in named.items()},
+    names = {key: name for key, (_, name) in named.items()}
+    for key in zeros.keys() & names.keys():
+        names[key] = _name_outside(names[key], named.values())
+    return DiscoveredObjects(tuple(modules.values()), tuple(optimizers.values()), names)
+
+
+def _name_outside(name: str, named: Iterable[tuple[object, str]]) -> str:
+    """Return the name of the optimizer that passes for the one of this name, as accelerate's does,
+    or the name itself.
+    """
+    outside = name.rpartition(".")[0]
+    passes = any(
+        other == outside and issubclass(type(thing), torch.optim.Optimizer)
+        for thing, other in named
     )
+    return outside if passes else name
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
