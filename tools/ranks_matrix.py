@@ -1,11 +1,12 @@
 """Runs the matrix of trainings of several processes, and writes what it measures into
-docs/ranks.md: `python tools/ranks_matrix.py`. It takes about ten minutes on two cores.
+docs/ranks.md: `python tools/ranks_matrix.py [KIND...]`. All take about ten minutes on two cores.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -52,37 +53,45 @@ def rows_of(text: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in table]
 
 
-def measured() -> list[str]:
-    """Return the rows, measured anew."""
+def measured(kind: str, ranks: int) -> str:
+    """Return the row of these trainings, measured anew."""
     from tests.distributed.matrix_cells import CELLS, KINDS, Numbers
     from tests.distributed.matrix_check import assert_near, measure
 
-    rows: list[str] = []
-    for kind, each in KINDS.items():
-        for ranks in each.ranks:
-            cells = [c for c in CELLS.values() if (c.kind, c.ranks) == (kind, ranks)]
-            with TemporaryDirectory() as folder:
-                found = measure([c.name for c in cells], ranks, Path(folder))
-            for name, distance in found.items():
-                assert_near(name, distance)
-            row = [each.name, str(ranks)]
-            for numbers in Numbers:
-                chosen = [c for c in cells if c.numbers is numbers]
-                alike = all(c.rounds_alike for c in chosen)
-                row.append(text_of([found[c.name] for c in chosen], alike) if chosen else "")
-            rows.append(f"| {' | '.join(row)} |")
-            print(rows[-1], flush=True)
-    return rows
+    cells = [c for c in CELLS.values() if (c.kind, c.ranks) == (kind, ranks)]
+    with TemporaryDirectory() as folder:
+        found = measure([c.name for c in cells], ranks, Path(folder))
+    for name, distance in found.items():
+        assert_near(name, distance)
+    row = [KINDS[kind].name, str(ranks)]
+    for numbers in Numbers:
+        chosen = [c for c in cells if c.numbers is numbers]
+        alike = all(c.rounds_alike for c in chosen)
+        row.append(text_of([found[c.name] for c in chosen], alike) if chosen else "")
+    return line_of(row)
 
 
-def main() -> None:
-    """Measure, and write the page."""
+def line_of(row: Sequence[str]) -> str:
+    """Return a row as the page has it."""
+    return f"| {' | '.join(row)} |"
+
+
+def main(chosen: Sequence[str]) -> None:
+    """Measure these kinds, or all, and write the page after each row."""
     sys.path.insert(0, str(ROOT))
-    rows = "\n".join(measured())
-    before, _, rest = PAGE.read_text(encoding="utf8").partition(BEGIN)
-    text = f"{before}{BEGIN}\n{HEAD}\n{rows}\n{END}{rest.partition(END)[2]}"
-    PAGE.write_text(text, encoding="utf8")
+    from tests.distributed.matrix_cells import KINDS
+
+    lines = {row[:2]: line_of(row) for row in rows_of(PAGE.read_text(encoding="utf8"))}
+    for kind in chosen or KINDS:
+        for ranks in KINDS[kind].ranks:
+            lines[KINDS[kind].name, str(ranks)] = line = measured(kind, ranks)
+            print(line, flush=True)
+            order = [(each.name, str(num)) for each in KINDS.values() for num in each.ranks]
+            listed = "\n".join(lines[key] for key in order if key in lines)
+            before, _, rest = PAGE.read_text(encoding="utf8").partition(BEGIN)
+            text = f"{before}{BEGIN}\n{HEAD}\n{listed}\n{END}{rest.partition(END)[2]}"
+            PAGE.write_text(text, encoding="utf8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

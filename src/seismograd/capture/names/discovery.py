@@ -84,21 +84,19 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     for module in list(modules.values()):
         modules.update({id(m): m for m in descendants(module) if id(m) not in modules})
     names = {key: name for key, (_, name) in named.items()}
-    for key in zeros.keys() & names.keys():
-        names[key] = _name_outside(names[key], named.values())
+    for thing, name in named.values():
+        inside = _passes_for(thing)
+        if id(inside) in zeros:
+            names[id(inside)] = name
     return DiscoveredObjects(tuple(modules.values()), tuple(optimizers.values()), names)
 
 
-def _name_outside(name: str, named: Iterable[tuple[object, str]]) -> str:
-    """Return the name of the optimizer that passes for the one of this name, as accelerate's does,
-    or the name itself.
+def _passes_for(thing: object) -> object:
+    """Return what is inside of an optimizer that only passes for one, as accelerate's does, which
+    the script has a variable of.
     """
-    outside = name.rpartition(".")[0]
-    passes = any(
-        other == outside and issubclass(type(thing), torch.optim.Optimizer)
-        for thing, other in named
-    )
-    return outside if passes else name
+    own: Mapping[str, Any] = vars(thing) if issubclass(type(thing), torch.optim.Optimizer) else {}
+    return own.get("optimizer")
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:

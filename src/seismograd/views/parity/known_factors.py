@@ -23,17 +23,31 @@ class KnownFactor:
     reason: Message
 
 
+# What multiplies the loss multiplies its gradients, but what is done to gradients only does not
+# multiply the loss.
+OF_THE_LOSS = frozenset({"accumulation", "loss_terms", "two"})
+
+
 def explained(
     ratio: float, first: StepGradients, second: StepGradients, near: float = NEAR
 ) -> tuple[KnownFactor, ...]:
-    """Return the known factors that this ratio is; of equal ones all, since each may be it."""
+    """Return the known factors that this ratio is; of equal ones those that also fit the losses,
+    or all, since each may be it.
+    """
     if not ratio > 0:
         return ()
-    return tuple(
+
+    def fits(found: float, value: float) -> bool:
+        return found > 0 and abs(math.log(found / value)) <= max(near, NEAR)
+
+    known = [each for each in _candidates(first, second) if fits(ratio, each.value)]
+    losses = float(first.entry["loss"]) / float(second.entry["loss"] or math.nan)
+    likely = [
         each
-        for each in _candidates(first, second)
-        if abs(math.log(ratio / each.value)) <= max(near, NEAR)
-    )
+        for each in known
+        if not (fits(losses, 1.0) if each.code in OF_THE_LOSS else fits(losses, each.value))
+    ]
+    return tuple(likely or known)
 
 
 def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
@@ -85,6 +99,18 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                     count=micro,
                 ),
             )
+        if ranks > 1 and micro > 1:
+            yield KnownFactor(
+                (ranks * micro) ** sign,
+                "world_size_and_accumulation",
+                say(
+                    "the number of processes times that of micro-batches of {which}, {ranks} × "
+                    "{micro}: it divides by neither",
+                    which=which,
+                    ranks=ranks,
+                    micro=micro,
+                ),
+            )
         scale = float(side.entry["scale"])
         if scale > 0 and scale != 1:
             yield KnownFactor(
@@ -106,21 +132,40 @@ def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFa
                     scale=f"{scale:g}",
                 ),
             )
-    weights = first.term_weight, second.term_weight
-    if weights[0] > 0 and weights[1] > 0 and abs(math.log(weights[0] / weights[1])) > NEAR:
-        yield KnownFactor(
-            weights[0] / weights[1],
-            "loss_terms",
-            say(
-                "what a term counts in the losses, {first:.4g} and {second:.4g}: one is a sum "
-                "where the other is a mean, or they are divided by other numbers",
-                first=weights[0],
-                second=weights[1],
-            ),
-        )
+    yield from _of_terms(first, second)
     for value in (2.0, 0.5):
         yield KnownFactor(
             value,
             "two",
             say("a factor of two, as between (x − y)² and ½ (x − y)², or a loss counted twice"),
         )
+
+
+def _of_terms(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
+    """Yield the factor between what a term of the loss counts in both, in the mean over processes
+    that have data of their own.
+    """
+    counts = first.num_data_ranks, second.num_data_ranks
+    weights = first.term_weight / counts[0], second.term_weight / counts[1]
+    if not (weights[0] > 0 and weights[1] > 0):
+        return
+    if abs(math.log(weights[0] / weights[1])) <= NEAR:
+        return
+    yield KnownFactor(
+        weights[0] / weights[1],
+        "loss_terms",
+        say(
+            "what a term counts in the mean of the losses of all processes, {first:.4g} and "
+            "{second:.4g}: one is a sum where the other is a mean, or they are divided by other "
+            "numbers",
+            first=weights[0],
+            second=weights[1],
+        )
+        if max(counts) > 1
+        else say(
+            "what a term counts in the losses, {first:.4g} and {second:.4g}: one is a sum "
+            "where the other is a mean, or they are divided by other numbers",
+            first=weights[0],
+            second=weights[1],
+        ),
+    )
