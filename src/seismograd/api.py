@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seismograd.cell_runs import CELL_RUNS, calling_cell, numbered
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.run_directory import create_run_directory
@@ -30,6 +31,7 @@ def watch(
     replay: bool = True,
     sync: float | None = None,
     max_size: str | None = None,
+    keep: str | None = None,
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
@@ -67,6 +69,8 @@ def watch(
             a power cut too; default: the operating system decides.
         max_size: record no more steps once the record has this size, such as `"2GB"`; the rules go
             on, and what is left out is counted.
+        keep: `"raw=10000"` keeps the raw values of the last so many steps and around findings
+            only; of all others what a picture needs stays. Default `"raw=all"`.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
@@ -75,7 +79,11 @@ def watch(
             `"on-finding"`; with `"weights"` also the weights, with `"batch"` also what the model
             was called with at a finding. `"keep=8"` of the regular ones stay, `"limit=4"` GiB.
         to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
-            `"tensorboard:DIR"`, `"jsonl:PATH"`, or one that another package adds.
+            `"tensorboard:DIR"`, `"jsonl:PATH"`, `"mlflow"`, `"trackio"`, `"swanlab"`,
+            `"prometheus:PORT"`, or one that another package adds.
+
+    In a notebook, running a cell again ends the recording that its `watch` began before, and
+    records beside it: `out-2` and so on.
 
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
@@ -99,6 +107,7 @@ def watch(
         replay=replay,
         sync=sync,
         max_size=max_size,
+        keep=keep,
         guard=guard,
         snapshot=snapshot,
         to=to,
@@ -114,17 +123,22 @@ def watch(
         if not isinstance(thing, kinds):
             raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
 
+    cell = calling_cell(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+    number = 1 if cell is None else CELL_RUNS.begin(cell)
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     path = (
-        create_run_directory(None if out is None else Path(out), script)
+        create_run_directory(None if out is None else numbered(Path(out), number), script)
         if rank_of_this_process() == 0
         else None
     )
-    return Recording(
+    recording = Recording(
         path,
         script,
         models,
         optimizers,
         options,
-        tells=not quiet,
+        prints_summary=not quiet,
     )
+    if cell is not None:
+        CELL_RUNS.keep(cell, recording)
+    return recording

@@ -46,7 +46,7 @@ class Recording:
     in a process that is known from the start not to be it. `child`: a process that another one,
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
-    it there. `tells`: `close` prints a line that says where the record is and what was found.
+    it there. `prints_summary`: `close` prints a line with the path of the record and the verdict.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -62,12 +62,13 @@ class Recording:
         child: bool = False,
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
-        tells: bool = False,
+        prints_summary: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.session import Session
         from seismograd.distributed.local_backend import LocalBackend
         from seismograd.distributed.rank_listener import RankListener
+        from seismograd.distributed.world import slurm_job
         from seismograd.measure.backend_selection import make_backend, why_slow
         from seismograd.tensors.shards import ShardTable
 
@@ -113,7 +114,7 @@ class Recording:
             backend,
             shards,
             deliver=pump.put if not options.trackers else self._deliver_first,
-            tell=pump.note,
+            report=pump.note,
             learn=pump.learn,
             on_join=self._on_join,
             directory=(lambda: self.path) if snapshots is not None else lambda: None,
@@ -128,9 +129,12 @@ class Recording:
         session.connect(self._outlet)
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
-        self._open, self._tells = True, tells
+        self._open, self._prints_summary = True, prints_summary
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
+        job = None if child or path is None else slurm_job()
+        if job is not None:
+            self.note("job", job)
         self.resume()
         self._shown_before = last_shown_exception()
         if close_at_exit:
@@ -300,10 +304,10 @@ class Recording:
         if self._sinks is not None and self.is_recorded_elsewhere:
             self._sinks.writer.leave()
         self._pump.close()
-        if self._tells and self.path is not None:
-            self._session.guard.call("closing line", self._tell, self.path)
+        if self._prints_summary and self.path is not None:
+            self._session.guard.call("closing line", self._print_summary, self.path)
 
-    def _tell(self, path: Path) -> None:
+    def _print_summary(self, path: Path) -> None:
         from seismograd.views.closing_line import closing_line
 
         line = closing_line(self.run, path, self._selection)
@@ -325,8 +329,8 @@ class Recording:
 
     def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:
         """Write the gradients of an update that is not made, and what else was asked for."""
-        told = {"step": str(step), "content": "gradients", "reason": code, "samples": samples}
-        self._session.save_gradients(path, told)
+        metadata = {"step": str(step), "content": "gradients", "reason": code, "samples": samples}
+        self._session.save_gradients(path, metadata)
         if self._snapshots is not None:
             self._snapshots.halted(step, code)
 
@@ -371,10 +375,10 @@ class Recording:
 
         session = self._session
 
-        def tell(message: Message) -> None:
+        def report(message: Message) -> None:
             self._ranks.note(Note("guard", session.num_stepped - 1, message))
 
-        return UpdateGuard(session, session.guard, tell)
+        return UpdateGuard(session, session.guard, report)
 
     def _on_join(self) -> None:
         """Hand on what this process measured alone, and look for rows that wait in the session:

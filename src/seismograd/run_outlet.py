@@ -75,7 +75,8 @@ class RunOutlet:
     def take_overhead(self) -> float:
         """Return the seconds that the other listeners took since the last call."""
         halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
-        spent_s = self._ranks.take_overhead() + halter_s
+        # nothing in a process by itself
+        spent_s = halter_s if self._ranks.link is None else self._ranks.take_overhead() + halter_s
         for each in self._acting:
             spent_s += each.take_overhead()
         return spent_s

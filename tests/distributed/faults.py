@@ -28,10 +28,10 @@ STOPS_AT = 5
 
 def wait_until_heard(session: Any) -> None:
     """Only a process that rank 0 has heard of can be gone; one that dies before is merely late."""
-    sender = session._ranks._link
+    sender = session._ranks.link
     while sender is None or sender._version < 0:
         time.sleep(0.01)
-        sender = session._ranks._link
+        sender = session._ranks.link
 
 
 def train(out: Path | None, fault: str) -> str:

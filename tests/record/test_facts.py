@@ -116,7 +116,7 @@ def test_of_each_kind_so_many_are_told() -> None:
     told: list[Fact] = []
     facts = Facts(told.append, CallSites(), lambda: 5)
     for index in range(MAX_OF_A_KIND + 3):
-        facts.tell(FactKind.LOSS_INPUT, loss="mse", rows=index)
+        facts.report(FactKind.LOSS_INPUT, loss="mse", rows=index)
     assert [fact.number("rows") for fact in told] == list(range(MAX_OF_A_KIND))
     assert {(fact.iteration, fact.where) for fact in told} == {(5, "")}
     assert not facts.has_room(FactKind.LOSS_INPUT)

@@ -11,16 +11,30 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seismograd.errors import SeismogradError
+from seismograd.record import layout
+from seismograd.record.checksums import CHECKS
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
+from seismograd.schema import STATISTICS, STEP_DTYPE
 from seismograd.settings.record_settings import RecordSettings
 from tests import synthetic
 from tests.record.fuzzing import NUM_EXAMPLES
 from tests.record.processes import endless_block
+
+# of each file whether it came to the disk at all, how much more of it than was waited for, and how
+# many zeros follow: of as many bytes as there are, counted around
+Cut = tuple[int, int, int]
+CUT = st.tuples(st.integers(0, 1), st.integers(-1, 2**12), st.integers(0, 2**12))
+FILES = (
+    *layout.CHECKED_OF_RUN,
+    *layout.LINE_FILES,
+    CHECKS,
+    *(f"segments/0000/{name}" for name in (*layout.checked_of_segment(STATISTICS), CHECKS)),
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +87,13 @@ def assert_is_true(record: Path, num_rows: int) -> None:
 
 
 @settings(max_examples=NUM_EXAMPLES, deadline=None)
-@given(st.data())
+@example(  # the second of four rows of a batch is all zeros, and the file ends there
+    cuts={"segments/0000/grad_norm.f64": (1, 5 * 8, 5 * 8)}, of_others=(1, -1, 0)
+)
+@example(cuts={"steps.bin": (1, STEP_DTYPE.itemsize, STEP_DTYPE.itemsize)}, of_others=(1, -1, 0))
+@given(cuts=st.dictionaries(st.sampled_from(FILES), CUT, max_size=20), of_others=CUT)
 def test_whatever_the_disk_had_not_written_the_rest_reads_back(
-    disk: Disk, data: st.DataObject
+    disk: Disk, cuts: dict[str, Cut], of_others: Cut
 ) -> None:
     """Any suffix of each file since the last wait is gone, or there and all zeros."""
     with TemporaryDirectory() as folder:
@@ -85,12 +103,13 @@ def test_whatever_the_disk_had_not_written_the_rest_reads_back(
             name = str(path.relative_to(record))
             content = path.read_bytes()
             held = disk.synced.get(name)
-            if held is None and data.draw(st.booleans(), label=f"{name} never came"):
+            came, more, zeros = cuts.get(name, of_others)
+            if held is None and not came:
                 path.unlink()
                 continue
-            kept = data.draw(st.integers(held or 0, len(content)), label=f"kept of {name}")
-            zeros = data.draw(st.integers(0, len(content) - kept), label="and zeros")
-            path.write_bytes(content[:kept] + bytes(zeros))
+            kept = (held or 0) + more % (len(content) - (held or 0) + 1)
+            num_zeros = zeros % (len(content) - kept + 1)
+            path.write_bytes(content[:kept] + bytes(num_zeros))
         assert_is_true(record, disk.num_rows)
 
 

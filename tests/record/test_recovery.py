@@ -20,19 +20,9 @@ from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.layout import LEVELS
 from seismograd.record.strict_json import loads
-from seismograd.schema import (
-    EVENT_DTYPE,
-    PAIR_DTYPE,
-    RANK_DTYPE,
-    STATISTICS,
-    STEP_DTYPE,
-    RowBatch,
-    Site,
-)
+from seismograd.schema import STATISTICS, STEP_DTYPE, Site
 from tests import synthetic
 from tests.record.recordings import SITES, Training, assert_reads_back, trainings, write
-
-STATISTIC_OF_FILE = {layout.statistic_file(statistic): statistic for statistic in STATISTICS}
 
 
 @settings(max_examples=15)
@@ -114,33 +104,53 @@ class Written:
         """How many rows are whole when the file keeps this many of its bytes."""
         if file.suffix == ".json" and keep == num_bytes - 1:  # only the line end is lost
             return len(self.training.rows)
-        if file.name == CHECKS:
-            return self.rows_left_by_log(file, keep)
-        if file.parent == self.path:
-            return rows_left_by_run_file(self.training, file.name, keep)
-        return rows_left_by_segment_file(
-            self.training.rows, self.segments, int(file.parent.name), file.name, keep
-        )
+        if file.name == layout.PARAMETERS:
+            return self.rows_left_before(int(file.parent.name))
+        if file.name != CHECKS and file.name not in self.names(file):
+            return len(self.training.rows)
+        return self.rows_left_by_log(file, keep)
+
+    def rows_left_before(self, index: int) -> int:
+        """What comes before a segment is left, but one without parameters does not tell how many
+        rows it has.
+        """
+        if index and not self.segments[index - 1].parameters:
+            return self.segments[index - 1].first_row
+        return self.segments[index].first_row
 
     def rows_left_by_log(self, file: Path, keep: int) -> int:
-        """How many rows the entries know of that are whole when the log keeps this many bytes."""
-        if file.parent == self.path:
-            names, first, row_bytes = layout.CHECKED_OF_RUN, 0, STEP_DTYPE.itemsize
-            column = names.index(layout.STEPS)
+        """How many rows there are in the batches that are whole, when a file with checksums or the
+        log itself keeps this many bytes.
+        """
+        names = self.names(file)
+        log = np.frombuffer(self.logs[file.with_name(CHECKS)], log_dtype(len(names)))
+        if file.name == CHECKS:
+            whole = log[: keep // log.dtype.itemsize]
         else:
-            segment = self.segments[int(file.parent.name)]
-            names, first = layout.checked_of_segment(STATISTICS), segment.first_row
-            row_bytes, column = len(segment.parameters), names.index(layout.STATE)
-        dtype = log_dtype(len(names))
-        whole = np.frombuffer(self.logs[file][: keep // dtype.itemsize * dtype.itemsize], dtype)
-        if not row_bytes:
-            return len(self.training.rows)
-        held = int(whole["end"][-1, column]) // row_bytes if len(whole) else 0
+            whole = log[log["end"][:, names.index(file.name)] <= keep]
         if file.parent == self.path:
-            return held
-        ends = [each.first_row for each in self.segments if each.first_row > first]
-        left = first + held
-        return len(self.training.rows) if left >= min(ends, default=left + 1) else left
+            column = names.index(layout.STEPS)
+            return int(whole["end"][-1, column]) // STEP_DTYPE.itemsize if len(whole) else 0
+        segment = self.segments[int(file.parent.name)]
+        ends = [each.first_row for each in self.segments if each.first_row > segment.first_row]
+        end = min(ends, default=len(self.training.rows))
+        if not segment.parameters:  # only its samples tell of its rows
+            rows = self.training.rows
+            sampled = [row for row in range(segment.first_row, end) if len(rows[row].sample_rows)]
+            num_held = (
+                int(whole["end"][-1, names.index(layout.SAMPLE_ROWS)]) // 8 if len(whole) else 0
+            )
+            is_lost = file.name != CHECKS and num_held < len(sampled)
+            return sampled[num_held] if is_lost else len(rows)
+        column = names.index(layout.STATE)
+        held = int(whole["end"][-1, column]) // len(segment.parameters) if len(whole) else 0
+        left = segment.first_row + held
+        return len(self.training.rows) if left >= end else left
+
+    def names(self, file: Path) -> tuple[str, ...]:
+        """The columns of the log of checksums beside a file."""
+        in_run = file.parent == self.path
+        return layout.CHECKED_OF_RUN if in_run else layout.checked_of_segment(STATISTICS)
 
     def shows(self, file: Path, text: bytes, keep: int) -> bool:
         """Whether the cut of a file without rows can be seen: half a line, or fewer lines than
@@ -180,67 +190,6 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(
         assert len(run.ranks) == len(run.pairs) == 0
         (path / name).write_bytes(text)
     assert open_run(path).torn is None
-
-
-def rows_left_by_run_file(training: Training, name: str, keep: int) -> int:
-    """How many rows are whole when this file of the run keeps its first `keep` bytes."""
-    row_bytes = {
-        layout.STEPS: STEP_DTYPE.itemsize,
-        layout.EVENT_ENDS: 8,
-        layout.RANK_ENDS: 8,
-        layout.PAIR_ENDS: 8,
-    }
-    row_bytes[layout.ELEMENTS] = 8 * training.num_elements
-    if name in row_bytes:
-        return keep // row_bytes[name]
-    if name == layout.EVENTS:
-        return int(
-            np.sum(
-                np.cumsum([len(row.events) for row in training.rows])
-                <= keep // EVENT_DTYPE.itemsize
-            )
-        )
-    if name == layout.RANKS:
-        return int(
-            np.sum(
-                np.cumsum([len(row.ranks) for row in training.rows]) <= keep // RANK_DTYPE.itemsize
-            )
-        )
-    if name == layout.PAIRS:
-        return int(
-            np.sum(
-                np.cumsum([len(row.pairs) for row in training.rows]) <= keep // PAIR_DTYPE.itemsize
-            )
-        )
-    return len(training.rows)
-
-
-def rows_left_by_segment_file(
-    rows: tuple[RowBatch, ...], segments: list[SegmentInfo], index: int, name: str, keep: int
-) -> int:
-    """The same for a file of a segment."""
-    segment = segments[index]
-    # what comes before is left, but one without parameters does not tell how many rows it has
-    if name == layout.PARAMETERS:
-        return (
-            segments[index - 1].first_row
-            if index and not segments[index - 1].parameters
-            else segment.first_row
-        )
-    end = segments[index + 1].first_row if index + 1 < len(segments) else len(rows)
-    sampled = [row for row in range(segment.first_row, end) if len(rows[row].sample_rows)]
-    if name == layout.SAMPLE_ROWS:
-        return sampled[keep // 8]
-    statistic = STATISTIC_OF_FILE.get(name)
-    row_bytes = len(segment.parameters) * (
-        1 if statistic is None else np.dtype(statistic.dtype).itemsize * statistic.width
-    )
-    num_left = keep // row_bytes
-    return (
-        sampled[num_left]
-        if statistic is not None and statistic.sampled
-        else segment.first_row + num_left
-    )
 
 
 def test_opening_a_long_run_that_was_never_sampled_reads_its_end_only(

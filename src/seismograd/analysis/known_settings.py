@@ -30,9 +30,9 @@ class KnownSettings:
         """Those of the group that a parameter is in; `None`: not known."""
         group = -1 if parameter.group is None else parameter.group
         optimizer = -1 if parameter.optimizer is None else parameter.optimizer
-        told = self._facts.get((optimizer, group), [])
-        position = bisect_right(told, iteration, key=lambda fact: fact.iteration)
-        return told[position - 1] if position else None
+        facts = self._facts.get((optimizer, group), [])
+        position = bisect_right(facts, iteration, key=lambda fact: fact.iteration)
+        return facts[position - 1] if position else None
 
     def decay_norm(self, block: RowBatch, row: int, optimizer: int) -> float:
         """Return the norm of what weight decay adds to the gradient of an optimizer, NaN where it

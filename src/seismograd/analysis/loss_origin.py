@@ -4,12 +4,70 @@ from __future__ import annotations
 
 import numpy as np
 
+from seismograd.analysis.advice_words import AdviceWords
 from seismograd.analysis.birth_words import words
 from seismograd.analysis.block_rows import integers, line_at, numbers
-from seismograd.i18n import Message, say
+from seismograd.i18n import Message, mark, say
 from seismograd.schema import EventKind, Fact, Origin, RowBatch
 
 Values = dict[str, str | int | float]
+
+
+_UNKNOWN = AdviceWords(
+    mark("the loss itself was {loss} at step {step}: the cause is the forward pass or the data"),
+    mark(
+        "check the inputs and targets with torch.isfinite, and the logarithms, divisions "
+        "and exponentials in the loss; if the gradients were growing in the steps before, "
+        "lower the learning rate or clip the gradients"
+    ),
+    "assert torch.isfinite(loss), loss",
+)
+_WORDS: dict[Origin, AdviceWords] = {
+    Origin.INPUT: AdviceWords(
+        mark(
+            "at step {step} the model input contained a NaN or an infinity, so the loss is "
+            "{loss}: the data is the cause"
+        ),
+        mark(
+            "check this batch and where it came from, for a missing value, a division by a "
+            "standard deviation of zero, or an overflow in the preprocessing; remove or fix "
+            "such samples"
+        ),
+        "assert torch.isfinite(x).all()",
+    ),
+    Origin.WEIGHT: AdviceWords(
+        mark(
+            "at step {step} the weights already contained NaN or infinities before the forward "
+            "pass, so the loss is {loss}"
+        ),
+        mark(
+            "check what wrote the weights before this step: an update that was too large, a "
+            "step with a gradient that was not finite, a checkpoint, or the initialisation"
+        ),
+        "assert all(torch.isfinite(p).all() for p in model.parameters())",
+    ),
+    Origin.ACTIVATION: AdviceWords(
+        mark(
+            "the input and the weights were finite at step {step}, but an operation in the "
+            "forward pass produced a NaN or an infinity, and the loss is {loss}"
+        ),
+        mark(
+            "check the forward pass for a logarithm or square root of zero, a division by zero, "
+            "or an exponential of a large number; limit the input of that operation with clamp, "
+            "or add a small number to it; in float16, numbers above 65504 overflow"
+        ),
+        "torch.autograd.set_detect_anomaly(True)",
+    ),
+    Origin.LOSS: AdviceWords(
+        mark("the model output was finite at step {step}, but the loss computed from it is {loss}"),
+        mark(
+            "check the logarithms, divisions and means in the loss: the logarithm of a "
+            "probability that is zero, a division by a count that is zero, a mean over no "
+            "elements, such as when all targets are ignored"
+        ),
+        "assert torch.isfinite(loss), loss",
+    ),
+}
 
 
 def origin_of(block: RowBatch, row: int) -> Origin:
@@ -51,70 +109,5 @@ def what_made_it(
             loss=values["loss"],
         )
         return cause, advice, excerpt
-    if origin is Origin.INPUT:
-        return (
-            say(
-                "at step {step} the model input contained a NaN or an infinity, so the loss is "
-                "{loss}: the data is the cause",
-                **values,
-            ),
-            say(
-                "check this batch and where it came from, for a missing value, a division by a "
-                "standard deviation of zero, or an overflow in the preprocessing; remove or fix "
-                "such samples"
-            ),
-            "assert torch.isfinite(x).all()",
-        )
-    if origin is Origin.WEIGHT:
-        return (
-            say(
-                "at step {step} the weights already contained NaN or infinities before the forward "
-                "pass, so the loss is {loss}",
-                **values,
-            ),
-            say(
-                "check what wrote the weights before this step: an update that was too large, a "
-                "step with a gradient that was not finite, a checkpoint, or the initialisation"
-            ),
-            "assert all(torch.isfinite(p).all() for p in model.parameters())",
-        )
-    if origin is Origin.ACTIVATION:
-        return (
-            say(
-                "the input and the weights were finite at step {step}, but an operation in the "
-                "forward pass produced a NaN or an infinity, and the loss is {loss}",
-                **values,
-            ),
-            say(
-                "check the forward pass for a logarithm or square root of zero, a division by "
-                "zero, or an exponential of a large number; limit the input of that operation with "
-                "clamp, or add a small number to it; in float16, numbers above 65504 overflow"
-            ),
-            "torch.autograd.set_detect_anomaly(True)",
-        )
-    if origin is Origin.LOSS:
-        return (
-            say(
-                "the model output was finite at step {step}, but the loss computed from it is "
-                "{loss}",
-                **values,
-            ),
-            say(
-                "check the logarithms, divisions and means in the loss: the logarithm of a "
-                "probability that is zero, a division by a count that is zero, a mean over no "
-                "elements, such as when all targets are ignored"
-            ),
-            "assert torch.isfinite(loss), loss",
-        )
-    return (
-        say(
-            "the loss itself was {loss} at step {step}: the cause is the forward pass or the data",
-            **values,
-        ),
-        say(
-            "check the inputs and targets with torch.isfinite, and the logarithms, divisions and "
-            "exponentials in the loss; if the gradients were growing in the steps before, lower "
-            "the learning rate or clip the gradients"
-        ),
-        "assert torch.isfinite(loss), loss",
-    )
+    found = _WORDS.get(origin, _UNKNOWN)
+    return Message(found.cause, values), Message(found.advice), found.code

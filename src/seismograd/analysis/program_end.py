@@ -18,7 +18,7 @@ class ProgramEnd:
     note: Note | None = None
     per_epoch: float = math.nan  # batches, where the program trains a single epoch
 
-    def hear(self, note: Note) -> None:
+    def read_note(self, note: Note) -> None:
         """Take a note."""
         if note.kind == "tail":
             self.note = note

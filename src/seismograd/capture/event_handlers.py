@@ -28,18 +28,20 @@ from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
-from seismograd.capture.probes.symmetry import LOOKS as SYMMETRY_LOOKS
-from seismograd.capture.probes.symmetry import Symmetry
+from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK, Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.steady.backward_visit import BackwardVisit
+from seismograd.capture.steady.clearing_visit import ClearingVisit
+from seismograd.capture.steady.clip_visit import ClipVisit
+from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.capture.steady.step_visit import StepVisit
 from seismograd.capture.xray.xray import Xray
 from seismograd.schema import SAMPLE_EVERY, Note
-
-# steps of an optimizer after which its settings and weights are looked at in sampled ones only
-LAST_EARLY_LOOK = max(SYMMETRY_LOOKS)
 
 
 class EventHandlers:
@@ -98,6 +100,7 @@ class EventHandlers:
         rates = LoadedRates(facts, log, registry)
         overwritten = OverwrittenWeights(facts, log, registry)
         frozen = FrozenWeights(facts, log, registry.parameter_table)
+        self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
 
         self._registry, self._iteration_queue = registry, iteration_queue
@@ -125,16 +128,63 @@ class EventHandlers:
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
         self._xray = xray
-        xray.switch = self._hear_signals
+        xray.switch = self._attach_xray
+        loop = SteadyLoop(registry)
+        # behind the others: a step that comes here has gone the full way
+        self.step_ends = (*self.step_ends, loop.step_ends)
+        zero_grad = ClearingVisit(loop, log, registry)
+        backward = BackwardVisit(
+            loop,
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            backwards,
+            reductions,
+            modes,
+            remade,
+            frozen,
+            xray,
+        )
+        clip = ClipVisit(loop, log, registry, reader, backwards, reductions)
+        step = StepVisit(
+            loop,
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+            sampling,
+            steps,
+            births,
+            reductions,
+            spent,
+            self._coverage,
+            successors,
+            overwritten,
+            rates,
+            xray,
+            (settings.step_begins, symmetry.step_begins, self._cuts.step_begins),
+        )
+        # by the name of the event: each returns whether it has handled it
+        self.short_ways: dict[str, Callable[..., bool]] = {
+            "zero_grad_ends": zero_grad.zero_grad_ends,
+            "backward_begins": backward.backward_begins,
+            "backward_ends": backward.backward_ends,
+            "clip_begins": clip.clip_begins,
+            "clip_ends": clip.clip_ends,
+            "step_begins": step.step_begins,
+            "step_ends": step.step_ends,
+        }
 
-    def _hear_signals(self, hears: bool) -> None:
+    def _attach_xray(self, attached: bool) -> None:
         """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
         xray = self._xray
         begins, step_begins = [self._backward_begins], [self._step_begins]
         ends = [self.backwards.backward_ends]
-        self.backward_begins[:] = (*begins, xray.backward_begins) if hears else begins
-        self.backward_ends[:] = (xray.backward_ends, *ends) if hears else ends
-        self.step_begins[:] = (*step_begins, xray.step_begins) if hears else step_begins
+        self.backward_begins[:] = (*begins, xray.backward_begins) if attached else begins
+        self.backward_ends[:] = (xray.backward_ends, *ends) if attached else ends
+        self.step_begins[:] = (*step_begins, xray.step_begins) if attached else step_begins
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:
@@ -164,6 +214,7 @@ class EventHandlers:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
+            self._creations.step_begins(window, optimizer)
         self._overwritten.step_begins(window, windows)
         if self._rates.loaded:
             self._rates.step_begins(thread_state, optimizer)

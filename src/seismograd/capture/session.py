@@ -67,8 +67,9 @@ class Session(Listener):
     to find where a NaN arose. `sketch_every`: gradients are sketched at every so many steps of an
     optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
     only when asked for. `keeps_batches`: what models were called with stays until the step.
-    `measured_steps`: at which steps gradients are measured, by default at all. Its parts report
-    facts through `facts`.
+    `measured_steps`: at which steps gradients are measured, by default at all. `short_ways`: what
+    nearly every step does is handled the short way (`capture/steady/`), with the same record. Its
+    parts report facts through `facts`.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Session(Listener):
         xray: XraySchedule | None = None,
         sketch_every: int = 0,
         measured_steps: MeasuredSteps | None = None,
+        short_ways: bool = True,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
-        self._has_stepped = False
+        self._has_stepped, self._is_short = False, short_ways
         # One lock for all threads, since they share optimizers and columns, and a call takes
         # microseconds. Reentrant, because a signal handler of the program's may train in the middle
         # of a call.
@@ -174,7 +176,9 @@ class Session(Listener):
         """Return what the method of this event passes it on to."""
         if event == "collective_ends":
             return self.collective_ends
-        return partial(self._take, event, getattr(self._handlers, event))
+        handlers = getattr(self._handlers, event)
+        short: Any = self._handlers.short_ways.get(event) if self._is_short else None
+        return partial(self._visit, event, short, handlers)
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
@@ -261,7 +265,9 @@ class Session(Listener):
     ) -> None:
         """This function of `torch.distributed` was called with these tensors."""
         if in_backward:  # perhaps on a thread of autograd, which is none of the training's
-            self.guard.call("collective_ends", self._reductions.heard, name, tensors, numel, True)
+            self.guard.call(
+                "collective_ends", self._reductions.collective_ends, name, tensors, numel, True
+            )
         else:
             self._take("collective_ends", self._handlers.collective_ends, name, tensors, numel)
 
@@ -272,6 +278,16 @@ class Session(Listener):
         *args: *Ts,
     ) -> None:
         """Handle one event. No exception escapes, except those of the program's own."""
+        self._visit(event, None, handlers, *args)
+
+    def _visit(
+        self,
+        event: EventName,
+        short: Callable[[ThreadState, *Ts], bool] | None,
+        handlers: Sequence[Callable[[ThreadState, *Ts], None]],
+        *args: *Ts,
+    ) -> None:
+        """Handle one event, the short way where that is possible."""
         with self._lock:
             # Without the wait for the lock: where several threads train, another one's call holds
             # it, which counts itself. So the times of all threads never exceed the run's.
@@ -281,10 +297,13 @@ class Session(Listener):
                 thread_state = self._thread_states.here()
             thread_state.now_s = began
             # Nearly always nothing has failed, and every call of the training comes through here.
-            if not self.guard.failures or not self.guard.leaves_out(event):
+            failures = self.guard.failures
+            if not failures or not self.guard.leaves_out(event):
                 try:
-                    for handle in handlers:
-                        handle(thread_state, *args)
+                    # With a failure, each part is asked whether it is still called.
+                    if failures or short is None or not short(thread_state, *args):
+                        for handle in handlers:
+                            handle(thread_state, *args)
                 # Only `Exception`: KeyboardInterrupt and its like are the program's, and pass.
                 except Exception as error:
                     if raised_by_user(error):
@@ -444,7 +463,7 @@ class Session(Listener):
             window = self._registry.known(optimizer)
             if window is not None:
                 self._handlers.steps.leave_out(window)
-                self.facts.tell(
+                self.facts.report(
                     FactKind.GUARDED,
                     optimizer=window.index,
                     reason=reason,
@@ -472,14 +491,14 @@ class Session(Listener):
             scale = 1.0 if window.grad_scale is None else window.grad_scale.read()
             return HeldParameters(window.index, window.name, named, scale)
 
-    def save_gradients(self, path: Path, told: Mapping[str, str]) -> None:
+    def save_gradients(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the current gradients, by the names of their parameters, to a file; without those
-        whose memory was freed. `told` is what the file says of them.
+        whose memory was freed. `metadata` is what the file says of them.
         """
         with self._lock:
             gradients = self._registry.named_gradients()
             placed = {"shards": json.dumps(placements_of(gradients))}
-            write_tensors(copies_of(gradients), path, {**told, **placed})
+            write_tensors(copies_of(gradients), path, {**metadata, **placed})
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """Return the norms of these gradients as the running clip has just read them, still scaled;

@@ -24,6 +24,8 @@ from seismograd.cli import (
     export,
     fsck,
     lab,
+    mcp,
+    pin,
     report,
     rules,
     run,
@@ -171,6 +173,25 @@ COMMANDS = (
             "whose gradients differ most."
         ),
         ("seismograd compare", "seismograd compare runs/first runs/second"),
+    ),
+    CommandEntry(
+        "pin",
+        pin.pin,
+        mark(
+            "Run the tests that pin gradients, as they are and changed by an ulp, and write their "
+            "golden files."
+        ),
+        ("seismograd pin tests/test_model.py", "seismograd pin tests -k encoder --runs 8"),
+        pin.CONTEXT,
+    ),
+    CommandEntry(
+        "mcp",
+        mcp.mcp,
+        mark(
+            "Serve read-only tools about recorded runs to a language model, over stdin and stdout "
+            "(Model Context Protocol)."
+        ),
+        ("seismograd mcp", "seismograd mcp experiments/"),
     ),
     CommandEntry(
         "fsck",

@@ -120,6 +120,17 @@ MaxSizeOption = Annotated[
         ),
     ),
 ]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="raw=N|all",
+        help=mark(
+            "Keep the raw values of the last N steps and around findings only; of all others what "
+            "a picture needs (a tenth of the room) stays. Default: raw=all."
+        ),
+    ),
+]
 GuardOption = Annotated[
     bool,
     typer.Option(
@@ -148,7 +159,8 @@ ToOption = Annotated[
         metavar="TRACKER",
         help=mark(
             "Send the numbers of each step and the findings there as well: jsonl[:PATH], "
-            "tensorboard:DIR, wandb[:PROJECT]. Repeatable."
+            "tensorboard:DIR, wandb[:PROJECT], mlflow[:EXPERIMENT], trackio[:PROJECT], swanlab, "
+            "prometheus:PORT. Repeatable."
         ),
     ),
 ]

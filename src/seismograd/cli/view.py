@@ -81,7 +81,7 @@ def view(
                 "writes the page without them"
             ),
         ) from missing
-    serve(path, host, number, tuple(allow or ()), not no_open, partial(_tell, host))
+    serve(path, host, number, tuple(allow or ()), not no_open, partial(_print_address, host))
 
 
 def _check_directory(path: Path) -> None:
@@ -99,7 +99,7 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _tell(host: str, address: str) -> None:
+def _print_address(host: str, address: str) -> None:
     print(translate("The page is available at {address}").format(address=address), flush=True)
     print(
         translate("Anyone with this address can read the runs. Press Ctrl-C to stop the server."),

@@ -87,7 +87,7 @@ class Diagnosis:
     def note(self, note: Note) -> None:
         """Read a note."""
         for rule in self._rules:
-            self._take(rule, lambda rule=rule: rule.hear(note))
+            self._take(rule, lambda rule=rule: rule.read_note(note))
 
     def learn(self, fact: Fact) -> None:
         """Take a fact. It is passed on right before the block with its iteration, whether it comes

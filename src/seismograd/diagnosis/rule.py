@@ -82,7 +82,7 @@ class Rule(ABC):
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         """Read the next iterations; return what is new or has grown."""
 
-    def hear(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
+    def read_note(self, note: Note) -> Iterable[Finding]:  # noqa: ARG002  what it is given, not what it does with it
         """Read a note; only those of kind "tail" are in every record and may lead to a finding."""
         return ()
 

@@ -35,7 +35,7 @@ class RankCollector:
     Args:
         world: the processes.
         deliver: called with each combined iteration.
-        tell: called with notes.
+        report: called with notes.
         learn: called with facts.
         exchange: what the processes have exchanged so far.
         limits: how long to wait.
@@ -46,15 +46,15 @@ class RankCollector:
         self,
         world: World,
         deliver: Callable[[RowBatch], None],
-        tell: Callable[[Note], None],
+        report: Callable[[Note], None],
         learn: Callable[[Fact], None],
         exchange: Callable[[], Exchange],
         limits: RankTimeouts,
         before: RankCollector | None = None,
     ) -> None:
-        self._deliver, self._tell, self._limits, self._before = deliver, tell, limits, before
+        self._deliver, self._report, self._limits, self._before = deliver, report, limits, before
         self._exchange = exchange
-        self._ownership, self._ownership_facts = Ownership(), OwnershipFacts(learn, tell)
+        self._ownership, self._ownership_facts = Ownership(), OwnershipFacts(learn, report)
         self._queue: deque[RankRow] = deque()
         self._bytes_in = self._bytes_out = 0  # each written by one thread
         self._next = 0
@@ -172,7 +172,7 @@ class RankCollector:
         )
         views = tuple(map(RankView, ranks, columns, sent, reports))
         if self._ownership.learn(views, self._exchange()):
-            self._ownership_facts.tell(self._ownership, int(rank_row.row.steps["iteration"][0]))
+            self._ownership_facts.report(self._ownership, int(rank_row.row.steps["iteration"][0]))
         key = (
             self._ownership.version,
             *(
@@ -218,7 +218,7 @@ class RankCollector:
                 self._say("rank", why, step)
 
     def _say(self, kind: str, message: Message, iteration: int = -1) -> None:
-        self._tell(Note(kind, iteration, message))
+        self._report(Note(kind, iteration, message))
 
 
 def _missing_between(peer: PeerRank, step: int) -> Message:

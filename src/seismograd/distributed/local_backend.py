@@ -4,13 +4,14 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.measure.backend import Measurement, MeasuringBackend
+from seismograd.measure.backend import MeasureAgain, Measurement, MeasuringBackend
+from seismograd.schema import FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import any_distributed, held_part
 from seismograd.tensors.shards import ShardTable
@@ -26,6 +27,7 @@ class LocalBackend:
 
     def __init__(self, backend: MeasuringBackend, shards: ShardTable) -> None:
         self._backend, self._shards = backend, shards
+        self._measure_again: MeasureAgain | None = getattr(backend, "measure_again", None)
         self.checksum: WeightChecksum | None = None  # of the weights, when requested
         # what the framework says about who holds the same, by column
         self.marks: dict[int, str] = {}
@@ -68,6 +70,22 @@ class LocalBackend:
             ):
                 self._shards.store_summand(column, gradient, float(norm))
         return measured
+
+    def measure_again(
+        self, gradients: Sequence[Tensor], keys: tuple[int, ...]
+    ) -> Mapping[str, FloatArray] | None:
+        """Return the values of plain gradients that lie as they did, or `None`; see
+        `MeasureAgain`.
+        """
+        shards = self._shards
+        if (
+            self._measure_again is None
+            or self.checksum is not None
+            or keys is not shards.plain_columns
+            or shards.has_summands
+        ):
+            return None
+        return self._measure_again(gradients, keys)
 
     def _mark(self, keys: Sequence[int], parameters: Sequence[Tensor]) -> None:
         for key, parameter in zip(keys, parameters, strict=True):

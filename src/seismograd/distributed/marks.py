@@ -20,17 +20,17 @@ def mark_of(parameter: torch.Tensor) -> str:
     """Return `SPLIT`, `COPY`, or nothing for a parameter without marks."""
     # A tensor's own attributes: reading others could run the program's code.
     try:
-        told = vars(parameter)
+        attributes = vars(parameter)
     except TypeError:
         return ""
-    if told.get("shared") is True:
+    if attributes.get("shared") is True:
         return COPY
     split = (
-        told.get("tensor_model_parallel") is True
-        or told.get("allreduce") is False
-        or told.get("skip_allreduce") is True
-        or isinstance(told.get("group_name"), str)
-        or told.get("_fsdp_flattened") is True
-        or told.get("_is_flat_param") is True
+        attributes.get("tensor_model_parallel") is True
+        or attributes.get("allreduce") is False
+        or attributes.get("skip_allreduce") is True
+        or isinstance(attributes.get("group_name"), str)
+        or attributes.get("_fsdp_flattened") is True
+        or attributes.get("_is_flat_param") is True
     )
     return SPLIT if split else ""

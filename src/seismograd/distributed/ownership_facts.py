@@ -15,16 +15,16 @@ MAX_NAMES = 16
 class OwnershipFacts:
     """Tells what is new in an `Ownership`; of each kind of note one."""
 
-    def __init__(self, learn: Callable[[Fact], None], tell: Callable[[Note], None]) -> None:
-        self._learn, self._tell = learn, tell
-        self._num_told = 0
+    def __init__(self, learn: Callable[[Fact], None], report: Callable[[Note], None]) -> None:
+        self._learn, self._report_note = learn, report
+        self._num_reported = 0
         self._said: set[str] = set()
 
-    def tell(self, ownership: Ownership, iteration: int) -> None:
+    def report(self, ownership: Ownership, iteration: int) -> None:
         """Tell it all."""
-        if self._num_told >= MAX_FACTS:
+        if self._num_reported >= MAX_FACTS:
             return
-        self._num_told += 1
+        self._num_reported += 1
         self._learn(
             Fact(
                 str(FactKind.OWNERSHIP),
@@ -68,4 +68,4 @@ class OwnershipFacts:
     def _say(self, what: str, iteration: int, message: Message) -> None:
         if what not in self._said:
             self._said.add(what)
-            self._tell(Note("ranks", iteration, message))
+            self._report_note(Note("ranks", iteration, message))

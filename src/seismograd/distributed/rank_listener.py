@@ -52,7 +52,7 @@ class RankListener(Listener):
         shards: the part of each parameter that this process holds, as the backend has seen it.
         deliver: takes each finished iteration, on the training thread of a single process, on
             another one of rank 0.
-        tell: takes notes.
+        report: takes notes.
         learn: takes facts.
         on_join: called before the process joins others: rows measured alone are delivered alone.
         directory: returns where this process records.
@@ -64,7 +64,7 @@ class RankListener(Listener):
         backend: LocalBackend,
         shards: ShardTable,
         deliver: Callable[[RowBatch], None],
-        tell: Callable[[Note], None],
+        report: Callable[[Note], None],
         learn: Callable[[Fact], None],
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
@@ -73,7 +73,7 @@ class RankListener(Listener):
         self._own_directory, self._world = directory, None
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
-        self._deliver, self._tell, self._on_join = deliver, tell, on_join
+        self._deliver, self._report_note, self._on_join = deliver, report, on_join
         self._learn = learn
         # collectives of tensors that are no gradients: outside of a backward and its reductions
         self._num_exchanged = 0
@@ -82,7 +82,7 @@ class RankListener(Listener):
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
-        self._link: RankCollector | ReportClient | None = None
+        self.link: RankCollector | ReportClient | None = None
         self._before = PreReductionProbe()
         self._rows = RankRowBuilder(backend, shards)
         self._overhead_s = 0.0
@@ -110,8 +110,8 @@ class RankListener(Listener):
         """Return where rank 0 records, as this process sees it; `None` while that is not known."""
         if self._world is None or self.first:
             return self._own_directory()
-        told = self._world.look_up_directory()
-        return None if told is None else Path(told)
+        directory = self._world.look_up_directory()
+        return None if directory is None else Path(directory)
 
     def backward_begins(self, tensors: Any) -> None:
         """Check whether the process has joined others, and inspect its gradients before the
@@ -119,7 +119,7 @@ class RankListener(Listener):
         """
         del tensors
         self._is_reducing = False
-        if self._link is None:
+        if self.link is None:
             self._has_looked = True
             if not self._worlds.may_have_joined():
                 return
@@ -128,14 +128,14 @@ class RankListener(Listener):
     def backward_ends(self) -> None:
         """Remove the hooks: the gradients are reduced."""
         self._is_reducing = True
-        if self._link is not None:
+        if self.link is not None:
             self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
         self._is_reducing = False
-        if self._link is None:
+        if self.link is None:
             has_looked, self._has_looked = self._has_looked, False
             if has_looked or not self._worlds.may_have_joined():
                 return
@@ -155,7 +155,7 @@ class RankListener(Listener):
     def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
         del kind, limit, is_l2
-        if self._link is not None:
+        if self.link is not None:
             self._take("clip_ends", self._on_clip_ends, total)
 
     def _take(
@@ -185,11 +185,11 @@ class RankListener(Listener):
         """Return whether the process has joined others: then each row is sent before the next
         iteration begins.
         """
-        return self._link is not None
+        return self.link is not None
 
     def take_overhead(self) -> float:
         """Return the seconds spent here on the training thread since the last call."""
-        if self._link is None:
+        if self.link is None:
             return 0.0
         spent_s, self._overhead_s = self._overhead_s + self._before.take_overhead(), 0.0
         return spent_s
@@ -198,11 +198,11 @@ class RankListener(Listener):
         """Take finished iterations; while linked they come one by one, on the training thread or,
         of a training that pauses, on another one.
         """
-        if self._link is None or len(batch) > 1:
+        if self.link is None or len(batch) > 1:
             self._shards.take_summands()
             self._deliver(batch)
         else:
-            self._link.put(self._rows.build(batch, self._rank, self._before.take()))
+            self.link.put(self._rows.build(batch, self._rank, self._before.take()))
             self._backend.checksum = WeightChecksum() if self._sums(self._rows.num_begun) else None
 
     @staticmethod
@@ -214,21 +214,21 @@ class RankListener(Listener):
 
     def note(self, note: Note) -> None:
         """Take a note: a process that does not record reports its failures to rank 0."""
-        if isinstance(self._link, ReportClient):
+        if isinstance(self.link, ReportClient):
             if note.kind == "failure":
-                self._link.note(note.message.render())
+                self.link.note(note.message.render())
         else:
-            self._tell(note)
+            self._report_note(note)
 
     def finish(self) -> None:
         """Wait, up to the limit, for rows under way after the last `put`."""
         self._before.backward_ends()
-        if self._link is not None:
-            self._link.close()
+        if self.link is not None:
+            self.link.close()
 
     def abandon(self) -> None:
         """Leave the connections to the parent: this is a forked child."""
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         if link is not None:
             link.abandon()
 
@@ -248,24 +248,24 @@ class RankListener(Listener):
         path = self._own_directory()
         if world.rank == 0 and path is not None and world.store is not None:
             world.publish_directory(str(path.absolute()))
-        earlier = self._link
+        earlier = self.link
         if earlier is not None:
             earlier.begin_close()
         if world.rank == 0:
             # A collector of an earlier world delivers its last iterations first, so that the record
             # stays in order.
             before = earlier if isinstance(earlier, RankCollector) else None
-            self._link = RankCollector(
+            self.link = RankCollector(
                 world,
                 self._deliver,
-                self._tell,
+                self._report_note,
                 self._learn,
                 self._exchange,
                 self._limits,
                 before,
             )
         else:
-            self._link = ReportClient(world, self._limits)
+            self.link = ReportClient(world, self._limits)
 
     def _exchange(self) -> Exchange:
         """Return what this process has exchanged with others."""
@@ -275,7 +275,7 @@ class RankListener(Listener):
 
     def _on_backward_begins(self) -> None:
         self._look()
-        if self._link is not None:
+        if self.link is not None:
             self._before.backward_begins(self._rows.num_begun)
 
     def _on_backward_ends(self) -> None:
@@ -283,7 +283,7 @@ class RankListener(Listener):
 
     def _on_step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         self._look()
-        if self._link is not None:
+        if self.link is not None:
             self._before.learn(optimizer)
 
     def _on_clip_ends(self, total: object) -> None:

@@ -113,23 +113,23 @@ class RankColumns:
     @staticmethod
     def from_json(text: bytes) -> RankColumns:
         """Decode it from a frame."""
-        told = json.loads(text)
+        fields = json.loads(text)
         return RankColumns(
-            int(told["version"]),
-            tuple(_parameter(each) for each in told["parameters"]),
-            tuple(None if each is None else _shard_to_json(each) for each in told["pieces"]),
-            tuple(map(str, told["marks"])),
+            int(fields["version"]),
+            tuple(_parameter(each) for each in fields["parameters"]),
+            tuple(None if each is None else _shard_from_json(each) for each in fields["pieces"]),
+            tuple(map(str, fields["marks"])),
         )
 
 
-def _parameter(told: dict[str, Any]) -> Parameter:
-    told["shape"], told["aliases"] = tuple(told["shape"]), tuple(told["aliases"])
-    return Parameter(**told)
+def _parameter(fields: dict[str, Any]) -> Parameter:
+    fields["shape"], fields["aliases"] = tuple(fields["shape"]), tuple(fields["aliases"])
+    return Parameter(**fields)
 
 
-def _shard_to_json(told: dict[str, Any]) -> LocalShard:
-    told["offset"] = tuple(told["offset"])
-    return LocalShard(**told)
+def _shard_from_json(fields: dict[str, Any]) -> LocalShard:
+    fields["offset"] = tuple(fields["offset"])
+    return LocalShard(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +215,8 @@ class RankReport:
         sketches = reader.numbers(num_columns, SKETCH_WIDTH) if sketched else None
         elements = reader.numbers(num_elements, 1)
         summands = tuple(
-            reader.numbers(held, 1) if told else None
-            for (_, held), told in zip(summed, known, strict=True)
+            reader.numbers(held, 1) if is_known else None
+            for (_, held), is_known in zip(summed, known, strict=True)
         )
         reader.ends()
         return RankReport(

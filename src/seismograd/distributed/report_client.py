@@ -123,13 +123,13 @@ class ReportClient:
             closing = self._closing_s is not None  # first: what was put before it is sent
             while self._queue:
                 self._listen()
-                self._tell(self._queue.popleft())
+                self._report(self._queue.popleft())
             if closing:
                 self._send(frame(FrameKind.END))
                 return
             self._wake.wait(INTERVAL_S)
 
-    def _tell(self, rank_row: RankRow | str) -> None:
+    def _report(self, rank_row: RankRow | str) -> None:
         if isinstance(rank_row, str):
             self._send(frame(FrameKind.NOTE, rank_row.encode()))
             return
@@ -154,11 +154,11 @@ class ReportClient:
                 raise ConnectionResetError
             for kind, payload in self._frames.feed(data):
                 if kind is FrameKind.LEAVE:
-                    told = json.loads(payload)
+                    request = json.loads(payload)
                     self._leave = (
-                        int(told["number"]),
-                        int(told["version"]),
-                        frozenset(told["columns"]),
+                        int(request["number"]),
+                        int(request["version"]),
+                        frozenset(request["columns"]),
                     )
 
     def _send(self, data: bytes) -> None:

@@ -27,12 +27,12 @@ class ReportServer:
 
     Args:
         world: the processes.
-        tell: called with the kind of a note and its message.
+        report: called with the kind of a note and its message.
     """
 
-    def __init__(self, world: World, tell: Callable[[str, Message], None]) -> None:
+    def __init__(self, world: World, report: Callable[[str, Message], None]) -> None:
         self.peers = {rank: PeerRank(rank) for rank in range(1, world.size)}
-        self._tell = tell
+        self._report = report
         self._token = secrets.token_hex(16)
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
@@ -43,7 +43,7 @@ class ReportServer:
             self._open(world)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            tell(
+            report(
                 "ranks",
                 say(
                     "the other ranks could not be reached, so only what rank 0 holds is measured: "
@@ -147,7 +147,7 @@ class ReportServer:
         for kind, payload in messages:
             text = peer.take(kind, payload, next_index)
             if text is not None:
-                self._tell("failure", say("rank {rank}: {text}", rank=peer.rank, text=text))
+                self._report("failure", say("rank {rank}: {text}", rank=peer.rank, text=text))
         if peer.backlog_bytes > MAX_BACKLOG_BYTES and peer.connection is not None:
             self._selector.unregister(peer.connection)  # until some of the backlog was used
 
@@ -164,16 +164,16 @@ class ReportServer:
         kind, payload = messages[0]
         hello: dict[str, Any] = json.loads(payload) if kind is FrameKind.HELLO else {}
         peer = self.peers.get(int(hello.get("rank", 0)))
-        told = str(hello.get("token", ""))
+        token = str(hello.get("token", ""))
         if (
             peer is None
             or peer.connection is not None
-            or not secrets.compare_digest(told.encode(), self._token.encode())
+            or not secrets.compare_digest(token.encode(), self._token.encode())
         ):
             self._forget(connection, None)
         elif hello.get("layout") != LAYOUT:
             self._forget(connection, None)
-            self._tell(
+            self._report(
                 "ranks",
                 say(
                     "rank {rank} runs another version of seismograd and is not included",

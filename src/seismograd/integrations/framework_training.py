@@ -68,7 +68,7 @@ class FrameworkTraining:
 
         if HUB.listening:
             if rank_of_this_process() == 0:
-                _tell(say("the training is recorded already: the callback does nothing"))
+                _print(say("the training is recorded already: the callback does nothing"))
             return
         options = dict(self._options)
         self._num_begun += 1
@@ -90,10 +90,10 @@ class FrameworkTraining:
         try:
             call()
         except SeismogradError as error:
-            _tell(say("the training is not recorded: {reason}", reason=error.line()))
+            _print(say("the training is not recorded: {reason}", reason=error.line()))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            _tell(say("the training is not recorded: {reason}", reason=reason))
+            _print(say("the training is not recorded: {reason}", reason=reason))
 
 
 def missing(package: str) -> str:
@@ -101,5 +101,5 @@ def missing(package: str) -> str:
     return say("{package} is not installed: pip install {package}", package=package).render()
 
 
-def _tell(message: Message) -> None:
+def _print(message: Message) -> None:
     print(f"seismograd: {message.render()}", file=sys.stderr)

@@ -5,13 +5,18 @@ Shapes: n gradients, k scalars, W numbers per gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from seismograd.schema import FloatArray
+
+# `measure_again` of the backends that have it, for gradients of type `Tensor` and the very keys of
+# the last call: the values that `measure` would return without a sample, or `None` where they do
+# not lie as they did then. Nothing else has happened in that case.
+MeasureAgain = Callable[[Sequence[Tensor], tuple[int, ...]], Mapping[str, FloatArray] | None]
 
 
 class PendingNumbers(Protocol):

@@ -29,7 +29,7 @@ class TrainingHalter:
         so_far: returns the current iteration as a row, `None` when it has no step.
         save: writes the current gradients to a file, with the step, the code of the finding and
             the samples of the batch at fault, as far as they are known.
-        tell: takes the note on why it ended.
+        report: takes the note on why it ended.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class TrainingHalter:
         path: Path,
         so_far: Callable[[], RowBatch | None],
         save: Callable[[Path, int, str, str], None],
-        tell: Callable[[Note], None],
+        report: Callable[[Note], None],
     ) -> None:
-        self._selection, self._path, self._tell = selection, path, tell
+        self._selection, self._path, self._report = selection, path, report
         self._so_far, self._save = so_far, save
         self._samples = (-1, "")  # the last iteration in which they were known
         early = [
@@ -139,7 +139,7 @@ class TrainingHalter:
                     snapshot,
                     tuple(map(int, samples.split())),
                 )
-                self._tell(Note("halted", step, self._halted.message))
+                self._report(Note("halted", step, self._halted.message))
             return self._halted
 
     def _step_now(self) -> int:

@@ -63,21 +63,42 @@ class CheckedRanges:
                     return int(entry["end"][self.names.index(name)])
         return 0
 
+    def whole_end(self, name: str, others: Sequence[str]) -> int | None:
+        """Return how many bytes of a file the log covers up to the last batch of which it and
+        `others` hold everything; `None` without a log. Files that are not there do not count.
+        """
+        if not self.exists:
+            return None
+        with opened_log(self.directory, len(self.names)) as log:
+            num_batches = len(log)
+            for column, each in enumerate(self.names):
+                size = file_size(self.directory / each) if each in (name, *others) else None
+                if size is not None and num_batches and log.end(num_batches - 1, column) > size:
+                    num_batches = bisect_right(
+                        range(num_batches), size, key=lambda index, at=column: log.end(index, at)
+                    )
+            for last in range(num_batches - 1, -1, -1):
+                for entry in _whole(log.entries(last, last + 1)):
+                    return int(entry["end"][self.names.index(name)])
+        return 0
+
     def damaged(self, name: str, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of bytes between `start` and `stop` of a file that are not what was
-        written. What ends within a stretch, because the file was cut there, cannot be compared.
+        written. Those that the file ends within, because it was cut there, are among them: what is
+        left of them cannot be compared, and may be zeros that a disk put in their place.
         """
         if stop <= start or name not in self.names:
             return []
         path = self.directory / name
+        # The log before the size of the file: a writer that is at work writes it after the file.
+        # `steps.bin` comes after its log, but of that no rows are asked for that it did not hold.
+        stretches = self._stretches(self.names.index(name), start, stop)
         size = file_size(path) or 0
-        stretches = [
-            each for each in self._stretches(self.names.index(name), start, stop) if each[1] <= size
-        ]
-        if not stretches:
-            return []
-        with os.fdopen(open_file(path), "rb", buffering=0) as file:
-            found = [each[:2] for each in _differing(file, stretches)]
+        whole = [each for each in stretches if each[1] <= size]
+        found = [each[:2] for each in stretches if each[1] > size]
+        if whole:
+            with os.fdopen(open_file(path), "rb", buffering=0) as file:
+                found = [*(each[:2] for each in _differing(file, whole)), *found]
         if found:
             self.known.setdefault(name, set()).update(found)
         return found

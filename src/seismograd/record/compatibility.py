@@ -97,8 +97,10 @@ def started_meta(path: Path) -> Meta:
     its first step, or has only just begun.
     """
     try:
-        told = loads_sealed(read_document(path / STARTED))
-        info = build(RunInfo, {**_UNKNOWN, **{key: told[key] for key in _STARTED if key in told}})
+        started = loads_sealed(read_document(path / STARTED))
+        info = build(
+            RunInfo, {**_UNKNOWN, **{key: started[key] for key in _STARTED if key in started}}
+        )
     except (KeyError, TypeError, ValueError):  # cut short, too
         info = build(RunInfo, _UNKNOWN)
     return meta_from_json(loads(dumps(meta_to_json(info))))

@@ -16,6 +16,7 @@ from seismograd.record.pyramid.cells import FACTOR, PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.strict_json import number
 from seismograd.record.validation import (
+    MAX_COLUMNS,
     MAX_WIDTH,
     build,
     count,
@@ -59,10 +60,34 @@ _DTYPE_KEYS = {STEPS: "step_dtype", EVENTS: "event_dtype", RANKS: "rank_dtype", 
 class SegmentInfo:
     """What the columns of a segment's files are: its parameters, in order; the row of the run it
     begins with; its statistics.
+
+    Where parameters keep being added, its files have spare columns: `num_columns` in all.
+    Where raw values are kept of some steps only, the files of rows are in parts of `rows_per_part`.
     """
 
     first_row: int
     statistics: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    num_columns: int
+    rows_per_part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedPart:
+    """A part of the raw values of a segment that was removed, and how many rows it had."""
+
+    index: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """What columns of a segment are from a row of the run on: parameters that took spare columns,
+    and others of which more is known by then.
+    """
+
+    first_row: int
+    columns: tuple[int, ...]
     parameters: tuple[Parameter, ...]
 
 
@@ -154,8 +179,8 @@ def _statistic_from_json(data: Any) -> Statistic:
         raise ValueError(name)
     if not 1 <= count(data.get("width", 1)) <= MAX_WIDTH:
         raise ValueError(data["width"])
-    told = {key: data[key] for key in _RECORDED_OF_A_STATISTIC if key in data}
-    recorded = build(Statistic, {**told, "dtype": dtype})
+    recorded_fields = {key: data[key] for key in _RECORDED_OF_A_STATISTIC if key in data}
+    recorded = build(Statistic, {**recorded_fields, "dtype": dtype})
     own = next((each for each in STATISTICS if each.name == name), None)
     return recorded if own is None else replace(recorded, kind=own.kind, subject=own.subject)
 
@@ -165,12 +190,19 @@ def _levels_to_json() -> dict[str, object]:
 
 
 def segment_to_json(segment: SegmentInfo) -> dict[str, object]:
-    """Return the `parameters.json` of a segment."""
-    return {
+    """Return the `parameters.json` of a segment, when it begins. One with spare columns has other
+    keys, since whoever does not know of them would take the wrong numbers for a row.
+    """
+    parameters = [_flat(parameter) for parameter in segment.parameters]
+    common: dict[str, object] = {
         "first_row": segment.first_row,
         "statistics": list(segment.statistics),
-        "parameters": [_flat(parameter) for parameter in segment.parameters],
     }
+    if segment.rows_per_part:
+        common["rows_per_part"] = segment.rows_per_part
+    if segment.num_columns == len(parameters):
+        return {**common, "parameters": parameters}
+    return {**common, "num_columns": segment.num_columns, "first_parameters": parameters}
 
 
 def segment_from_json(data: Any) -> SegmentInfo:
@@ -178,11 +210,51 @@ def segment_from_json(data: Any) -> SegmentInfo:
     first_row = count(data["first_row"])
     if first_row < 0:
         raise ValueError(first_row)
+    spare = "num_columns" in data
+    listed = data["first_parameters" if spare else "parameters"]
+    parameters = tuple(build(Parameter, each) for each in listed)
+    num_columns = count(data["num_columns"]) if spare else len(parameters)
+    rows_per_part = count(data.get("rows_per_part", 0))
+    if not len(parameters) <= num_columns <= MAX_COLUMNS or rows_per_part < 0:
+        raise ValueError(num_columns)
     return SegmentInfo(
         first_row,
         tuple(text(name) for name in data["statistics"]),
-        tuple(build(Parameter, each) for each in data["parameters"]),
+        parameters,
+        num_columns,
+        rows_per_part,
     )
+
+
+def removed_to_json(part: RemovedPart) -> dict[str, object]:
+    """Return a line of `removed.jsonl`."""
+    return {"part": part.index, "rows": part.num_rows}
+
+
+def removed_from_json(data: Any) -> RemovedPart:
+    """Return the part that `removed_to_json` wrote."""
+    part = RemovedPart(count(data["part"]), count(data["rows"]))
+    if part.index < 0 or part.num_rows < 0:
+        raise ValueError(part)
+    return part
+
+
+def change_to_json(change: ColumnChange) -> dict[str, object]:
+    """Return a line of `changes.jsonl`."""
+    return {
+        "first_row": change.first_row,
+        "columns": list(change.columns),
+        "parameters": [_flat(parameter) for parameter in change.parameters],
+    }
+
+
+def change_from_json(data: Any) -> ColumnChange:
+    """Return the change that `change_to_json` wrote."""
+    columns = tuple(count(each) for each in data["columns"])
+    parameters = tuple(build(Parameter, each) for each in data["parameters"])
+    if len(columns) != len(parameters):
+        raise ValueError(columns)
+    return ColumnChange(count(data["first_row"]), columns, parameters)
 
 
 def end_to_json(end: EndCounts) -> dict[str, object]:

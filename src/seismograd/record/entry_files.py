@@ -71,8 +71,11 @@ class EntryFiles:
         return self.checked.damaged_rows(name, row_bytes, start, stop)
 
     def num_checked_rows(self) -> int | None:
-        """Return how many rows the log of checksums knows of; `None` without one."""
-        end = self.checked.end(layout.STEPS) if self.checked.names else None
+        """Return how many rows there are in the batches that are whole, as the log of checksums
+        has them; `None` without one.
+        """
+        names = layout.ENTRY_DTYPES
+        end = self.checked.whole_end(layout.STEPS, [*names]) if self.checked.names else None
         return None if end is None else end // self._recorded_dtype(layout.STEPS).itemsize
 
     def _read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:

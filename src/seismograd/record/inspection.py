@@ -74,7 +74,8 @@ def _damage_of_files(run: Path, checked: CheckedRanges) -> Iterator[Damage]:
         file = (directory / name).as_posix()
         size, known = file_size(checked.directory / name) or 0, checked.end(name) or 0
         for start, stop in checked.damaged(name, 0, known):
-            yield Damage(file, DamageKind.ALTERED, start, stop)
+            if stop <= size:
+                yield Damage(file, DamageKind.ALTERED, start, stop)
         is_level = Path(name).parent.name == layout.LEVELS  # readers sum up what is missing
         if size < known and not is_level:
             yield Damage(file, DamageKind.CUT, size, known)
@@ -85,7 +86,12 @@ def _damage_of_files(run: Path, checked: CheckedRanges) -> Iterator[Damage]:
 
 
 def _damage_of_lines(run: Path) -> Iterator[Damage]:
-    for name in layout.LINE_FILES:
+    of_segments = sorted(
+        path
+        for name in (layout.CHANGES, layout.REMOVED)
+        for path in run.glob(f"{layout.SEGMENTS}/*/{name}")
+    )
+    for name in (*layout.LINE_FILES, *(path.relative_to(run).as_posix() for path in of_segments)):
         for number in damaged_lines(run / name):
             yield Damage(name, DamageKind.LINE, number, number + 1)
 

@@ -42,7 +42,7 @@ def mend(inspection: Inspection) -> None:
 def _mend_lines(path: Path) -> None:
     damaged = set(damaged_lines(path))
     lines = path.read_bytes().split(b"\n")
-    end = min(damaged) if path.name in layout.NUMBERED_LINES else len(lines)
+    end = min(damaged) if path.name in (*layout.NUMBERED_LINES, layout.CHANGES) else len(lines)
     kept = [line + b"\n" for index, line in enumerate(lines[:end]) if index not in damaged and line]
     replace_document(path, b"".join(kept))
 

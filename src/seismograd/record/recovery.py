@@ -6,18 +6,15 @@ what is read is always a prefix of what was written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
-from seismograd.record.recorded_files import read_whole_lines
-from seismograd.record.seals import loads_sealed
 from seismograd.record.segment import Segment, open_segment
 from seismograd.schema import Statistic
 
@@ -41,14 +38,6 @@ class IntactPart:
         ends = [*(segment.info.first_row for segment in self.segments[1:]), self.num_rows]
         for segment, end in zip(self.segments, ends, strict=False):
             yield segment, segment.info.first_row, end
-
-
-@dataclass(frozen=True, slots=True)
-class IntactLines:
-    """The values of the whole lines of a file; `torn` when something followed them."""
-
-    values: tuple[Any, ...]
-    torn: bool
 
 
 def intact_part(
@@ -94,30 +83,6 @@ def intact_part(
         tuple(segment for segment in segments if segment.info.first_row < num_rows),
         max(num_begun - num_rows, int(more_entries)),
     )
-
-
-def read_lines(
-    path: Path, parse: Callable[[Any], Any], num_expected: int, by_number: bool
-) -> IntactLines:
-    """Return the values that `parse` makes of the lines of a file, without those that are not
-    whole; none for a missing file. `by_number`: what comes behind a damaged line has another
-    number, so it is left out too.
-    """
-    values: list[Any] = []
-    torn = False
-    try:
-        for line in read_whole_lines(path):
-            if line is None:
-                return IntactLines(tuple(values), True)
-            try:
-                values.append(parse(loads_sealed(line)))
-            except (ValueError, KeyError, TypeError):
-                torn = True
-                if by_number:
-                    break
-    except FileNotFoundError:
-        torn = num_expected > 0
-    return IntactLines(tuple(values), torn or len(values) < num_expected)
 
 
 def _rows_in_order(entries: EntryFiles, num_rows: int, keep_damaged: bool) -> int:
@@ -197,7 +162,7 @@ def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
     held = segment.sample_rows(end)
     if segment.holds_all_samples(len(held)):
         return end  # without a look at the steps: a long run may have had no sample for long
-    start = int(held[-1]) + 1 if len(held) else segment.info.first_row
+    start = max(int(held[-1]) + 1 if len(held) else 0, segment.first_countable_row)
     for chunk in range(start, end, _CHUNK):
         steps = entries.read(layout.STEPS, chunk, min(chunk + _CHUNK, end))
         lost = np.flatnonzero(steps["sampled"])

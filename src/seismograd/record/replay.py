@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,43 +49,49 @@ class Replay:
             span_start, span_stop = max(first, start), min(end, stop)
             row_bytes = (
                 sum(np.dtype(each.dtype).itemsize for each in self.statistics if not each.sampled)
-                * segment.num_parameters
+                * segment.num_columns
             )
             chunk = size * max(1, _CHUNK_BYTES // (max(row_bytes, 1) * size))
-            for row in range(span_start, span_stop, chunk):
-                yield segment, row, min(row + chunk, span_stop)
+            borders = [span_start, *segment.changed_rows(span_start, span_stop), span_stop]
+            for begin, upto in pairwise(borders):
+                for row in range(begin, upto, chunk):
+                    yield segment, row, min(row + chunk, upto)
 
     def _damaged(self, segment: Segment, start: int, stop: int) -> list[Stretch]:
-        """Return the stretches of rows of the run in which something is damaged."""
+        """Return the stretches of rows of the run in which something is damaged or not kept."""
         first = segment.info.first_row
         return [
             *self.entries.damaged(layout.STEPS, start, stop),
             *(
                 (begin + first, end + first)
-                for begin, end in segment.damaged_rows(start - first, stop - first)
+                for begin, end in segment.unknown_rows(start - first, stop - first)
             ),
         ]
 
     def _read(self, segment: Segment, start: int, stop: int) -> RowBatch:
         """Return rows `start` to `stop` of the run, all of this segment, as one batch."""
         first = segment.info.first_row
+        parameters = segment.parameters_at(start)
+        num = len(parameters)
         sample_rows = segment.sample_rows(stop)
         from_sample, to_sample = np.searchsorted(sample_rows, (start, stop)).tolist()
         samples = segment.whole_samples(from_sample, to_sample)
-        state = segment.state(start - first, stop - first)
+        state = segment.state(start - first, stop - first)[:, :num]
         for begin, end in self._damaged(segment, start, stop):
             state[begin - start : end - start] = State.NOT_MEASURED
         return RowBatch(
-            parameters=segment.info.parameters,
+            parameters=parameters,
             steps=self.entries.read(layout.STEPS, start, stop),
             state=state,
             values={
-                name: segment.values(name, start - first, stop - first)
+                name: segment.values(name, start - first, stop - first)[:, :num]
                 for name in segment.info.statistics
             },
             sample_rows=sample_rows[samples] - start,
             samples={
-                each.name: segment.values(each.name, from_sample, to_sample)[samples - from_sample]
+                each.name: segment.values(each.name, from_sample, to_sample)[
+                    samples - from_sample, :num
+                ]
                 for each in segment.sampled()
             },
             events=self._listed(layout.EVENTS, start, stop),

@@ -154,8 +154,8 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         with os.fdopen(open_file(path), "rb") as file:
             header, data_at = _header(file, size)
-        told = {text(k): text(v, "\n") for k, v in mapping(header.pop(METADATA, {})).items()}
-        shards = mapping(strict_json.loads(told.get("shards", "{}").encode()))
+        metadata = {text(k): text(v, "\n") for k, v in mapping(header.pop(METADATA, {})).items()}
+        shards = mapping(strict_json.loads(metadata.get("shards", "{}").encode()))
         tensors = {
             text(name): _tensor(value, size - data_at, shards.get(name))
             for name, value in header.items()
@@ -164,14 +164,14 @@ def read_snapshot(path: Path) -> Snapshot:
         return Snapshot(
             path=path,
             # what earlier versions kept is the gradients of an update that --halt-on stopped
-            step=_whole(told.get("step", path.name[5:13])),
-            content=SnapshotContent(told.get("content", "gradients")),
-            reason=told.get("reason", "halted"),
-            optimizer=_whole(told.get("optimizer", "0")),
-            rank=_whole(told.get("rank", "0")),
-            world_size=_whole(told.get("world_size", "1")),
-            scale=float(told.get("scale", "1.0")),
-            samples=tuple(map(_whole, told.get("samples", "").split())),
+            step=_whole(metadata.get("step", path.name[5:13])),
+            content=SnapshotContent(metadata.get("content", "gradients")),
+            reason=metadata.get("reason", "halted"),
+            optimizer=_whole(metadata.get("optimizer", "0")),
+            rank=_whole(metadata.get("rank", "0")),
+            world_size=_whole(metadata.get("world_size", "1")),
+            scale=float(metadata.get("scale", "1.0")),
+            samples=tuple(map(_whole, metadata.get("samples", "").split())),
             tensors=tensors,
             data_at=data_at,
         )

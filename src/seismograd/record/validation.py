@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 MAX_COUNT = 2**53  # what a double holds exactly, as JSON's readers need it
 MAX_WIDTH = 4096  # numbers of one statistic per parameter
+MAX_COLUMNS = 2**24  # of a segment
 _PLAIN_DTYPE = re.compile(r"[<>|=]?[biuf][1248]")
 _MAX_FIELDS = 256
 

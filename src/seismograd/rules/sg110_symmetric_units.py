@@ -51,15 +51,17 @@ class SymmetricUnits(FactRule):
     min_evaluated: int = 10  # steps
     looks: int = 2
 
-    _told: dict[int, list[Fact]] = field(
+    _reported: dict[int, list[Fact]] = field(
         default_factory=dict[int, "list[Fact]"], init=False, repr=False
     )
 
     def judge(self, fact: Fact) -> None:
-        told = self._told.setdefault(fact.optimizer, [])
-        told.append(fact)
-        always = [name for name in fact.parameters if all(name in each.parameters for each in told)]
-        if len(told) < self.looks or not always:
+        facts = self._reported.setdefault(fact.optimizer, [])
+        facts.append(fact)
+        always = [
+            name for name in fact.parameters if all(name in each.parameters for each in facts)
+        ]
+        if len(facts) < self.looks or not always:
             return
         rows = fact.number("rows")
         values: dict[str, str | int | float] = {
@@ -96,7 +98,7 @@ class SymmetricUnits(FactRule):
             ),
             where=fact.where,
             excerpt=initialised_of(
-                told[0].text("equal").split(",") if told[0].text("equal") else always,
+                facts[0].text("equal").split(",") if facts[0].text("equal") else always,
                 fact.text("model"),
             ),
         )

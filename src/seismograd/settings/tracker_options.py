@@ -27,7 +27,8 @@ class TrackerOption:
 @dataclass(frozen=True, slots=True)
 class KnownTracker:
     """A tracker that seismograd brings: `module` and `kind` are its class, `package` what has to be
-    installed for it, `target` how what follows the colon is called in a message.
+    installed for it, `target` how what follows the colon is called in a message; it may have to be
+    the number of a port.
     """
 
     module: str
@@ -35,6 +36,7 @@ class KnownTracker:
     package: str = ""
     target: str = ""
     needs_target: bool = False
+    is_port: bool = False
 
 
 KNOWN_TRACKERS = {
@@ -43,6 +45,17 @@ KNOWN_TRACKERS = {
         "tensorboard_tracker", "TensorboardTracker", "tensorboard", "DIR", needs_target=True
     ),
     "wandb": KnownTracker("wandb_tracker", "WandbTracker", "wandb", "PROJECT"),
+    "mlflow": KnownTracker("mlflow_tracker", "MlflowTracker", "mlflow", "EXPERIMENT"),
+    "trackio": KnownTracker("trackio_tracker", "TrackioTracker", "trackio", "PROJECT"),
+    "swanlab": KnownTracker("swanlab_tracker", "SwanlabTracker", "swanlab"),
+    "prometheus": KnownTracker(
+        "prometheus_tracker",
+        "PrometheusTracker",
+        "prometheus_client",
+        "PORT",
+        needs_target=True,
+        is_port=True,
+    ),
 }
 
 
@@ -79,5 +92,10 @@ def _checked(text: str) -> TrackerOption:
         raise SeismogradError(
             say("--to {name} does not say where", name=name),
             say("use {form}", form=f"{name}:{known.target}"),
+        )
+    if known.is_port and not (target.isdecimal() and 0 < int(target[:6]) <= _MOST_PORTS):
+        raise SeismogradError(
+            say("--to {name} needs the number of a port, not {text}", name=name, text=repr(target)),
+            say("use {form}", form=f"{name}:9464"),
         )
     return TrackerOption(name, target)

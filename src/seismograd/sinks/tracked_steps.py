@@ -11,10 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from seismograd.schema import AnyArray, FloatArray, Parameter, RowBatch, State, StepFlag
+from seismograd.schema import (
+    HISTOGRAM_EXPONENTS_PER_BIN,
+    HISTOGRAM_FIRST_EXPONENT,
+    AnyArray,
+    FloatArray,
+    Parameter,
+    RowBatch,
+    State,
+    StepFlag,
+)
 from seismograd.sinks.module_groups import module_groups
-from seismograd.sinks.tracker import TrackedStep
+from seismograd.sinks.tracker import Histogram, TrackedStep
 
+LOG_GRADIENT = "log2_gradient"
 CLIP_STEPS = 100  # of which the share of clipped steps is taken
 
 
@@ -40,6 +50,9 @@ class TrackedSteps:
             for name, columns in self._groups.items()
         }
         ratios = block.values.get("update_ratio")
+        exponents = dict(
+            zip(block.sample_rows.tolist(), block.samples.get("exponents", ()), strict=False)
+        )
         for row, step in enumerate(block.steps):
             scalars = self._of_step(step, block.state[row])
             if ratios is not None:
@@ -57,6 +70,7 @@ class TrackedSteps:
                 float(step["time_s"]),
                 scalars,
                 "" if worst is None else self._parameters[worst].name,
+                self._histograms(exponents[row]) if row in exponents else {},
             )
 
     def _of_step(self, step: Any, state: AnyArray) -> dict[str, float]:
@@ -78,6 +92,15 @@ class TrackedSteps:
             found["clip_share"] = sum(self._clipped) / len(self._clipped)
         return found
 
+    def _histograms(self, exponents: AnyArray) -> dict[str, Histogram]:
+        """Return the histograms of all gradients and of each module  # exponents: (P, H)."""
+        counts = np.where(np.isnan(np.asarray(exponents, float)), 0.0, exponents)
+        found = {LOG_GRADIENT: _histogram(counts.sum(axis=0))}
+        if len(self._groups) > 1:
+            for name, columns in self._groups.items():
+                found[f"{LOG_GRADIENT}/{name}"] = _histogram(counts[columns].sum(axis=0))
+        return {name: each for name, each in found.items() if each.counts}
+
     def _worst(self, norms: FloatArray, state: AnyArray) -> tuple[int | None, float]:
         """Return the parameter whose gradient's root mean square is the furthest from the median of
         all, and their ratio; one that is not finite before all others.
@@ -92,6 +115,16 @@ class TrackedSteps:
         ratios = sizes / np.median(sizes)
         furthest = int(np.argmax(np.abs(np.log(ratios))))
         return int(finite[furthest]), float(ratios[furthest])
+
+
+def _histogram(counts: FloatArray) -> Histogram:
+    """Return the bins from the first to the last that is not empty."""
+    filled = np.flatnonzero(counts)
+    if not len(filled):
+        return Histogram((), ())
+    first, stop = int(filled[0]), int(filled[-1]) + 1
+    edges = HISTOGRAM_FIRST_EXPONENT + HISTOGRAM_EXPONENTS_PER_BIN * np.arange(first, stop + 1)
+    return Histogram(tuple(edges.astype(float).tolist()), tuple(counts[first:stop].tolist()))
 
 
 def _whole(norms: FloatArray, there: AnyArray) -> tuple[FloatArray, AnyArray]:

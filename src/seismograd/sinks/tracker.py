@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,15 +22,25 @@ class RunStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many scalars lie between each two `edges`, of which there is one more than `counts`."""
+
+    edges: tuple[float, ...]
+    counts: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedStep:
     """The scalars of one step. NaN and infinities are what was measured; what was not measured is
     left out. `worst_layer` is the parameter whose gradient is the most unlike the others.
+    `histograms` are there in sampled steps only, as raw buckets: of log2 |g|.
     """
 
     step: int
     time_s: float
     scalars: Mapping[str, float]
     worst_layer: str = ""
+    histograms: Mapping[str, Histogram] = field(default_factory=dict[str, Histogram])
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class TrackerSink:
     Args:
         trackers: where to.
         run: what they are told of it.
-        tell: takes notes, on the pump's thread.
+        report: takes notes, on the pump's thread.
         on_begun: called on a tracker's thread once it has begun.
     """
 
@@ -31,17 +31,17 @@ class TrackerSink:
         self,
         trackers: Sequence[TrackerOption],
         run: RunStart,
-        tell: Callable[[Note], None],
+        report: Callable[[Note], None],
         on_begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._deliveries = [
             TrackerQueue(each.name, lambda each=each: make_tracker(each), run, on_begun)
             for each in trackers
         ]
-        self._tell = tell
+        self._report = report
         self._scalars = TrackedSteps()
         self._found: set[tuple[str, int]] = set()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._last_step = -1
         self._closed = False
 
@@ -86,7 +86,7 @@ class TrackerSink:
         self._say_problems()
         for delivery in self._deliveries:
             if delivery.num_lost:
-                self._tell(
+                self._report(
                     Note(
                         KIND,
                         self._last_step,
@@ -114,9 +114,9 @@ class TrackerSink:
     def _say_problems(self) -> None:
         for delivery in self._deliveries:
             error = delivery.error
-            if error is not None and delivery.name not in self._told:
-                self._told.add(delivery.name)
-                self._tell(
+            if error is not None and delivery.name not in self._reported:
+                self._reported.add(delivery.name)
+                self._report(
                     Note(
                         KIND,
                         self._last_step,

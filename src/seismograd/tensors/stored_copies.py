@@ -53,13 +53,13 @@ def placements_of(tensors: Mapping[str, Tensor]) -> dict[str, Placement]:
     }
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, told: Mapping[str, str]) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors by name to one safetensors file, at once: nobody sees half of it."""
     # Only a program that asks for one writes one.
     from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
     new = path.with_name(path.name + ".new")
-    save_file(dict(tensors), new, metadata=dict(told))
+    save_file(dict(tensors), new, metadata=dict(metadata))
     new.replace(path)
 
 

@@ -98,8 +98,12 @@ class BirthObserver:
         if holds:
             self._operands.hold(tops, last)
 
-    def step_begins(self, window: OptimizerWindow) -> None:
-        """Look at the gradients that a step is about to use."""
+    def step_begins(
+        self, window: OptimizerWindow, held: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        """Look at the gradients that a step is about to use. `held`: the parameters of the window,
+        where the caller has them.
+        """
         ready = window.ready
         # NaN: it was not counted
         if ready is not None and ready.arrival is None and any_nonzero(ready.values["nonfinite"]):
@@ -108,7 +112,7 @@ class BirthObserver:
         if self._calls is not None and self._calls.calls:
             if self._keeps_batches:
                 self.batches = tuple(self._calls.calls)
-            self._calls.drop(window.held())
+            self._calls.drop(window.held() if held is None else held)
 
     def _look(self, window: OptimizerWindow, ready: GradientReading) -> None:
         if _is_spoiled(ready):
@@ -134,7 +138,7 @@ class BirthObserver:
         birth = self._of_weight(weight) if weight is not None else self._of_forward(top)
         if birth is None:
             return Origin.LOSS
-        self._tell("loss", birth)
+        self._report("loss", birth)
         return birth.origin
 
     def _of_forward(self, top: Any) -> Birth | None:
@@ -177,7 +181,7 @@ class BirthObserver:
             frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
             birth = self._placed(birth, frame, frozenset(_codes_of(calls)), problem)
         if birth is not None:
-            self._tell("gradient", birth, window.index)
+            self._report("gradient", birth, window.index)
 
     def _replayed(self, call: HeldCall, *, of_gradient: bool) -> Replayed:
         if self._calls is None or not self._replays or self._num_replays >= MAX_REPLAYS:
@@ -226,9 +230,9 @@ class BirthObserver:
         site = self._log.call_sites.at(line.file, line.number, line.function)
         return replace(birth, site=site, text=line.text)
 
-    def _tell(self, of: str, birth: Birth, optimizer: int = -1) -> None:
+    def _report(self, of: str, birth: Birth, optimizer: int = -1) -> None:
         named = birth.operand if birth.origin is Origin.WEIGHT else ""
-        self._facts.tell_values(
+        self._facts.report_values(
             FactKind.BIRTH,
             {"of": of, **birth.values()},
             birth.site,

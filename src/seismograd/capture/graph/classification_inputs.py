@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.graph.cosine_logits import cosines
 from seismograd.capture.graph.loss_operands import MAX_ROWS, PASSING, Fault, class_sizes, made_by
 from seismograd.capture.graph.traversal import saved, shape_of, source
 
@@ -48,8 +49,21 @@ def binary_cross_entropy(node: Any) -> Iterator[Fault]:
         yield Fault("bce", PROBABILITIES[twice.name()])
 
 
+def ctc(node: Any) -> Iterator[Fault]:
+    """Detect inputs that are not log-probabilities over the classes, the last dimension."""
+    given, below = saved(node, "log_probs"), made_by(node)
+    if given is None or not _is_off(given.flatten(0, -2)):
+        return
+    name = "" if below is None else below.name()
+    if name == "LogSoftmaxBackward0":
+        yield Fault("ctc", "log_softmax over another dimension", *given.shape[-2:])
+    else:
+        yield Fault("ctc", PROBABILITIES.get(name, "logits"), *given.shape[-2:])
+
+
 def log_softmax(node: Any) -> Iterator[Fault]:
-    """Detect logits of a cross entropy that are probabilities already."""
+    """Detect logits of a cross entropy that are probabilities already, or cosines."""
+    yield from cosines(node)
     below = made_by(node)
     if below is not None and below.name() in PROBABILITIES:
         shape = shape_of(below)

@@ -48,7 +48,7 @@ class LargeExponentials:
         if found is None or found[0] < MIN_RESULT or found[0] ** 2 * MAX_FACTOR < abs(loss):
             return
         largest, node = found
-        self._facts.tell(
+        self._facts.report(
             FactKind.LARGE_EXPONENTIAL,
             site=captured.site,
             parameters=self._weight_before(node),

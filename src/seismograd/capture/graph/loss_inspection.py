@@ -37,16 +37,16 @@ class LossInspection:
         facts: Facts,
         births: BirthObserver,
     ) -> None:
-        self._guard, self._births = guard, births
-        self._losses = LossObserver(log, births)
+        self._guard, self.births = guard, births
+        self.losses = LossObserver(log, births)
         self._zero_gradients = ZeroGradients(facts, parameter_table)
         self._switches = Switches(facts, parameter_table)
         self._hooks = Hooks(facts)
-        self._time_profiles = TimeProfiles(facts, parameter_table)
+        self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
-        self._num_at_site: dict[int, int] = {}  # backwards at each line of the script
+        self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(
         self,
@@ -62,9 +62,9 @@ class LossInspection:
         may concern; `extras`: there is time for what can be left out.
         """
         call, site = self._guard.call, captured.site
-        call("birth", self._births.backward_begins, tops, extras)
-        call("graph", self._losses.look, thread_state, captured, listed, tops, windows, extras)
-        number = self._num_at_site[site] = self._num_at_site.get(site, 0) + 1
+        call("birth", self.births.backward_begins, tops, extras)
+        call("graph", self.losses.look, thread_state, captured, listed, tops, windows, extras)
+        number = self.num_at_site[site] = self.num_at_site.get(site, 0) + 1
         for window in windows:
             if window.has_zero_gradients():
                 call("zero gradient", self._zero_gradients.look, site, tops, windows)
@@ -72,8 +72,8 @@ class LossInspection:
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
-        if extras and self._time_profiles.may_look(num_heard):
-            call("time", self._time_profiles.backward_begins, num_heard, tops)
+        if extras and self.time_profiles.may_look(num_heard):
+            call("time", self.time_profiles.backward_begins, num_heard, tops)
         if number in LOOKS:
             scale = thread_state.loss_scale
             call("loss terms", self._loss_terms.look, site, number, listed[0], scale)
@@ -87,5 +87,5 @@ class LossInspection:
         """Note what only the backward has shown."""
         if num_heard in LOOKS:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
-        if self._time_profiles.running:
-            self._guard.call("time", self._time_profiles.backward_ends, captured.site)
+        if self.time_profiles.running:
+            self._guard.call("time", self.time_profiles.backward_ends, captured.site)

@@ -11,7 +11,7 @@ from typing import Any
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.loss_reduction import reduction_of, shape_reduced
 from seismograd.capture.graph.shared_forward import SharedForward
-from seismograd.capture.graph.traversal import last_number
+from seismograd.capture.graph.traversal import LEAF, last_number
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.iteration import CapturedEvent
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -50,15 +50,16 @@ class LossObserver:
         for window in windows:
             if window.losses or window.num_backwards_before > 1:
                 has_several = True
+        has_changed = False
+        if extras and len(listed) == 1:
+            # another shape than that which the last loss at this line was reduced from
+            shape = shape_reduced(listed[0])
+            has_changed = shape != self._shapes.get(captured.site)
+            self._shapes[captured.site] = shape
         if (
             extras
             and len(listed) == 1
-            and (
-                self._has_changed(captured.site, listed[0])
-                or self._num <= FIRST
-                or self._num % SAMPLE_EVERY == 0
-                or has_several
-            )
+            and (has_changed or self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or has_several)
         ):
             captured.reduction = reduction_of(listed[0])
             if captured.reduction is not None:
@@ -73,14 +74,8 @@ class LossObserver:
                 before = max(before, window.last_operation)
         if before >= 0 and self._sharing.shared(captured.site, tops, before):
             captured.flags |= EventFlag.SHARED
-        thread_state.last_operation = last_number(tops)
+        number = tops[0]._sequence_nr() if len(tops) == 1 and tops[0] is not None else LEAF
+        thread_state.last_operation = last_number(tops) if number == LEAF else number
         known = captured.value.known and captured.value.tensor is None
         if known and not math.isfinite(captured.value.value) and tops[0] is not None:
             captured.detail = int(self._births.of_loss(tops[0]))
-
-    def _has_changed(self, site: int, loss: object) -> bool:
-        """Return whether the loss was reduced from another shape than the last one at this line."""
-        shape = shape_reduced(loss)
-        before = self._shapes.get(site)
-        self._shapes[site] = shape
-        return shape != before

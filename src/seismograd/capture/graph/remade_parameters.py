@@ -61,7 +61,7 @@ class RemadeParameters:
         if self._times and self._num < LOOKS[-1]:
             self._births.listen()
         if self._times >= MIN_TIMES:
-            self.facts.tell(
+            self.facts.report(
                 FactKind.PARAMETER_REMADE,
                 site=self.log.call_sites.here(OWN_FRAMES),
                 num=len(strangers),

@@ -26,7 +26,7 @@ class ZeroGradients:
         self._facts, self._parameter_table = facts, parameter_table
         # backwards after a step with an all-zero gradient, by optimizer
         self._num: Counter[int] = Counter()
-        self._told: set[tuple[int, str, str, tuple[str, ...]]] = set()
+        self._reported: set[tuple[int, str, str, tuple[str, ...]]] = set()
 
     def look(self, site: int, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
         """Inspect the graph of a backward that begins at this call site and may concern these
@@ -56,9 +56,9 @@ class ZeroGradients:
                 if p.optimizer == window.index and p.name in named
             )
             key = (window.index, str(blocked.cause), blocked.operation, own)
-            if own and (key not in self._told or not _has_more(window.last)):
-                self._told.add(key)
-                self._facts.tell(
+            if own and (key not in self._reported or not _has_more(window.last)):
+                self._reported.add(key)
+                self._facts.report(
                     FactKind.ZERO_GRADIENT,
                     site=site,
                     optimizer=window.index,
@@ -67,6 +67,7 @@ class ZeroGradients:
                     operation=blocked.operation,
                     weight=of_zeros,
                     num=len(own),
+                    **({"last_size": blocked.last_size} if blocked.last_size else {}),
                 )
 
     def _is_time(self, window: OptimizerWindow) -> bool:

@@ -49,16 +49,16 @@ class UpdateGuard(Listener):
     Args:
         session: which has read them.
         errors: keeps failures of ours away from the training.
-        tell: takes what the user should know of the guard itself.
+        report: takes what the user should know of the guard itself.
     """
 
     def __init__(
-        self, session: GuardedSession, errors: ErrorGuard, tell: Callable[[Message], None]
+        self, session: GuardedSession, errors: ErrorGuard, report: Callable[[Message], None]
     ) -> None:
-        self._session, self._errors, self._tell = session, errors, tell
+        self._session, self._errors, self._report = session, errors, report
         self._judges: dict[int, UpdateJudge] = {}
         self._bypass, self._same = StepBypass(), SameGradients()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._overhead_s = 0.0
 
     def backward_begins(self, tensors: Any) -> None:
@@ -154,7 +154,7 @@ class UpdateGuard(Listener):
             return False
         if judge.num_in_a_row > LONGEST:
             judge.accept()
-            self._tell(
+            self._report(
                 say(
                     "the guard let an update pass though it was {times:.3g} times its usual size: "
                     "{number} in a row were as large",
@@ -193,9 +193,9 @@ class UpdateGuard(Listener):
 
     def _tell_once(self, message: Message) -> None:
         text = message.render()
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(message)
+        if text not in self._reported:
+            self._reported.add(text)
+            self._report(message)
 
 
 class _LeftOut(BaseException):

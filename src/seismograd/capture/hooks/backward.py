@@ -4,6 +4,7 @@ call means: the loss, its graph, and the optimizers whose gradients it added to.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import wraps
 from typing import Any
@@ -62,13 +63,13 @@ class BackwardHooks:
             reader,
         )
         self._sampling = sampling
-        self._inspection = LossInspection(guard, log, registry.parameter_table, facts, births)
+        self.inspection = LossInspection(guard, log, registry.parameter_table, facts, births)
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self.num_heard = 0
-        self._has_looked = False  # for optimizers and their parameters
-        self._touched = False  # whether any backward has reached a parameter of any optimizer
+        self.has_looked = False  # for optimizers and their parameters
+        self.touched = False  # whether any backward has reached a parameter of any optimizer
         # the running backward, while nothing has been touched
-        self._leaves: list[GraphLeaf] = []
+        self.leaves: list[GraphLeaf] = []
 
     def backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         """Handle the start of the outermost backward: a new iteration if the previous one has
@@ -76,7 +77,7 @@ class BackwardHooks:
         """
         self.num_heard += 1
         registry = self._registry
-        if not self._touched:
+        if not self.touched:
             self.step_by_hand(thread_state)
         within: list[OptimizerWindow] = []
         all_windows = registry.windows
@@ -95,20 +96,20 @@ class BackwardHooks:
         else:
             listed = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
             tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
-        if not self._has_looked:
+        if not self.has_looked:
             if registry.seeks_optimizers and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
             all_windows = registry.windows
             for window in all_windows:
                 registry.learn(window)
-            self._has_looked = True  # unless an exception of the program's has arrived before
+            self.has_looked = True  # unless an exception of the program's has arrived before
         table = registry.parameter_table
-        if not self._touched or (table.unordered and table.wants_order()):
-            self._leaves = leaves_in_order(tops)
+        if not self.touched or (table.unordered and table.wants_order()):
+            self.leaves = leaves_in_order(tops)
             if all_windows:
-                registry.take_in(self._leaves)
-            table.order(self._leaves)
+                registry.take_in(self.leaves)
+            table.order(self.leaves)
         thread_state.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
         thread_state.captured = self._log.record(
             thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale
@@ -123,7 +124,7 @@ class BackwardHooks:
                 window.thrown_away()
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
-        self._inspection.backward_begins(
+        self.inspection.backward_begins(
             thread_state, captured, listed, tops, windows, self.num_heard, extras
         )
 
@@ -133,16 +134,16 @@ class BackwardHooks:
         """
         loss, thread_state.loss = thread_state.loss, None
         scale, thread_state.loss_scale = thread_state.loss_scale, None
-        leaves, self._leaves = self._leaves, []
+        leaves, self.leaves = self.leaves, []
         captured, thread_state.captured = thread_state.captured, None
         if loss is None:
             return
         if captured is not None:
-            self._inspection.backward_ends(captured, self.num_heard)
+            self.inspection.backward_ends(captured, self.num_heard)
         for window in self._of(thread_state, self._registry.windows):
             if not window.clearing.backward_ends():
                 continue
-            self._touched = True
+            self.touched = True
             if captured is not None:
                 captured.touched |= window.bit
                 if not window.stepping:
@@ -160,7 +161,7 @@ class BackwardHooks:
                 self._reader.read(thread_state, window)
         if captured is not None and not captured.touched:
             captured.unclaimed = True
-        if not self._touched and self._registry.all_of_the_process and leaves:
+        if not self.touched and self._registry.all_of_the_process and leaves:
             self._registry.by_hand.backward_ended([leaf.tensor for leaf in leaves])
             if self._registry.by_hand.held():
                 self._backward_by_hand(thread_state, loss, scale)
@@ -193,7 +194,7 @@ class BackwardHooks:
         optimizer did.
         """
         by_hand = self._registry.by_hand
-        if self._touched or not by_hand.held_any():
+        if self.touched or not by_hand.held_any():
             return
         window = self._registry.without_optimizer()
         if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
@@ -282,7 +283,7 @@ def install(hub: EventHub) -> Undo:
             return original(tensors, *args, **kwargs)
         if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
             tensors = tuple(tensors)
-        if hub.late:
+        if hub.late and not hub.late.keys().isdisjoint(sys.modules):
             hub.install_late()
         hub.backward_begins(tensors)
         try:

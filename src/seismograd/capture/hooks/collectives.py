@@ -72,7 +72,7 @@ class CollectiveHooks:
                     and self._reader.take_reduction(window)
                 ):
                     self._reader.read(thread_state, window)
-        self._reductions.heard(name, tensors, numel, in_backward=False)
+        self._reductions.collective_ends(name, tensors, numel, in_backward=False)
 
 
 def _tensors(given: Any) -> Iterator[torch.Tensor]:

@@ -186,7 +186,7 @@ class StepHooks:
         probed = None
         if window.probe.pending is not None:
             began_s = perf_counter()
-            probed = self._probed(window, optimizer)
+            probed = self.probed(window, optimizer)
             if window.num_steps:
                 self._spent.probes_s += perf_counter() - began_s
         if window.step is not None:
@@ -278,7 +278,7 @@ class StepHooks:
         self._num_reduced_late += 1
         if is_looked_at(self._num_reduced_late):
             clips = [e for e in thread_state.iteration.events if e.kind == EventKind.CLIP]
-            self._facts.tell(
+            self._facts.report(
                 FactKind.REDUCED_AFTER_CLIP,
                 site=clips[-1].site if clips else -1,
                 optimizer=window.index,
@@ -288,7 +288,7 @@ class StepHooks:
             )
         window.ready, window.clips = None, []
 
-    def _probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
+    def probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
         """Return how the step changed the weights copied before it; on a device the numbers arrive
         with the next transfer.
         """

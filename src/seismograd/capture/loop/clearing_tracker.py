@@ -37,17 +37,20 @@ class ClearingTracker:
     def __init__(self, parameters: list[torch.Tensor]) -> None:
         stride = max(1, -(-len(parameters) // MAX_LOOKED_AT))
         self.parameters = [weakref.ref(p) for p in parameters[::stride]]
-        self._none: list[Signature] = [None] * len(self.parameters)
-        self._not_carried = [False] * len(self.parameters)  # shared, never written to
-        self.carried = self._not_carried
+        self.none: list[Signature] = [None] * len(self.parameters)
+        self.not_carried = [False] * len(self.parameters)  # shared, never written to
+        self.carried = self.not_carried
         self.is_used = False  # a step has used the gradients, and no backward has added since
-        self._last = self._before = self._none
+        self.last = self.before = self.none
 
-    def _signatures(self) -> list[Signature]:
-        return [
-            None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version)
-            for ref in self.parameters
-        ]
+    def marks(self) -> list[Signature]:
+        """Return which tensors the gradients are now, and how often each was changed in place."""
+        found: list[Signature] = []
+        for ref in self.parameters:  # a comprehension would be one more call
+            parameter = ref()
+            gradient = None if parameter is None else parameter.grad
+            found.append(None if gradient is None else (id(gradient), gradient._version))
+        return found
 
     def follows_any(self) -> bool:
         """Return whether any of the followed parameters is being trained: they may have been chosen
@@ -64,21 +67,21 @@ class ClearingTracker:
         gradients were cleared since the last intercepted call; only checks that if
         `looks_for_loss`.
         """
-        now = self._signatures()
+        now = self.marks()
         lost = (
             looks_for_loss
             and not self.is_used
-            and now != self._last
-            and self._last != self._none
+            and now != self.last
+            and self.last != self.none
             and self._is_cleared(now)
         )
-        if (self.is_used and now != self._none) or True in self.carried:
+        if (self.is_used and now != self.none) or True in self.carried:
             self.carried = [self._is_carried(i, now[i]) for i in range(len(now))]
-        self._before = now
+        self.before = now
         return lost
 
     def _is_cleared(self, now: list[Signature]) -> bool:
-        return now == self._none or all(
+        return now == self.none or all(
             is_zero(p) for ref in self.parameters if (p := ref()) is not None
         )
 
@@ -86,7 +89,7 @@ class ClearingTracker:
         """Return whether a gradient, now with this mark, holds what an earlier step used."""
         if not (self.is_used or self.carried[i]):
             return False
-        last, parameter = self._last[i], self.parameters[i]()
+        last, parameter = self.last[i], self.parameters[i]()
         if mark is None or last is None or parameter is None or mark[0] != last[0]:
             return False
         # changed in place: by zeroing it, or by something that keeps it
@@ -98,65 +101,65 @@ class ClearingTracker:
         """
         return [
             p
-            for ref, mark, last in zip(self.parameters, self._signatures(), self._last, strict=True)
+            for ref, mark, last in zip(self.parameters, self.marks(), self.last, strict=True)
             if mark is not None and mark != last and (p := ref()) is not None
         ]
 
     def backward_ends(self) -> bool:
         """Return whether the backward added to any of these gradients."""
-        now = self._signatures()
-        touched = now != self._before
+        now = self.marks()
+        touched = now != self.before
         if touched:
             self.is_used = False
-            self._last = now
-        self._before = now
+            self.last = now
+        self.before = now
         return touched
 
     def added(self) -> None:
         """Note that a backward has added to these gradients."""
         self.is_used = False
-        self._last = self._before = self._signatures()
+        self.last = self.before = self.marks()
 
     def cleared(self) -> None:
         """Note that the optimizer's own `zero_grad` cleared them all."""
-        self.carried = self._not_carried
+        self.carried = self.not_carried
         self.is_used = False
-        self._last = self._signatures()
+        self.last = self.marks()
 
     def at_step(self) -> tuple[bool, bool]:
         """Return whether a step now would use no gradient, or the very one that the previous step
         used; and whether a call that we did not intercept has changed a gradient.
         """
-        now = self._signatures()
-        same = now == self._last
-        return (self.is_used and same) or now == self._none, not same
+        now = self.marks()
+        same = now == self.last
+        return (self.is_used and same) or now == self.none, not same
 
     def mark_changed(self) -> None:
         """Note that an intercepted call (a clip, an unscale) has changed the gradients."""
-        self._last = self._signatures()
+        self.last = self.marks()
 
     def looked_away(self) -> None:
         """Note that a call was not handled to its end: the current gradients are neither known to
         be used nor to be changed.
         """
-        self.carried = self._not_carried
+        self.carried = self.not_carried
         self.is_used = False
-        self._last = self._before = self._signatures()
+        self.last = self.before = self.marks()
 
     @property
     def is_empty(self) -> bool:
         """Return whether there was no gradient at the last inspection."""
-        return self._last == self._none
+        return self.last == self.none
 
     @property
     def carried_over(self) -> list[bool]:
         """Return for each followed parameter whether its gradient holds both what an earlier step
         used and something newer.
         """
-        return self._not_carried if self.is_used else self.carried
+        return self.not_carried if self.is_used else self.carried
 
     def step_ends(self) -> None:
         """Note that the step has used the current gradients."""
-        self.carried = self._not_carried
+        self.carried = self.not_carried
         self.is_used = True
-        self._last = self._signatures()
+        self.last = self.marks()

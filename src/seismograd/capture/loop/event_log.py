@@ -27,7 +27,7 @@ class EventLog:
     def __init__(self) -> None:
         self.call_sites = CallSites()
         self.waiting: list[Scalar] = []
-        self._start_s = time.perf_counter()
+        self.start_s = time.perf_counter()
 
     def record(
         self,
@@ -43,7 +43,7 @@ class EventLog:
         events = thread_state.iteration.events
         captured = CapturedEvent(
             kind,
-            thread_state.now_s - self._start_s,
+            thread_state.now_s - self.start_s,
             self.call_sites.here(OWN_FRAMES),
             optimizer,
             value or NOT_KNOWN,

@@ -20,9 +20,9 @@ class Facts:
         self, emit: Callable[[Fact], None], call_sites: CallSites, number: Callable[[], int]
     ) -> None:
         self._emit, self._call_sites, self._number = emit, call_sites, number
-        self._num_told: Counter[str] = Counter()
+        self._num_reported: Counter[str] = Counter()
 
-    def tell(
+    def report(
         self,
         kind: FactKind,
         *,
@@ -34,9 +34,9 @@ class Facts:
         """Report a fact of this moment. The caller makes sure that it is new: nothing is compared
         here.
         """
-        self._tell(kind, values, site, optimizer, parameters)
+        self._report(kind, values, site, optimizer, parameters)
 
-    def tell_values(
+    def report_values(
         self,
         kind: FactKind,
         values: Mapping[str, float | str],
@@ -45,9 +45,9 @@ class Facts:
         optimizer: int = -1,
     ) -> None:
         """Report a fact likewise, whose values are at hand."""
-        self._tell(kind, values, site, optimizer, parameters)
+        self._report(kind, values, site, optimizer, parameters)
 
-    def _tell(
+    def _report(
         self,
         kind: FactKind,
         values: Mapping[str, float | str],
@@ -55,9 +55,9 @@ class Facts:
         optimizer: int,
         parameters: Sequence[str],
     ) -> None:
-        if self._num_told[kind] >= MAX_OF_A_KIND:
+        if self._num_reported[kind] >= MAX_OF_A_KIND:
             return
-        self._num_told[kind] += 1
+        self._num_reported[kind] += 1
         where = str(self._call_sites.sites[site]) if site >= 0 else ""
         self._emit(Fact(str(kind), self._number(), where, optimizer, tuple(parameters), values))
 
@@ -65,4 +65,4 @@ class Facts:
         """Return whether more facts of this kind would be reported; otherwise there is no need to
         search for them.
         """
-        return self._num_told[kind] < MAX_OF_A_KIND
+        return self._num_reported[kind] < MAX_OF_A_KIND

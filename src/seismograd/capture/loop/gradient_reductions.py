@@ -48,7 +48,7 @@ class GradientReductions:
         self.num_before += len(self.since_backward)
         self.since_backward = []
 
-    def heard(
+    def collective_ends(
         self, name: str, tensors: Sequence[torch.Tensor], numel: int, in_backward: bool
     ) -> None:
         """Remember a collective that has used these tensors."""

@@ -26,13 +26,13 @@ class MeasuredSteps:
     """
 
     def __init__(self, every: int = 1, is_single: bool = True) -> None:
-        self._every, self._is_single = every, is_single
+        self.every, self._is_single = every, is_single
 
     def extent(self, window: OptimizerWindow, thinning: Thinning) -> tuple[Extent, bool]:
         """Return what is read of the next step's gradients, and whether the step is one with
         sampled statistics, which only one that is measured can be.
         """
-        number, every = window.num_steps, self._every
+        number, every = window.num_steps, self.every
         # As many measured ones as ever lie between two: a row counts as dead if it was in all.
         sampled = number % (thinning.sample_every * every) == 0
         if every > 1 and number >= FIRST_STEPS and number % every:

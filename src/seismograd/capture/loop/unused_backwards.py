@@ -39,7 +39,7 @@ def tell_never_stepped(
             for each in registry.parameter_table.parameters
             if each.optimizer == window.index
         ]
-        facts.tell(
+        facts.report(
             FactKind.NEVER_STEPPED,
             site=site,
             optimizer=window.index,
@@ -52,7 +52,7 @@ def tell_never_stepped(
         )
     by_hand = registry.by_hand
     if not stepped and not any(window.num_heard for window in registry) and by_hand.num_unmoved():
-        facts.tell(
+        facts.report(
             FactKind.NEVER_STEPPED,
             site=site,
             held_by="nobody",

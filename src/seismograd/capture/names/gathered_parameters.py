@@ -47,5 +47,5 @@ def flattened_in(tensor: torch.Tensor) -> Iterable[torch.Tensor]:
     """Return the parameters that FullyShardedDataParallel has flattened into this one, which is in
     the graph in their place when the optimizer holds them (`use_orig_params=True`).
     """
-    told = vars(tensor)
-    return told.get("_params") or () if told.get("_is_flat_param") is True else ()
+    attributes = vars(tensor)
+    return attributes.get("_params") or () if attributes.get("_is_flat_param") is True else ()

@@ -57,10 +57,10 @@ class OptimizerRegistry:
         self.seeks_optimizers = not optimizers
         self._given = {id(o) for o in optimizers}
         self._windows: dict[int, OptimizerWindow] = {}
-        self._open_windows: tuple[OptimizerWindow, ...] = ()
+        self.open_windows: tuple[OptimizerWindow, ...] = ()
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         # where references tell of a death: no frame of ours may run there
-        self._died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
+        self.died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
         self._former: dict[FormerKey, Former] = {}
         self._left: list[OptimizerWindow] = []
         self._without_optimizer: OptimizerWindow | None = None
@@ -72,12 +72,12 @@ class OptimizerRegistry:
     @property
     def windows(self) -> tuple[OptimizerWindow, ...]:
         """Return the windows of the optimizers."""
-        if self._died:
+        if self.died:
             self._close_dead()
         # a signal handler of the program's has broken off what had opened the last of them
-        if len(self._open_windows) != len(self._windows):
-            self._open_windows = tuple(self._windows.values())
-        return self._open_windows
+        if len(self.open_windows) != len(self._windows):
+            self.open_windows = tuple(self._windows.values())
+        return self.open_windows
 
     def __iter__(self) -> Iterator[OptimizerWindow]:
         """Iterate over the windows of the optimizers."""
@@ -91,7 +91,7 @@ class OptimizerRegistry:
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
-        if self._died:
+        if self.died:
             self._close_dead()
         return self._windows.get(id(optimizer))
 
@@ -122,6 +122,11 @@ class OptimizerRegistry:
             self._without_optimizer.by_hand = True
             self._without_optimizer.track_clearing()
         return self._without_optimizer
+
+    @property
+    def has_by_hand(self) -> bool:
+        """Return whether there is a window of parameters that no optimizer of torch updates."""
+        return self._without_optimizer is not None
 
     def holding(self, ids: frozenset[int]) -> list[OptimizerWindow]:
         """Return the windows that hold any of the parameters with these ids."""
@@ -185,7 +190,7 @@ class OptimizerRegistry:
     def clear(self) -> None:
         """Forget every window."""
         self._windows.clear()
-        self._open_windows = ()
+        self.open_windows = ()
         self._living.clear()
         self._former.clear()
         self._left.clear()
@@ -200,7 +205,7 @@ class OptimizerRegistry:
     def _open(self, optimizer: torch.optim.Optimizer, around: DiscoveredObjects) -> None:
         self._close_dead()
         key = id(optimizer)
-        reference = self._living[key] = weakref.KeyedRef(optimizer, self._died.append, key)
+        reference = self._living[key] = weakref.KeyedRef(optimizer, self.died.append, key)
 
         def held() -> list[torch.Tensor]:
             alive = reference()
@@ -219,7 +224,7 @@ class OptimizerRegistry:
             optimizer, parameters, held, around
         )
         window.held = held
-        self._open_windows = tuple(self._windows.values())
+        self.open_windows = tuple(self._windows.values())
 
     def _predecessor(
         self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
@@ -265,18 +270,18 @@ class OptimizerRegistry:
 
     def _close_dead(self) -> None:
         """Close the windows of optimizers that have died, whose ids may be reused."""
-        while self._died:
-            reference = self._died[0]
+        while self.died:
+            reference = self.died[0]
             if self._living.get(reference.key) is reference:
                 window = self._windows.pop(reference.key, None)
                 # A function that has returned took its optimizer along, but what it left is still
                 # left.
                 if window is not None and window.num_unused() and len(self._left) < MAX_LEFT:
                     self._left.append(window)
-                self._open_windows = tuple(self._windows.values())
+                self.open_windows = tuple(self._windows.values())
                 del self._living[reference.key]
             # last: an exception of the program's may arrive before
-            self._died.popleft()
+            self.died.popleft()
 
     def _learn(self, around: DiscoveredObjects) -> None:
         taken = [

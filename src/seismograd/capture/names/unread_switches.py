@@ -22,7 +22,7 @@ class Switches:
 
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def look(self, site: int) -> None:
         """Inspect all trained models."""
@@ -33,15 +33,15 @@ class Switches:
             ):
                 path = f"{prefix}{name}".rstrip(".")
                 for attribute, value in _set_on(module):
-                    self._tell(site, attribute, value, "module", path, list(module.parameters()))
+                    self._report(site, attribute, value, "module", path, list(module.parameters()))
                 for parameter in module.parameters(recurse=False):
                     for attribute, value in vars(parameter).items():
                         if isinstance(value, bool) and attribute != RIGHT and is_like_it(attribute):
                             slips.setdefault((attribute, value), []).append(parameter)
             for (attribute, value), parameters in slips.items():
-                self._tell(site, attribute, value, "parameter", prefix.rstrip("."), parameters)
+                self._report(site, attribute, value, "parameter", prefix.rstrip("."), parameters)
 
-    def _tell(
+    def _report(
         self,
         site: int,
         attribute: str,
@@ -61,10 +61,10 @@ class Switches:
             if each in parameter_table
         ]
         key = (attribute, names[0] if names else "")
-        if not names or key in self._told:
+        if not names or key in self._reported:
             return
-        self._told.add(key)
-        self._facts.tell(
+        self._reported.add(key)
+        self._facts.report(
             FactKind.SWITCH,
             site=site,
             parameters=names[:MAX_NAMES],

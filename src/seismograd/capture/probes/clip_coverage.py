@@ -20,7 +20,7 @@ class ClipCoverage:
 
     def __init__(self, facts: Facts, registry: OptimizerRegistry) -> None:
         self._facts, self._registry = facts, registry
-        self._told: dict[int, tuple[str, ...]] = {}
+        self._reported: dict[int, tuple[str, ...]] = {}
 
     def step_begins(
         self, _state: ThreadState, optimizer: Any, _closure: bool, _compiled: bool
@@ -32,9 +32,9 @@ class ClipCoverage:
         held = window.held()
         is_whole = any(len(clip.columns) == len(held) for clip in window.clips)
         names = () if is_whole else self._left_out(window)
-        if names != self._told.get(window.index, ()):
-            self._told[window.index] = names
-            self._facts.tell(
+        if names != self._reported.get(window.index, ()):
+            self._reported[window.index] = names
+            self._facts.report(
                 FactKind.CLIP_LEAVES_OUT,
                 optimizer=window.index,
                 parameters=names[:MAX_NAMES],

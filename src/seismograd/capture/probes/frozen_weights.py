@@ -59,7 +59,7 @@ class FrozenWeights:
             fresh = [each for each in frozen[:MAX_WEIGHTS] if _is_fresh(each)]
         table = self.parameter_table
         if fresh and fresh[-1].tensor in table:
-            self.facts.tell(
+            self.facts.report(
                 FactKind.FROZEN_FRESH,
                 site=self.log.call_sites.here(OWN_FRAMES),
                 parameters=[each.name for each in fresh],

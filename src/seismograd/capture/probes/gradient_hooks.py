@@ -75,7 +75,7 @@ class Hooks:
         for optimizer, found in factors.items():
             least, most = min(found), max(found)
             if least > 0 and math.isfinite(most) and most <= least * (1 + SAME):
-                self._facts.tell(
+                self._facts.report(
                     FactKind.HOOK_FACTOR,
                     site=site,
                     optimizer=optimizer,

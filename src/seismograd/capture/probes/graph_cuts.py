@@ -45,7 +45,7 @@ class GraphCuts:
             }
         )
         if found is not None:
-            self.facts.tell(
+            self.facts.report(
                 FactKind.DETACHED,
                 site=sites.at(found.file, found.line, found.function),
                 optimizer=window.index,

@@ -47,7 +47,7 @@ class GroupSettings:
                 name: math.nan if value < 0 else value
                 for name, value in zip(NAMES, settings, strict=True)
             }
-            self.facts.tell(
+            self.facts.report(
                 FactKind.GROUP_SETTINGS,
                 site=-1 if window.step_heard is None else window.step_heard.site,
                 optimizer=window.index,

@@ -71,7 +71,7 @@ class LoadedRates:
             zip(loaded.given, loaded.loaded, now, strict=False)
         ):
             if window is not None and rate == saved and _differ(given, saved):
-                self.facts.tell(
+                self.facts.report(
                     FactKind.RATE_LOADED,
                     site=loaded.site,
                     optimizer=window.index,
@@ -97,7 +97,7 @@ class LoadedRates:
         del self.loaded[id(optimizer)]
         for initial, saved in zip(loaded.initial, loaded.loaded, strict=True):
             if _differ(initial, saved):
-                self.facts.tell(
+                self.facts.report(
                     FactKind.SCHEDULE_NOT_LOADED,
                     site=loaded.site,
                     optimizer=window.index,

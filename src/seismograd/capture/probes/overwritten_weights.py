@@ -151,7 +151,7 @@ class OverwrittenWeights:
             return
         followed.times += 1
         if is_looked_at(followed.times):
-            self._tell(window, followed, site, part, is_same, num_steps)
+            self._report(window, followed, site, part, is_same, num_steps)
 
     def step_ends(self, window: OptimizerWindow, is_allowed: bool) -> None:
         """Remember the weights as the step leaves them, where there is time for that."""
@@ -163,7 +163,7 @@ class OverwrittenWeights:
             return
         keep_all(followed.slices)
 
-    def _tell(
+    def _report(
         self,
         window: OptimizerWindow,
         followed: Followed,
@@ -176,7 +176,7 @@ class OverwrittenWeights:
         weights = [weight for each in followed.slices if (weight := each.weight()) is not None]
         step = window.step_heard
         load = self.log.call_sites.sites[site] if site >= 0 else None
-        self.facts.tell(
+        self.facts.report(
             FactKind.WEIGHTS_OVERWRITTEN,
             site=site if site >= 0 or step is None else step.site,
             optimizer=window.index,

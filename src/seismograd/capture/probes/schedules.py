@@ -53,7 +53,7 @@ class Metric:
 
 
 @dataclass(slots=True)
-class Heard:
+class WatchedScheduler:
     """One scheduler."""
 
     number: int
@@ -100,10 +100,10 @@ class Schedules:
     registry: OptimizerRegistry
     num_backwards: Callable[[], int]
     iteration: Callable[[], int]
-    _heard: dict[int, Heard] = field(default_factory=dict[int, Heard])
+    _watched: dict[int, WatchedScheduler] = field(default_factory=dict[int, WatchedScheduler])
     _epochs: Epochs = field(default_factory=Epochs)
-    _series: dict[tuple[int, str, int], list[Heard]] = field(
-        default_factory=dict[tuple[int, str, int], list[Heard]]
+    _series: dict[tuple[int, str, int], list[WatchedScheduler]] = field(
+        default_factory=dict[tuple[int, str, int], list[WatchedScheduler]]
     )
     _num: int = 0
 
@@ -113,39 +113,39 @@ class Schedules:
 
     def scheduled(self, _: ThreadState, scheduler: Any, metric: object) -> None:
         """Note that a scheduler was stepped."""
-        heard = self._heard.get(id(scheduler))
-        if heard is None or heard.alive() is not scheduler:
-            heard = self._first_time(scheduler)
-            if heard is None:
+        watched = self._watched.get(id(scheduler))
+        if watched is None or watched.alive() is not scheduler:
+            watched = self._first_time(scheduler)
+            if watched is None:
                 return
-        if heard.is_superseded:  # they are stepped in turn, which is no restart
-            self._series[heard.key] = []
-        heard.calls += 1
-        heard.last_backward = self.num_backwards()
-        if heard.window is None:
-            heard.window = self.registry.known(unwrapped(scheduler.optimizer))
-        before = heard.lr
-        self._read_rate(heard, scheduler.optimizer)
-        if heard.metric is not None:
-            heard.metric.reductions += heard.lr < before
+        if watched.is_superseded:  # they are stepped in turn, which is no restart
+            self._series[watched.key] = []
+        watched.calls += 1
+        watched.last_backward = self.num_backwards()
+        if watched.window is None:
+            watched.window = self.registry.known(unwrapped(scheduler.optimizer))
+        before = watched.lr
+        self._read_rate(watched, scheduler.optimizer)
+        if watched.metric is not None:
+            watched.metric.reductions += watched.lr < before
             if is_number(metric):
-                heard.metric.take(float(metric))  # pyright: ignore[reportArgumentType]
-        num_low = heard.calls - heard.low_since if heard.low_since >= 0 else 0
-        if heard.calls <= OFTEN or is_looked_at(heard.calls):
-            was_stepped = heard.window is not None and heard.window.was_stepped
-            heard.others = "" if was_stepped else self._others(unwrapped(scheduler.optimizer))
-        if is_looked_at(heard.calls) or num_low == LASTING:
-            self._tell(heard, ended=False)
+                watched.metric.take(float(metric))  # pyright: ignore[reportArgumentType]
+        num_low = watched.calls - watched.low_since if watched.low_since >= 0 else 0
+        if watched.calls <= OFTEN or is_looked_at(watched.calls):
+            was_stepped = watched.window is not None and watched.window.was_stepped
+            watched.others = "" if was_stepped else self._others(unwrapped(scheduler.optimizer))
+        if is_looked_at(watched.calls) or num_low == LASTING:
+            self._report(watched, ended=False)
 
     def finish(self) -> None:
         """Report how often each was stepped in all, and the epochs."""
         epochs, per_epoch, _ = self._epochs.so_far(self.num_backwards())
         if not math.isnan(epochs):
-            self.facts.tell(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
-        for heard in self._heard.values():
-            self._tell(heard, ended=True)
+            self.facts.report(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
+        for watched in self._watched.values():
+            self._report(watched, ended=True)
 
-    def _first_time(self, scheduler: Any) -> Heard | None:
+    def _first_time(self, scheduler: Any) -> WatchedScheduler | None:
         known = cast("dict[str, Any]", vars(scheduler))
         optimizer: Any = unwrapped(known.get("optimizer"))
         if optimizer is None or self._num >= MAX_SCHEDULERS:
@@ -153,7 +153,7 @@ class Schedules:
         mode = known.get("mode") if "patience" in known else None
         window = self.registry.known(optimizer)
         site = self.log.call_sites.here(OWN_FRAMES)
-        heard = self._heard[id(scheduler)] = Heard(
+        watched = self._watched[id(scheduler)] = WatchedScheduler(
             self._num,
             type(scheduler).__name__,
             site,
@@ -169,104 +169,108 @@ class Schedules:
         )
         self._num += 1
         rates: list[object] = known.get("base_lrs", [])
-        heard.highest = max(_at_hand(rates), default=-math.inf)
-        self._succeed(heard)
-        return heard
+        watched.highest = max(_at_hand(rates), default=-math.inf)
+        self._succeed(watched)
+        return watched
 
     def _steps_before(self, optimizer: Any, window: OptimizerWindow | None) -> int:
-        is_first = all(each.key[0] != id(optimizer) for each in self._heard.values())
+        is_first = all(each.key[0] != id(optimizer) for each in self._watched.values())
         return 0 if is_first or window is None else max(0, window.num_steps - 1)
 
-    def _succeed(self, heard: Heard) -> None:
+    def _succeed(self, watched: WatchedScheduler) -> None:
         """Report a scheduler that replaces one of its kind, with steps of the optimizer between the
         two.
         """
         continued = [
             each
-            for each in self._heard.values()
-            if each is not heard and each.kind == heard.kind and each.calls == heard.done_before > 0
+            for each in self._watched.values()
+            if each is not watched
+            and each.kind == watched.kind
+            and each.calls == watched.done_before > 0
         ]
         for each in continued:
             each.plan = Plan()  # what it was made for, another one does
-        series = self._series.setdefault(heard.key, [])
-        if series and series[-1].begun_at == heard.begun_at:
+        series = self._series.setdefault(watched.key, [])
+        if series and series[-1].begun_at == watched.begun_at:
             series.clear()  # they are stepped side by side
         if series:
             series[-1].is_superseded = True
-        series.append(heard)
+        series.append(watched)
         if len(series) > 2 and is_looked_at(len(series)):
-            self.facts.tell(
+            self.facts.report(
                 FactKind.SCHEDULE_REMADE,
-                site=heard.site,
-                optimizer=-1 if heard.window is None else heard.window.index,
-                scheduler=heard.kind,
+                site=watched.site,
+                optimizer=-1 if watched.window is None else watched.window.index,
+                scheduler=watched.kind,
                 made=len(series),
                 calls=series[-2].calls,
             )
 
-    def _read_rate(self, heard: Heard, optimizer: Any) -> None:
+    def _read_rate(self, watched: WatchedScheduler, optimizer: Any) -> None:
         """Return the current highest rate of any group; rates on a device are not read."""
         rates = _at_hand([setting(group, "lr") for group in groups_of(optimizer)])
         if not rates:
             return
-        heard.lr = max(rates)
-        heard.highest = max(heard.highest, heard.lr)
+        watched.lr = max(rates)
+        watched.highest = max(watched.highest, watched.lr)
         now = self.iteration()
-        if heard.lr != 0:
-            heard.zero_since = -1
-        elif heard.zero_since < 0:
-            heard.zero_since, heard.zero_iteration = heard.calls, now
-        if heard.lr > LOW * heard.highest:
-            heard.low_since = -1
-        elif heard.low_since < 0:
-            heard.low_since, heard.low_iteration = heard.calls, now
+        if watched.lr != 0:
+            watched.zero_since = -1
+        elif watched.zero_since < 0:
+            watched.zero_since, watched.zero_iteration = watched.calls, now
+        if watched.lr > LOW * watched.highest:
+            watched.low_since = -1
+        elif watched.low_since < 0:
+            watched.low_since, watched.low_iteration = watched.calls, now
 
-    def _tell(self, heard: Heard, ended: bool) -> None:
-        window = heard.window
-        file, line = self._place(heard.site)
-        made = creation(file, heard.kind, line) if file else None
+    def _report(self, watched: WatchedScheduler, ended: bool) -> None:
+        window = watched.window
+        file, line = self._place(watched.site)
+        made = creation(file, watched.kind, line) if file else None
         common: dict[str, Any] = {
-            "number": heard.number,
-            "scheduler": heard.kind,
-            "calls": heard.calls,
-            "lr": heard.lr,
+            "number": watched.number,
+            "scheduler": watched.kind,
+            "calls": watched.calls,
+            "lr": watched.lr,
             "ended": int(ended),
-            "text": self._step_at(heard.site),
+            "text": self._step_at(watched.site),
             "created": "" if made is None else made.place,
             "creation": "" if made is None else made.text,
             "name": "" if window is None else window.name,
         }
         index = -1 if window is None else window.index
-        if heard.metric is not None:
-            told: dict[str, Any] = {
-                each.name: getattr(heard.metric, each.name) for each in fields(heard.metric)
+        if watched.metric is not None:
+            metric: dict[str, Any] = {
+                each.name: getattr(watched.metric, each.name) for each in fields(watched.metric)
             }
-            self.facts.tell(FactKind.PLATEAU, site=heard.site, optimizer=index, **common, **told)
+            self.facts.report(
+                FactKind.PLATEAU, site=watched.site, optimizer=index, **common, **metric
+            )
             return
         epochs, per_epoch, batch_size = self._epochs.so_far(self.num_backwards())
         stepped = window is not None and window.was_stepped
-        self.facts.tell(
+        self.facts.report(
             FactKind.SCHEDULE,
-            site=heard.site,
+            site=watched.site,
             optimizer=index,
             **common,
-            steps=heard.num_steps() - heard.steps_before,
-            backwards=heard.num_backwards(),
-            before=heard.done_before,
+            steps=watched.num_steps() - watched.steps_before,
+            backwards=watched.num_backwards(),
+            before=watched.done_before,
             step_text="" if window is None else self._step_at(window.last_step_site),
-            length=heard.plan.length,
-            periodic=int(heard.plan.periodic),
-            highest=heard.highest,
-            zero_since=heard.zero_since,
-            zero_iteration=heard.zero_iteration,
-            low_since=heard.low_since,
-            low_iteration=heard.low_iteration,
+            length=watched.plan.length,
+            periodic=int(watched.plan.periodic),
+            highest=watched.highest,
+            zero_since=watched.zero_since,
+            zero_iteration=watched.zero_iteration,
+            low_since=watched.low_since,
+            low_iteration=watched.low_iteration,
             epochs=epochs,
             per_epoch=per_epoch,
             batch_size=batch_size,
             world=float(os.environ.get("WORLD_SIZE") or 1),
             stepped=int(stepped),
-            others="" if stepped else heard.others,
+            others="" if stepped else watched.others,
         )
 
     def _place(self, site: int) -> tuple[str, int]:

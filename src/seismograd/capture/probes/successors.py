@@ -110,7 +110,7 @@ class Successors:
         if is_looked_at(made):
             site = _site(window)
             place, text = _creation(self.log, site, type(optimizer).__name__)
-            self.facts.tell(
+            self.facts.report(
                 FactKind.OPTIMIZER_REMADE,
                 site=site,
                 optimizer=window.index,
@@ -158,7 +158,7 @@ class Successors:
             return
         common.times += 1
         if is_looked_at(common.times):
-            self.facts.tell(
+            self.facts.report(
                 FactKind.IN_TWO_OPTIMIZERS,
                 site=_site(window),
                 optimizer=window.index,
@@ -197,7 +197,7 @@ class Scalers:
         if self._made > 1 and is_looked_at(self._made):
             site = self.log.call_sites.here()
             place, text = _creation(self.log, site, type(scaler).__name__)
-            self.facts.tell(
+            self.facts.report(
                 FactKind.SCALER_REMADE,
                 site=site,
                 made=self._made,

@@ -14,6 +14,8 @@ from seismograd.schema import FactKind
 from seismograd.tensors.isolation import without_user_modes
 
 LOOKS = (2, 8)  # numbers of the step, from 0: what differs at first may come from the data
+# steps of an optimizer after which its settings and weights are looked at in sampled ones only
+LAST_EARLY_LOOK = max(LOOKS)
 MAX_LOOKED_AT = 64  # weights
 MIN_ROWS = 3
 
@@ -24,14 +26,14 @@ class Symmetry:
 
     facts: Facts
     registry: OptimizerRegistry
-    _told: set[int] = field(default_factory=set[int])
+    _reported: set[int] = field(default_factory=set[int])
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Look at weights and gradients, where it is time."""
         window = self.registry.known(optimizer)
         if window is None or window.num_steps not in LOOKS:
             return
-        if window.num_steps != LOOKS[0] and window.index not in self._told:
+        if window.num_steps != LOOKS[0] and window.index not in self._reported:
             return
         table = self.registry.parameter_table
         weights = [p for p in window.held() if p.ndim > 1 and p.shape[0] >= MIN_ROWS]
@@ -39,8 +41,8 @@ class Symmetry:
             alike = [p for p in weights[:MAX_LOOKED_AT] if p in table and _is_alike(p)]
             equal = [p for p in weights[:MAX_LOOKED_AT] if alike and p in table and _is_equal(p)]
         if alike:
-            self._told.add(window.index)
-            self.facts.tell(
+            self._reported.add(window.index)
+            self.facts.report(
                 FactKind.SYMMETRIC,
                 site=-1 if window.step_heard is None else window.step_heard.site,
                 optimizer=window.index,

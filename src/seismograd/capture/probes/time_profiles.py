@@ -44,16 +44,16 @@ class TimeProfiles:
     def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
         self._facts, self._parameter_table = facts, parameter_table
         self.running: list[_Recurrence] = []
-        self._is_recurrent = False
+        self.is_recurrent = False
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at, or one before it has not ended."""
-        return number in LOOKS or bool(self.running) or (self._is_recurrent and number <= LAST)
+        return number in LOOKS or bool(self.running) or (self.is_recurrent and number <= LAST)
 
     def backward_begins(self, number: int, tops: list[Any]) -> None:
         """Install the hooks, where this backward, from 1, is looked at."""
         self._stop()
-        often = self._is_recurrent and number <= LAST and number % EVERY == 0
+        often = self.is_recurrent and number <= LAST and number % EVERY == 0
         if not often and number not in LOOKS:
             return
         for weight, products in _recurrences(tops):
@@ -62,7 +62,7 @@ class TimeProfiles:
                 for position, node in enumerate(products):
                     found.undo.append(node.register_hook(_listener(found.norms, position)).remove)
                 self.running.append(found)
-                self._is_recurrent = True
+                self.is_recurrent = True
 
     def backward_ends(self, site: int) -> None:
         """Report what was measured."""
@@ -77,7 +77,7 @@ class TimeProfiles:
                 continue
             parameter = self._parameter_table.parameters[self._parameter_table.column(each.weight)]
             gain, total, goodness = _line(norms)
-            self._facts.tell(
+            self._facts.report(
                 FactKind.THROUGH_TIME,
                 site=site,
                 optimizer=-1 if parameter.optimizer is None else parameter.optimizer,

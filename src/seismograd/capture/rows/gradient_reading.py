@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from seismograd.capture.loop.iteration import GradientReading, PendingReading
+from seismograd.capture.loop.iteration import GradientReading, PendingReading, Values
 from seismograd.capture.loop.measured_steps import Extent
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -21,9 +21,10 @@ from seismograd.measure.sketches.gradient_sketches import GradientSketches
 from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
 from seismograd.tensors.device_scalars import Scalar
 
-PLAIN = {torch.Tensor}
+PLAIN = frozenset({torch.Tensor})
 Sketch = Callable[[Sequence[torch.Tensor]], GradientSketches | None]
 NO_ELEMENTS = np.zeros(0)  # shared, never written to
+NO_SAMPLES: Values = {}  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,24 @@ def read_gradients(
         len(elements),
         losses,
         sketches,
+    )
+
+
+def reading_of_all(
+    window: OptimizerWindow, planned: ReadingPlan, values: Values
+) -> GradientReading:
+    """Return a reading of all gradients of the plan, that needs nothing more than these numbers."""
+    return GradientReading(
+        planned.positions,
+        planned.numels,
+        None,
+        values,
+        NO_SAMPLES,
+        NO_ELEMENTS,
+        window.grad_scale,
+        tuple(window.losses),
+        window.loss_scale,
+        planned.whole,
     )
 
 

@@ -43,7 +43,7 @@ class ZeroPartition:
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self._has_told = False
+        self._has_reported = False
 
     def parts(
         self, parameters: Sequence[torch.Tensor]
@@ -87,9 +87,9 @@ class ZeroPartition:
 
     def take_problem(self) -> Message | None:
         """Return once why nothing can be measured, if that is so."""
-        if self._has_told or self._is_over_all():
+        if self._has_reported or self._is_over_all():
             return None
-        self._has_told = True
+        self._has_reported = True
         return say(
             "DeepSpeed partitions these gradients over some of the processes only, as those of "
             "experts: they are not measured"

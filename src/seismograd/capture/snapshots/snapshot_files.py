@@ -23,11 +23,11 @@ CLOSE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file to write: its name, its tensors, which nobody else has, and what is told of them."""
+    """A file to write: its name, its tensors, which nobody else has, and its metadata."""
 
     name: str
     tensors: Mapping[str, Tensor]
-    told: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class SnapshotFiles:
         folder = self._folder()
         if folder is not None:
             for each in files:
-                write_tensors(each.tensors, folder / each.name, each.told)
+                write_tensors(each.tensors, folder / each.name, each.metadata)
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -145,7 +145,7 @@ class SnapshotFiles:
             self._make_room()
         for each in moment.files:
             path = folder / each.name
-            write_tensors(each.tensors, path, each.told)
+            write_tensors(each.tensors, path, each.metadata)
             written.paths.append(path)
         if moment.is_regular:
             with self._lock:

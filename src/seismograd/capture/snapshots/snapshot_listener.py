@@ -178,7 +178,7 @@ class SnapshotListener(Listener):
                 snapshot_file(step, content, held.optimizer, rank),
                 copies_of(tensors),
                 {
-                    **_told(step, content, reason, rank, size),
+                    **_metadata(step, content, reason, rank, size),
                     "optimizer": str(held.optimizer),
                     "optimizer_name": held.name,
                     "scale": repr(held.scale if content is SnapshotContent.GRADIENTS else 1.0),
@@ -202,12 +202,14 @@ class SnapshotListener(Listener):
         tensors = batch_tensors(self._session.batches)
         if not tensors:
             return []
-        told = _told(step, SnapshotContent.BATCH, reason, rank, size)
+        metadata = _metadata(step, SnapshotContent.BATCH, reason, rank, size)
         name = snapshot_file(step, SnapshotContent.BATCH, 0, rank)
-        return [StoredFile(name, copies_of(tensors), told)]
+        return [StoredFile(name, copies_of(tensors), metadata)]
 
 
-def _told(step: int, content: SnapshotContent, reason: str, rank: int, size: int) -> dict[str, str]:
+def _metadata(
+    step: int, content: SnapshotContent, reason: str, rank: int, size: int
+) -> dict[str, str]:
     return {
         "step": str(step),
         "content": str(content),

@@ -57,7 +57,7 @@ class Xray:
         self._emit, self._note, self._follow = emit, note, follow
         self.switch: Callable[[bool], None] = lambda _: None
         self._schedule = schedule
-        self._recorder: SignalRecorder | None = None
+        self.recorder: SignalRecorder | None = None
         self._calls: list[ModuleCalls] = []  # not all of which could be removed
         self._step = -1  # of its backward
         self._scale: Scalar | None = None
@@ -74,12 +74,12 @@ class Xray:
     def begin_here(self, thread_state: ThreadState) -> None:
         """Sample the step that begins now, if no backward is running; else the next one."""
         self._asked = True
-        if self._recorder is None and thread_state.loss is None:
+        if self.recorder is None and thread_state.loss is None:
             self._begin()
 
     def step_ends(self, thread_state: ThreadState, optimizer: Any) -> None:
         """Begin where the next step is due, or end behind a step that has evaluated the loss."""
-        if self._recorder is not None:
+        if self.recorder is not None:
             if self._step >= 0:
                 self._end(thread_state, optimizer)
         elif self._asked:
@@ -97,8 +97,8 @@ class Xray:
 
     def backward_ends(self, _: ThreadState) -> None:
         """Note the step that it belongs to."""
-        if self._recorder is not None:
-            self._recorder.backward_ended()
+        if self.recorder is not None:
+            self.recorder.backward_ended()
             if self._step < 0:
                 self._step = self._iteration_queue.num_rows
 
@@ -112,9 +112,9 @@ class Xray:
 
     def stop(self) -> None:
         """Leave no trace."""
-        if self._recorder is not None:
-            self._recorder.finish()
-            self._recorder = None
+        if self.recorder is not None:
+            self.recorder.finish()
+            self.recorder = None
             self.switch(False)
         self._remove()
 
@@ -136,12 +136,12 @@ class Xray:
         recorder = SignalRecorder(followed, threading.get_ident())
         calls = ModuleCalls(recorder)
         self._calls.append(calls)
-        self._step, self._scale, self._recorder = -1, None, recorder
+        self._step, self._scale, self.recorder = -1, None, recorder
         calls.install(classes_of(modules), attention=not compiled)
         self.switch(True)
 
     def _end(self, thread_state: ThreadState, optimizer: Any) -> None:
-        recorder, self._recorder = self._recorder, None
+        recorder, self.recorder = self.recorder, None
         step, self._step = self._step, -1
         self.switch(False)
         self._remove()

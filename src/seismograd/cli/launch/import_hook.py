@@ -68,12 +68,12 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
         if self._executing:
             return
         if is_imported(self._name):
-            self._tell()
+            self._notify()
             return
         spec: Any = getattr(_unless_lazy(self._name), "__spec__", None)
         if type(spec) is ModuleSpec and vars(spec).get("_initializing"):
             vars(spec)[_FINDER] = self
-            spec.__class__ = _TellingSpec
+            spec.__class__ = _NotifyingSpec
 
     def execute(self, how: Callable[[Any], Any], module: Any) -> Any:
         """Execute the module as its loader does, and notify when that has succeeded."""
@@ -82,7 +82,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
             result = how(module)
         finally:
             self._executing -= 1
-        self._tell()
+        self._notify()
         return result
 
     def _lend(self, spec: ModuleSpec, loader: Any) -> None:
@@ -102,7 +102,7 @@ class _NotifyingFinder(importlib.abc.MetaPathFinder):
             if method == "exec_module":
                 spec.loader = _NotifyingLoader(self, loader)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with suppress(ValueError):
             sys.meta_path.remove(self)
         while self._waiting:
@@ -147,7 +147,7 @@ class _NotifyingLoader(importlib.abc.Loader):
         self._finder.execute(self._loader.exec_module, module)
 
 
-class _TellingSpec(ModuleSpec):
+class _NotifyingSpec(ModuleSpec):
     """A spec under whose name a module is being created; notifies once when that ends."""
 
     @property

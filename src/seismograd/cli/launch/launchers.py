@@ -147,7 +147,7 @@ class Launched:
     def listen(self) -> None:
         """Watch for them until the end of the process."""
         with suppress(Exception):  # a later Python may not have it; then nothing is reported
-            hear_popen(self._started)
+            on_popen(self._started)
         for name, position in (("execv", 1), ("execve", 1), ("system", 0)):
             self._wrap(name, position)
 
@@ -177,8 +177,8 @@ class Launched:
         setattr(os, name, call)
 
 
-def hear_popen(heard: Callable[[object], None]) -> None:
-    """Call `heard` with the command line of each process that `subprocess` has started.
+def on_popen(report: Callable[[object], None]) -> None:
+    """Call `report` with the command line of each process that `subprocess` has started.
 
     Nothing is wrapped, so no frame of ours is in a traceback: `Popen` notes in an attribute of its
     own that the process exists.
@@ -194,7 +194,7 @@ def hear_popen(heard: Callable[[object], None]) -> None:
         vars(self)[name] = value
         if value:
             with suppress(Exception):
-                heard(self.args)
+                report(self.args)
 
     setattr(subprocess.Popen, name, property(is_there, note))
 

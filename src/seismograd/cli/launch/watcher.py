@@ -253,12 +253,12 @@ class Watcher:
             if note not in run.notes:
                 self._print(note.message.render())
         rules = selected_rules(self._run.options.selection)
-        told = () if self.halted is None else ("halted",)
+        printed = () if self.halted is None else ("halted",)
         print_summary(
             known_verdict(run, rules) or judge(run, rules),
             Console(file=sys.__stderr__),
             self._home,
-            told,
+            printed,
             self._others(recording.path),
             self._left_out(recording.spent),
         )

@@ -170,9 +170,9 @@ class ExplodingGradient(Rule):
         for optimizer, track in self._tracks.items():
             found = self.found.get(optimizer)
             if found is not None and track.explosion is not None:
-                told = with_split(found, track, self._splits, self)
-                if told != found:
-                    self.found.add(told)
+                completed = with_split(found, track, self._splits, self)
+                if completed != found:
+                    self.found.add(completed)
 
     def _needs_signal(self, block: SharedBlock) -> bool:
         """Return whether the biases are still inspected: in the first steps of an optimizer, and

@@ -17,7 +17,7 @@ from seismograd.analysis.block_rows import (
     site_of,
 )
 from seismograd.analysis.parameter_index import ParameterHistory
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import optimizer_name, own_text
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
@@ -163,7 +163,14 @@ class MissingZeroGrad(Rule):
             where = site_of(block, EventKind.STEP, iteration, owner)
             fault = next((each for each in self._faults if each.is_of(owner, where)), None)
             if fault is None:
-                fault = MissingClearing(owner, where, int(since[column]), iteration)
+                fault = MissingClearing(
+                    owner,
+                    where,
+                    int(since[column]),
+                    iteration,
+                    stepped=_text(block, EventKind.STEP, iteration, owner),
+                    backward=_text(block, EventKind.BACKWARD, iteration),
+                )
                 self._faults.append(fault)
             fault.optimizers[owner] = optimizer_name(block, owner)
             fault.names.append(parameter.name)
@@ -183,6 +190,20 @@ class MissingZeroGrad(Rule):
             ),
             where=fault.where,
         )
+
+
+def _text(block: SharedBlock, kind: EventKind, iteration: int, optimizer: int = -1) -> str:
+    """Return the last call of a kind in an iteration, of an optimizer where one is given, as the
+    script writes it; empty where it does not show it.
+    """
+    events = block.events
+    is_one = (events["kind"] == kind) & (events["iteration"] == iteration)
+    if optimizer >= 0:
+        is_one &= events["optimizer"] == optimizer
+    sites = integers(events, "site")[is_one]
+    name = "backward()" if kind == EventKind.BACKWARD else "step()"
+    text = own_text(block, int(sites[-1]), name) if len(sites) else name
+    return "" if text == name else text
 
 
 def _at(values: BoolArray, rows: IntArray, otherwise: BoolArray) -> BoolArray:

@@ -21,10 +21,10 @@ class OwnParameters:
 
     def finding(self, rule: Rule, iteration: float, enough: int) -> Finding | None:
         """Return the finding about them, once so many checks up to this iteration agree."""
-        told = [fact for fact in self.facts if fact.iteration <= iteration]
-        if not told:
+        known = [fact for fact in self.facts if fact.iteration <= iteration]
+        if not known:
             return None
-        fact = told[-1]
+        fact = known[-1]
         self.num_unchanged = self.num_unchanged + 1 if fact is self._last else 1
         self._last = fact
         names = tuple(name for name in fact.parameters if not _is_of_an_expert(name))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seismograd.sinks.tracker import PREFIX, Alert, RunStart, TrackedStep
+from seismograd.sinks.tracker import PREFIX, Alert, Histogram, RunStart, TrackedStep
 
 
 class TensorboardTracker:
@@ -37,6 +37,10 @@ class TensorboardTracker:
             self._summary.Summary.Value(tag=PREFIX + name, simple_value=_single(value))
             for name, value in measurement.scalars.items()
         ]
+        values += [
+            self._summary.Summary.Value(tag=PREFIX + name, histo=self._histogram(each))
+            for name, each in measurement.histograms.items()
+        ]
         self._write(measurement.step, values)
 
     def alert(self, alert: Alert) -> None:
@@ -47,6 +51,21 @@ class TensorboardTracker:
         """Close the file."""
         if self._writer is not None:
             self._writer.close()
+
+    def _histogram(self, given: Histogram) -> Any:
+        """Return its buckets as they are; the sums are those of their middles."""
+        counts, edges = np.array(given.counts), np.array(given.edges)
+        middles = (edges[:-1] + edges[1:]) / 2
+        return self._summary.HistogramProto(
+            min=edges[0],
+            max=edges[-1],
+            num=counts.sum(),
+            sum=(counts * middles).sum(),
+            sum_squares=(counts * middles**2).sum(),
+            # The first bucket ends where the first of ours begins, and is empty.
+            bucket_limit=edges.tolist(),
+            bucket=[0.0, *counts.tolist()],
+        )
 
     def _text(self, step: int, name: str, text: str) -> None:
         metadata = self._summary.SummaryMetadata(

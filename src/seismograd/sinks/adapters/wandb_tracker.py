@@ -31,10 +31,12 @@ class WandbTracker:
         self._project = target or "seismograd"
         self._run: Any = None
         self._is_ours = False
+        self._histogram: Any = None
 
     def begin(self, run: RunStart) -> None:
         """Find the script's run, or begin one that the script does not see."""
         wandb = import_module("wandb")
+        self._histogram = wandb.Histogram
         self._run = wandb.run
         if self._run is None:
             self._is_ours = True
@@ -58,6 +60,8 @@ class WandbTracker:
         found[PREFIX + STEP] = measurement.step
         if measurement.worst_layer:
             found[PREFIX + "worst_layer"] = measurement.worst_layer
+        for name, each in measurement.histograms.items():
+            found[PREFIX + name] = self._histogram(np_histogram=(each.counts, each.edges))
         self._check()
         self._run.log(found, commit=self._is_ours)
 

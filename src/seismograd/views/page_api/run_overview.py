@@ -119,6 +119,7 @@ def _about_run(run: Run, going_on: bool) -> dict[str, object]:
         "state": str(RunState.of(run.ended, going_on)),
         "end": ending(run),
         "torn": None if run.torn is None else rendered(run.torn),
+        "not_kept": None if run.not_kept is None else rendered(run.not_kept),
     }
 
 
@@ -240,11 +241,11 @@ def _finding(run: Run, finding: Finding, columns: Mapping[str, int]) -> dict[str
 
 
 def telling_row(run: Run, finding: Finding) -> int:
-    """Return the row whose numbers the finding tells: that of its first evidence, where it is one
+    """Return the row whose numbers the finding states: that of its first evidence, where it is one
     of its steps.
     """
     if not run.num_rows:
         return 0
     steps = (each.step for each in finding.evidence)
-    told = (step for step in steps if finding.first_step <= step <= finding.last_step)
-    return run.row_reader.row_of(next(told, finding.first_step))
+    within = (step for step in steps if finding.first_step <= step <= finding.last_step)
+    return run.row_reader.row_of(next(within, finding.first_step))

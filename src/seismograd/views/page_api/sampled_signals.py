@@ -46,7 +46,7 @@ def _numbers(values: list[float | None]) -> FloatArray:
 def _said(signals: ModuleSignals) -> list[dict[str, str]]:
     """Return the sentences, each in every language."""
 
-    def told(at: int) -> dict[str, str]:
+    def sentences_at(at: int) -> dict[str, str]:
         return in_all_languages(lambda: tuple(signal_sentences(signals))[at])
 
-    return [told(at) for at in range(len(tuple(signal_sentences(signals))))]
+    return [sentences_at(at) for at in range(len(tuple(signal_sentences(signals))))]

@@ -8,10 +8,39 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from seismograd.i18n import Message, say
+from seismograd.i18n import Message, mark, say
 from seismograd.views.parity.step_gradients import StepGradients
 
 NEAR = 1e-3  # of a factor and its name, relative
+
+
+# by code: what multiplies the gradients of a run, and what divides them
+_REASONS = {
+    "world_size": (
+        mark(
+            "the number of processes of {which}, {count}: it sums over them where the other one "
+            "averages"
+        ),
+        mark(
+            "the number of processes of {which}, {count}: it divides by it once more than the "
+            "other one"
+        ),
+    ),
+    "accumulation": (
+        mark("the number of micro-batches of {which}, {count}: its losses are not divided by it"),
+        mark(
+            "the number of micro-batches of {which}, {count}: its losses are divided by it once "
+            "more than those of the other one"
+        ),
+    ),
+    "loss_scale": (
+        mark("the loss scale of {which}, {scale}: its gradients still have it"),
+        mark(
+            "the loss scale of {which}, {scale}: it is divided out of gradients that were not "
+            "multiplied by it"
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,94 +80,45 @@ def explained(
 
 
 def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
-    sides = (
-        (first, 1.0, say("the first run")),
-        (second, -1.0, say("the second run")),
-    )
-    for side, sign, which in sides:
-        ranks, micro = side.num_ranks, int(side.entry["num_backwards"])
-        if ranks > 1:
-            yield KnownFactor(
-                ranks**sign,
-                "world_size",
-                say(
-                    "the number of processes of {which}, {count}: it sums over them where "
-                    "the other one averages",
-                    which=which,
-                    count=ranks,
-                ),
-            )
-            yield KnownFactor(
-                ranks**-sign,
-                "world_size",
-                say(
-                    "the number of processes of {which}, {count}: it divides by it once "
-                    "more than the other one",
-                    which=which,
-                    count=ranks,
-                ),
-            )
-        if micro > 1:
-            yield KnownFactor(
-                micro**sign,
-                "accumulation",
-                say(
-                    "the number of micro-batches of {which}, {count}: its losses are not "
-                    "divided by it",
-                    which=which,
-                    count=micro,
-                ),
-            )
-            yield KnownFactor(
-                micro**-sign,
-                "accumulation",
-                say(
-                    "the number of micro-batches of {which}, {count}: its losses are "
-                    "divided by it once more than those of the other one",
-                    which=which,
-                    count=micro,
-                ),
-            )
-        if ranks > 1 and micro > 1:
-            yield KnownFactor(
-                (ranks * micro) ** sign,
-                "world_size_and_accumulation",
-                say(
-                    "the number of processes times that of micro-batches of {which}, {ranks} × "
-                    "{micro}: it divides by neither",
-                    which=which,
-                    ranks=ranks,
-                    micro=micro,
-                ),
-            )
-        scale = float(side.entry["scale"])
-        if scale > 0 and scale != 1:
-            yield KnownFactor(
-                scale**-sign,
-                "loss_scale",
-                say(
-                    "the loss scale of {which}, {scale}: it is divided out of gradients "
-                    "that were not multiplied by it",
-                    which=which,
-                    scale=f"{scale:g}",
-                ),
-            )
-            yield KnownFactor(
-                scale**sign,
-                "loss_scale",
-                say(
-                    "the loss scale of {which}, {scale}: its gradients still have it",
-                    which=which,
-                    scale=f"{scale:g}",
-                ),
-            )
+    """Yield what each run may do that the other does not; the second's factors are reciprocals."""
+    yield from _of_run(first, 1.0, say("the first run"))
+    yield from _of_run(second, -1.0, say("the second run"))
     yield from _of_terms(first, second)
-    for value in (2.0, 0.5):
+    two = say("a factor of two, as between (x − y)² and ½ (x − y)², or a loss counted twice")
+    yield KnownFactor(2.0, "two", two)
+    yield KnownFactor(0.5, "two", two)
+
+
+def _of_run(side: StepGradients, sign: float, which: Message) -> Iterator[KnownFactor]:
+    """Yield the numbers of one run by which its gradients may be too large, or too small."""
+    num_ranks, num_micro = side.num_ranks, int(side.entry["num_backwards"])
+    scale = float(side.entry["scale"])
+    if num_ranks > 1:
+        yield from _both_ways(num_ranks**sign, "world_size", which, count=num_ranks)
+    if num_micro > 1:
+        yield from _both_ways(num_micro**sign, "accumulation", which, count=num_micro)
+    if num_ranks > 1 and num_micro > 1:
         yield KnownFactor(
-            value,
-            "two",
-            say("a factor of two, as between (x − y)² and ½ (x − y)², or a loss counted twice"),
+            (num_ranks * num_micro) ** sign,
+            "world_size_and_accumulation",
+            say(
+                "the number of processes times that of micro-batches of {which}, {ranks} × "
+                "{micro}: it divides by neither",
+                which=which,
+                ranks=num_ranks,
+                micro=num_micro,
+            ),
         )
+    if scale > 0 and scale != 1:
+        yield from _both_ways(scale**sign, "loss_scale", which, scale=f"{scale:g}")
+
+
+def _both_ways(
+    factor: float, code: str, which: Message, **values: int | str
+) -> Iterator[KnownFactor]:
+    too_large, too_small = _REASONS[code]
+    yield KnownFactor(factor, code, Message(too_large, {"which": which, **values}))
+    yield KnownFactor(1 / factor, code, Message(too_small, {"which": which, **values}))
 
 
 def _of_terms(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:

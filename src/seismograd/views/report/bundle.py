@@ -91,13 +91,13 @@ def chosen_rows(source: RunSource) -> list[int]:
     if last < 0:
         return []
     most = min(_MOST_ROWS, max(8, _MOST_STEP_NUMBERS // max(1, len(source.run.parameters))))
-    chosen = _telling_rows(source)[: most * 2 // 3]
+    chosen = _rows_of_findings(source)[: most * 2 // 3]
     num_even = most - len(chosen)
     return sorted({*chosen, *(index * last // max(1, num_even - 1) for index in range(num_even))})
 
 
-def _telling_rows(source: RunSource) -> list[int]:
-    """Return the ends, then the rows whose numbers a finding tells, those at which each begins,
+def _rows_of_findings(source: RunSource) -> list[int]:
+    """Return the ends, then the rows whose numbers a finding states, those at which each begins,
     those before, after, and the last of it.
     """
     last = source.run.num_rows - 1
@@ -108,13 +108,13 @@ def _telling_rows(source: RunSource) -> list[int]:
         source.run.row_reader.row_of(finding.last_step) for finding in source.verdict.findings
     ]
     around = [row for first in first_rows for row in (max(0, first - 1), min(last, first + 1))]
-    told_rows = [telling_row(source.run, finding) for finding in source.verdict.findings]
-    return list(dict.fromkeys([last, 0, *told_rows, *first_rows, *around, *last_rows]))
+    rows_of_findings = [telling_row(source.run, finding) for finding in source.verdict.findings]
+    return list(dict.fromkeys([last, 0, *rows_of_findings, *first_rows, *around, *last_rows]))
 
 
 def _lane_rows(source: RunSource) -> list[int]:
     """Return the rows around which the report holds the timeline."""
-    return sorted(_telling_rows(source)[:_MOST_LANES]) if source.run.num_rows else []
+    return sorted(_rows_of_findings(source)[:_MOST_LANES]) if source.run.num_rows else []
 
 
 def _signal_rows(source: RunSource) -> list[int]:
@@ -127,8 +127,8 @@ def _signal_rows(source: RunSource) -> list[int]:
     last = len(samples) - 1
     most = max(2, min(_MOST_SIGNALS, _MOST_SIGNAL_CALLS // max(1, len(samples[last].subjects))))
     reader = source.run.row_reader
-    told = [int(reader.steps(row, row + 1)["iteration"][0]) for row in _telling_rows(source)]
-    nearest = [int(np.abs(samples.steps - step).argmin()) for step in told]
+    steps = [int(reader.steps(row, row + 1)["iteration"][0]) for row in _rows_of_findings(source)]
+    nearest = [int(np.abs(samples.steps - step).argmin()) for step in steps]
     even = [index * last // (_MOST_SIGNALS - 1) for index in range(_MOST_SIGNALS)]
     chosen = list(dict.fromkeys([*nearest, *even]))[:most]
     return sorted({reader.row_of(int(samples.steps[each])) for each in chosen})

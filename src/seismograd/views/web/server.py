@@ -32,9 +32,9 @@ def serve(
     port: int | None,
     names: tuple[str, ...],
     open_browser: bool,
-    tell: Callable[[str], None],
+    on_address: Callable[[str], None],
 ) -> None:
-    """Show a run, or the runs in a directory; `tell` gets the address, which has the token in it.
+    """Show a run, or the runs in a directory; `on_address` gets its address with the token.
 
     Raises:
         SeismogradError: the address cannot be bound.
@@ -51,7 +51,7 @@ def serve(
     config = server_config(app, ConnectionLimit())
     config.load()  # import everything before the first request
     threading.Thread(target=run_cache.look_ahead, daemon=True).start()
-    tell(address + token)
+    on_address(address + token)
     if open_browser and _has_screen():
         threading.Thread(
             target=webbrowser.open, args=(address + ticket.value,), daemon=True

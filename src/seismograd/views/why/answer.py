@@ -89,9 +89,9 @@ def _row_of(run: Run, findings: Sequence[Finding], last: int) -> int:
 def _sample_for(run: Run, findings: Sequence[Finding], step: int) -> SampleBatch | None:
     """Return the sample that a finding speaks of, or the last one up to the step, or the first."""
     series = run.sampled(SampleKind.MODULE_SIGNALS)
-    told = [e.step for each in findings for e in each.evidence if e.statistic == "signal_gain"]
-    if told:
-        return series.latest(told[0])
+    steps = [e.step for each in findings for e in each.evidence if e.statistic == "signal_gain"]
+    if steps:
+        return series.latest(steps[0])
     found = series.latest(step)
     return found if found is not None or not len(series) else series.latest(int(series.steps[0]))
 

@@ -75,7 +75,7 @@ class WhyText:
             yield from (Text(line, style="bold") for line in wrap(title, width))
             yield DepthPlot(answer.depth)
         said = [time_words(each) for each in answer.in_time]
-        if answer.split is not None and not _is_told(answer):
+        if answer.split is not None and not _is_in_a_finding(answer):
             said.insert(0, sentence(cause_of(answer.split).render()))
         for each in said:
             yield from (Text(line) for line in wrap(each, width))
@@ -149,7 +149,7 @@ def _number(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) else number(value, 3)
 
 
-def _is_told(answer: Answer) -> bool:
+def _is_in_a_finding(answer: Answer) -> bool:
     """Return whether a finding says what the layers do."""
     return any(_tells_signals(each) for each in answer.findings[:MOST_FINDINGS])
 

@@ -1,0 +1,182 @@
+"""The short way of a backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from seismograd.capture.graph.large_exponentials import MIN_LOSS
+from seismograd.capture.graph.remade_parameters import RemadeParameters
+from seismograd.capture.hooks.backward import SHARED, BackwardHooks
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.gradient_reductions import GradientReductions
+from seismograd.capture.loop.iteration import CapturedEvent
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.look_schedule import LOOKS
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.frozen_weights import FrozenWeights
+from seismograd.capture.probes.modes import Modes
+from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.capture.xray.xray import Xray
+from seismograd.exception_origin import raised_by_user
+from seismograd.schema import EventKind
+from seismograd.tensors.device_scalars import Scalar
+
+
+class BackwardVisit:
+    """Handles what `capture.hooks.backward.BackwardHooks` does with the backward of one loss into
+    the only optimizer, when nothing is to be looked at that is looked at now and then only.
+    """
+
+    def __init__(
+        self,
+        loop: SteadyLoop,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        backwards: BackwardHooks,
+        reductions: GradientReductions,
+        modes: Modes,
+        remade: RemadeParameters,
+        frozen: FrozenWeights,
+        xray: Xray,
+    ) -> None:
+        self._loop, self._guard, self._log, self._registry = loop, guard, log, registry
+        self._iteration_queue, self._backwards = iteration_queue, backwards
+        self._reductions, self._modes, self._remade = reductions, modes, remade
+        self._frozen, self._xray = frozen, xray
+
+    def backward_begins(self, thread_state: ThreadState, tensors: Any) -> bool:
+        """Handle its start, or return `False` for the full way."""
+        loop, registry, backwards = self._loop, self._registry, self._backwards
+        window, table = loop.window, registry.parameter_table
+        if (
+            window is None
+            or type(tensors) is not torch.Tensor
+            or not backwards.touched
+            or not backwards.has_looked
+            or registry.open_windows is not loop.windows
+            or registry.died
+            or window.thread_state is not thread_state
+            or window.stepping
+            or window.per_loss.several
+            or thread_state.loss is not None
+            or self._reductions.since_backward
+            or self._xray.recorder is not None
+            or (table.unordered and table.wants_order())
+        ):
+            return False
+        clearing = window.clearing
+        for reference in clearing.parameters:
+            parameter = reference()
+            if parameter is not None and parameter.requires_grad:
+                break
+        else:
+            return False
+        now = clearing.marks()
+        if (
+            (clearing.is_used and now != clearing.none)
+            or True in clearing.carried
+            or (window.losses and not clearing.is_used and now != clearing.last)
+        ):
+            return False
+        backwards.num_heard = number = backwards.num_heard + 1
+        if thread_state.iteration.steps:
+            self._iteration_queue.end_iteration(thread_state)
+        thread_state.loss = loss = Scalar(tensors)
+        if loss.tensor is not None:
+            self._log.wait_for((loss,))
+        thread_state.captured = captured = self._log.record(
+            thread_state, EventKind.BACKWARD, value=loss, scale=thread_state.loss_scale
+        )
+        clearing.before = now
+        self._inspect(thread_state, captured, tensors, window, number)
+        modes, version = self._modes, table.version
+        if modes.watched or modes.version != version:
+            modes.backward_begins(thread_state, tensors)
+        if not self._remade.is_over:
+            self._remade.backward_begins(thread_state, tensors)
+        if self._frozen.version != version:
+            self._frozen.backward_begins(thread_state, tensors)
+        return True
+
+    def _inspect(
+        self,
+        thread_state: ThreadState,
+        captured: CapturedEvent,
+        tensor: torch.Tensor,
+        window: OptimizerWindow,
+        number: int,
+    ) -> None:
+        """Look at the loss as `LossInspection.backward_begins` does, and at what only some losses
+        have only where this may be one of them.
+        """
+        inspection, windows = self._backwards.inspection, self._loop.windows
+        extras, listed, top = self._iteration_queue.thinning.extras, (tensor,), tensor.grad_fn
+        profiles, at_site = inspection.time_profiles, inspection.num_at_site
+        inspected = at_site.get(captured.site, 0) + 1
+        if (
+            number in LOOKS
+            or inspected in LOOKS
+            or abs(captured.value.value) >= MIN_LOSS
+            or profiles.running
+            or profiles.is_recurrent
+            or window.has_zero_gradients()
+        ):
+            inspection.backward_begins(
+                thread_state, captured, listed, [top], windows, number, extras
+            )
+            return
+        part = "birth"  # a failure of either is its own, as there
+        try:
+            inspection.births.backward_begins([top], extras)
+            part = "graph"
+            inspection.losses.look(thread_state, captured, listed, [top], windows, extras)
+        except Exception as error:
+            if raised_by_user(error):
+                raise
+            self._guard.failed(part, error)
+        at_site[captured.site] = inspected
+
+    def backward_ends(self, thread_state: ThreadState) -> bool:
+        """Handle its end, or return `False` and leave everything as it is."""
+        loop, registry, backwards = self._loop, self._registry, self._backwards
+        window, loss, captured = loop.window, thread_state.loss, thread_state.captured
+        if (
+            window is None
+            or loss is None
+            or captured is None
+            or not backwards.touched
+            or backwards.leaves
+            or registry.open_windows is not loop.windows
+            or registry.died
+            or window.thread_state is not thread_state
+            or window.stepping
+            or window.eager
+            or window.evaluates_again
+            or window.per_loss.taking
+            or self._xray.recorder is not None
+        ):
+            return False
+        clearing = window.clearing
+        now = clearing.marks()
+        if now == clearing.before:
+            return False
+        inspection = backwards.inspection
+        if backwards.num_heard in LOOKS or inspection.time_profiles.running:
+            inspection.backward_ends(captured, backwards.num_heard)
+        scale = thread_state.loss_scale
+        thread_state.loss = thread_state.loss_scale = thread_state.captured = None
+        clearing.is_used = False
+        clearing.last = clearing.before = now
+        captured.touched |= window.bit
+        window.per_loss.backward_heard(captured.site, captured.flags & SHARED != 0)
+        if window.last_operation < thread_state.last_operation:
+            window.last_operation = thread_state.last_operation
+        window.backward_ended(loss, scale)
+        return True

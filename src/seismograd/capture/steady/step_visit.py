@@ -1,0 +1,172 @@
+"""The short way of an optimizer's step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.hooks.optimizer_step import StepHooks
+from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.gradient_reductions import GradientReductions
+from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.measuring_time import MeasuringTime
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.step_record import complete_step, record_step
+from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.clip_coverage import ClipCoverage
+from seismograd.capture.probes.loaded_rates import LoadedRates
+from seismograd.capture.probes.optimizer_state import EVERY, FIRST
+from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
+from seismograd.capture.probes.successors import Successors
+from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK
+from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.capture.xray.xray import Xray
+from seismograd.exception_origin import raised_by_user
+from seismograd.schema import SAMPLE_EVERY, StepFlag
+
+
+class StepVisit:
+    """Handles what `capture.hooks.optimizer_step.StepHooks`, and the probes beside it, do with a
+    step of the only optimizer on the gradients of its last backward.
+    """
+
+    def __init__(
+        self,
+        loop: SteadyLoop,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        reader: GradientReader,
+        sampling: bool,
+        steps: StepHooks,
+        births: BirthObserver,
+        reductions: GradientReductions,
+        spent: MeasuringTime,
+        coverage: ClipCoverage,
+        successors: Successors,
+        overwritten: OverwrittenWeights,
+        rates: LoadedRates,
+        xray: Xray,
+        looks: Sequence[Callable[[ThreadState, Any], None]],
+    ) -> None:
+        self._loop, self._guard, self._log, self._registry = loop, guard, log, registry
+        self._iteration_queue, self._reader, self._sampling = iteration_queue, reader, sampling
+        self._steps, self._births, self._reductions = steps, births, reductions
+        self._spent, self._coverage, self._successors = spent, coverage, successors
+        self._overwritten, self._rates, self._xray = overwritten, rates, xray
+        self._looks = looks  # of the first steps, and of those with samples
+
+    def step_begins(
+        self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
+    ) -> bool:
+        """Handle its start, or return `False` for the full way."""
+        loop, registry, reductions = self._loop, self._registry, self._reductions
+        window = loop.window
+        if (
+            window is None
+            or closure
+            or compiled
+            or optimizer is not loop.optimizer()
+            or window.num_steps % EVERY == FIRST  # the optimizer's own state is looked at
+            or window.num_made > 1
+            or window.stepping
+            or window.thread_state is not thread_state
+            or thread_state.loss is not None
+            or thread_state.iteration.steps
+            or registry.open_windows is not loop.windows
+            or registry.died
+            or reductions.since_backward
+            or reductions.is_stage
+            or self._rates.loaded
+            or self._xray.recorder is not None
+            or optimizer.__dict__.get("grad_scale") is not None
+        ):
+            return False
+        clearing = window.clearing
+        if clearing.is_used or True in clearing.carried:
+            return False
+        now = clearing.marks()
+        if now != clearing.last or now == clearing.none:
+            return False
+        for clip in window.clips:
+            if not clip.by_norm:
+                return False
+        window.steps_within = 0
+        window.stepping, window.closure = True, False
+        held = window.held()
+        if window.ready is None:
+            self._reader.read_again(thread_state, window, held)
+        try:
+            self._births.step_begins(window, held)
+        except Exception as error:
+            if raised_by_user(error):
+                raise
+            self._guard.failed("birth", error)
+        table = registry.parameter_table
+        record_step(self._log, table, thread_state, window, optimizer, StepFlag.NONE, None)
+        if self._sampling and self._iteration_queue.thinning.extras:
+            self._copy_weights(window, held, optimizer)
+        if window.clips:
+            self._coverage.step_begins(thread_state, optimizer, closure, compiled)
+        if self._successors.has_news(loop.windows):
+            self._successors.step_begins(thread_state, optimizer)
+        if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
+            for look in self._looks:
+                look(thread_state, optimizer)
+        self._overwritten.step_begins(window, loop.windows)
+        return True
+
+    def _copy_weights(
+        self, window: OptimizerWindow, held: list[torch.Tensor], optimizer: Any
+    ) -> None:
+        """Have the probe copy slices of the weights whose turn it is."""
+        began_s = perf_counter()
+        probe, ready = window.probe, window.ready
+        num = 0
+        if ready is None or not ready.is_unread:
+            num = probe.num_requested(window.num_parameters or len(held))
+        if num:
+            self._guard.call("probe", probe.step_begins, held, False, num, optimizer)
+        if window.num_steps:
+            self._spent.probes_s += perf_counter() - began_s
+
+    def step_ends(self, thread_state: ThreadState, optimizer: Any) -> bool:
+        """Handle its end, or return `False` and leave everything as it is."""
+        loop = self._loop
+        window = loop.window
+        if (
+            window is None
+            or optimizer is not loop.optimizer()
+            or not window.stepping
+            or window.steps_within
+            or window.ready is None
+            or window.step is None
+            or window.is_left_out
+            or window.evaluated
+            or window.per_loss.several
+            or len(window.per_loss.sites) > 1
+            or self._successors.common
+            or self._registry.died
+            or self._registry.open_windows is not loop.windows
+        ):
+            return False
+        is_allowed = self._sampling and self._iteration_queue.thinning.extras
+        self._overwritten.step_ends(window, is_allowed)
+        probed = None
+        if window.probe.pending is not None:
+            began_s = perf_counter()
+            probed = self._steps.probed(window, optimizer)
+            if window.num_steps:
+                self._spent.probes_s += perf_counter() - began_s
+        complete_step(window, window.step, probed)
+        window.step_ended()
+        self._xray.step_ends(thread_state, optimizer)
+        return True
