@@ -83,6 +83,8 @@ def joined(statement: str) -> str:
     """
     if statement.startswith("with "):
         return without_block(statement)
+    if statement.startswith("@"):
+        return f"# {statement}"
     code = with_graph(statement)
     target, _, value = code.partition(" = ")
     return f"# {statement}" if not code or target == value else code
@@ -143,7 +145,7 @@ def _words(
                 "{optimizer:the} holds, and not from a detached copy",
                 **values,
             ),
-            "print(loss.grad_fn)",
+            mended or "print(loss.grad_fn)",
         )
     return (
         say(
@@ -153,5 +155,5 @@ def _words(
             **values,
         ),
         say("use {module} in the forward pass, or remove it", **values),
-        "",
+        mended,
     )
