@@ -21,6 +21,8 @@ class MissingClearing:
     where: str
     first_step: int
     found: int  # the iteration in which it was found
+    # a closure adds to the gradients that its earlier evaluations within the same step computed
+    in_closure: bool = False
     last_step: int = -1
     names: list[str] = field(default_factory=list[str])
     # their names in the script, by index
@@ -48,6 +50,19 @@ class MissingClearing:
             "optimizer": held[0],
             "optimizers": ", ".join(held),
         }
+        if self.in_closure:
+            cause = say(
+                "{optimizer:the} evaluates its closure several times per step, and the gradients "
+                "of the earlier evaluations, computed with other weights, are still in the sum: "
+                "the closure does not clear them before backward, which adds to what is there",
+                **values,
+            )
+            advice = say(
+                "call {optimizer}.zero_grad() first of all within the closure: clearing once "
+                "before the step does not suffice",
+                **values,
+            )
+            return cause, advice, _closure(held[0])
         if len(held) == 1:
             cause = say(
                 "since step {step} {optimizer:the} has used gradients that earlier steps had "
@@ -71,6 +86,17 @@ class MissingClearing:
                 **values,
             )
         return cause, advice, f"{_clearing(held)}\nloss.backward()"
+
+
+def _closure(optimizer: str) -> str:
+    """Return a closure that clears the gradients first."""
+    return (
+        "def closure():\n"
+        f"    {optimizer}.zero_grad()\n"
+        "    loss = compute_loss()\n"
+        "    loss.backward()\n"
+        "    return loss"
+    )
 
 
 def _clearing(optimizers: list[str]) -> str:
