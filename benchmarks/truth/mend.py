@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 REACH = 15  # lines: how far from the place of a finding its code may stand
 BEFORE_LOOP = re.compile(r"once, before the loop")
 ONCE_MORE = re.compile(r"once more after the loop")
+FIRST_IN_LOOP = re.compile(r"first in each epoch")
 AFTER_LOOP = re.compile(r"after the loop")
 BEFORE_OPTIMIZER = re.compile(r"before the optimizer is created")
 AFTER_LINE = re.compile(r"after the line that creates ([\w.\[\]]+)")
@@ -44,6 +45,7 @@ class _Lines:
     lines: list[str]
     statements: list[tuple[int, int]] = field(default_factory=list)  # simple ones, [begin, end)
     loops: list[tuple[int, int]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # of statements of any kind
     blocks: list[tuple[tuple[int, int], str]] = field(default_factory=list)  # and their code
 
     @classmethod
@@ -52,6 +54,7 @@ class _Lines:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.stmt):
                 span = (node.lineno - 1, node.end_lineno or node.lineno)
+                made.starts.append(span[0])
                 if isinstance(node, ast.For | ast.While):
                     made.loops.append(span)
                 if hasattr(node, "body"):
@@ -74,10 +77,14 @@ class _Lines:
         if place is None:
             return None
         around = sorted(loop for loop in self.loops if loop[0] <= place < loop[1])
-        if not any(each.search(said) for each in (BEFORE_LOOP, ONCE_MORE, AFTER_LOOP)):
+        comments = (BEFORE_LOOP, ONCE_MORE, AFTER_LOOP, FIRST_IN_LOOP)
+        if not any(each.search(said) for each in comments):
             return None
         if not around:
             return []
+        if FIRST_IN_LOOP.search(said):
+            first = next(s for s in sorted(self.starts) if s > around[0][0])
+            return [self.put(new, first, first, [])]
         gone = [] if ONCE_MORE.search(said) else self.equal(new)
         gone = [s for s in gone if around[0][0] <= s[0] < around[0][1]]
         if BEFORE_LOOP.search(said):

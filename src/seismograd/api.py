@@ -30,6 +30,7 @@ def watch(
     replay: bool = True,
     sync: float | None = None,
     max_size: str | None = None,
+    keep: str | None = None,
     quiet: bool = False,
     guard: bool = False,
     snapshot: Sequence[str] = (),
@@ -67,6 +68,8 @@ def watch(
             a power cut too; default: the operating system decides.
         max_size: record no more steps once the record has this size, such as `"2GB"`; the rules go
             on, and what is left out is counted.
+        keep: `"raw=10000"` keeps the raw values of the last so many steps and around findings
+            only; of all others what a picture needs stays. Default `"raw=all"`.
         quiet: print nothing at the end; else a line on stderr says where the record is and what was
             found.
         guard: leave out an update whose gradients are not finite or have exploded: they are
@@ -100,6 +103,7 @@ def watch(
         replay=replay,
         sync=sync,
         max_size=max_size,
+        keep=keep,
         guard=guard,
         snapshot=snapshot,
         to=to,

@@ -63,7 +63,12 @@ def test_of_two_calls_none_is_chosen(tmp_path: Path) -> None:
         ("loss = (a + 0.5 * b.detach()) / n\nscaler.scale(loss).backward()\n", 1),
         ("def total(a, b):\n    return a + torch.tensor(b)\ntotal(a, b).backward()\n", 2),
         ("b = penalty(x).detach()\nloss = a + b\nloss.backward()\n", 1),
-        ("with torch.no_grad():\n    b = f(x)\nloss = a + b\nloss.backward()\n", 2),
+        ("with torch.no_grad():\n    b = f(x)\nloss = a + b\nloss.backward()\n", 1),
+        ("loss = sum([a, w * b.item()])\nloss.backward()\n", 1),
+        ("loss = torch.stack([a, b.detach()]).sum()\nloss.backward()\n", 1),
+        ("loss = w * (a + self.v * b.detach())\nloss.backward()\n", 1),
+        ("for b in terms:\n    loss += b.item()\nloss.backward()\n", 2),
+        ("loss = a + w.item() * b\nloss.backward()\n", 0),  # a weight
         ("loss = a + b\nloss.backward()\n", 0),
         ("loss = a * (1 + b.detach())\nloss.backward()\n", 0),  # a weight, and no term
         (LOGGED, 0),
@@ -71,6 +76,19 @@ def test_of_two_calls_none_is_chosen(tmp_path: Path) -> None:
 )
 def test_the_term_that_is_cut_off_is_found(text: str, at: int, tmp_path: Path) -> None:
     found = cut_term(script(tmp_path, text), line(text, ".backward"))
+    assert (0 if found is None else found.line) == at
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("b = f(x).item()\nloss = a + 0.1 * b\nloss.backward()\n", 1),
+        ("loss = a - b.item()\nloss.backward()\n", 0),  # a baseline
+        ("with torch.no_grad():\n    y = f(x)\nloss = mse(a, y) + c\nloss.backward()\n", 0),
+    ],
+)
+def test_a_term_without_a_value_is_what_the_script_adds(text: str, at: int, tmp_path: Path) -> None:
+    found = cut_term(script(tmp_path, text), line(text, ".backward"), certain=True)
     assert (0 if found is None else found.line) == at
 
 

@@ -120,7 +120,48 @@ def mixed_terms(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return 0.5 * F.cross_entropy(logits, labels) + 0.5 * kl + 1e-4 * penalty
 
 
+def ctc_of(squash: Callable[[Tensor], Tensor]) -> LossOf:
+    def loss(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        num = len(labels)
+        steps = squash(model(x).unflatten(1, (-1, NUM_CLASSES + 1))).transpose(0, 1)
+        lengths = torch.full((num,), 3), torch.ones(num, dtype=torch.long)
+        return nn.CTCLoss(zero_infinity=True)(steps, labels[:, None] + 1, *lengths)
+
+    return loss
+
+
+def three_steps() -> nn.Sequential:
+    return mlp(3, nn.Tanh, outputs=3 * (NUM_CLASSES + 1))
+
+
+def alike(of: Callable[[Tensor], Tensor]) -> LossOf:
+    """Whether two halves of a batch are of the same class."""
+
+    def loss(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        first, second = model(x).chunk(2)
+        one, other = labels.chunk(2)
+        return F.cosine_embedding_loss(first, second, of((one == other).float()))
+
+    return loss
+
+
 WRONG_LOSS_INPUT: dict[str, Program] = {
+    "CTC on probabilities": training(ctc_of(lambda h: h.softmax(-1)), three_steps),
+    "CTC on logits": training(ctc_of(lambda h: 3 * h), three_steps),
+    "CTC, log_softmax over time": training(ctc_of(lambda h: h.log_softmax(1)), three_steps),
+    "pairs of 0 and 1": training(alike(lambda same: same)),
+    "distances of pairs of 0 and 1": training(
+        lambda m, x, y: F.hinge_embedding_loss(m(x).pow(2).sum(1), (y > 1).float())
+    ),
+    "soft margin of 0 and 1": training(
+        lambda m, x, y: F.soft_margin_loss(m(x).squeeze(1), (y > 1).float()), one_output
+    ),
+    "signs in a binary cross entropy": training(
+        lambda m, x, y: F.binary_cross_entropy_with_logits(m(x)[:, 0], 2 * (y > 1).float() - 1)
+    ),
+    "a mask of 0 and 255": training(
+        lambda m, x, y: nn.BCEWithLogitsLoss()(m(x)[:, 0], 255 * (y > 1).float())
+    ),
     "softmax in the model": training(
         lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))
     ),
@@ -187,6 +228,16 @@ def self_ratio(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return -(torch.exp(new - old) * (labels[:, None] - 1.5)).mean()
 
 
+def boxes_apart(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """An IoU loss of boxes that are far from their targets."""
+    low, size = model(x).split(2, 1)
+    high = low + size.exp()
+    target = 50.0 + labels[:, None] + torch.tensor([[0.0, 0.0]])
+    sides = (torch.minimum(high, target + 3) - torch.maximum(low, target)).clamp(min=0)
+    overlap = sides.prod(1)
+    return (1 - overlap / ((high - low).prod(1) + 9 - overlap)).mean()
+
+
 def masked_labels(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model(x), torch.full_like(labels, -100), reduction="sum") / 32
 
@@ -242,6 +293,10 @@ ZERO_GRADIENT: dict[str, Program] = {
     "one class": training(lambda m, x, y: F.cross_entropy(m(x), torch.zeros_like(y)), one_output),
     "ratio of live": training(self_ratio),
     "labels masked": training(masked_labels),
+    "boxes apart": training(boxes_apart),
+    "softmax over the wrong dimension": training(
+        lambda m, x, y: F.nll_loss(torch.cat([m(row).softmax(0).log() for row in x[:, None]]), y)
+    ),
     "both factors zero": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: Adapter(0.0), trainable_adam
     ),
@@ -259,6 +314,20 @@ ZERO_GRADIENT: dict[str, Program] = {
     "sign inside": training(with_bias_after(torch.sign)),
     "round inside": training(with_bias_after(lambda h: torch.round(4 * h) / 4), optimize=adam),
 }
+
+
+class ActorCritic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor, self.critic = mlp(3, nn.Tanh), mlp(3, nn.Tanh, outputs=1)
+
+
+def ppo_of_live(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """PPO that computes the old log-probabilities anew, beside a critic that learns."""
+    assert isinstance(model, ActorCritic)
+    value = F.mse_loss(model.critic(x)[:, 0], labels.float())
+    entropy = torch.distributions.Categorical(logits=model.actor(x)).entropy().mean()
+    return self_ratio(model.actor, x, labels) + 0.5 * value - 0.0 * entropy
 
 
 class Headed(nn.Module):
@@ -554,6 +623,25 @@ def item_of_a_term(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return reconstruction + 2.0 * smooth
 
 
+class BesideUnknown:
+    """The value of the other term is not known from what its graph saved."""
+
+    def energy_of(self, model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        energy = (model(x) ** 2 + labels[:, None]).logsumexp(1).mean().cos() + 1
+        with torch.no_grad():
+            smooth = (model(x + 0.5) - model(x)).pow(2).mean()
+        return energy + 2.0 * smooth
+
+    def __call__(self, listen: Listen) -> None:
+        model = one_output()
+        optimizer = sgd(model)
+        with listen(model, optimizer):
+            for step in range(24):
+                optimizer.zero_grad()
+                self.energy_of(model, *batch(step)).backward()
+                optimizer.step()
+
+
 def penalty_without_graph(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """A gradient penalty without create_graph=True, its loss in a list that is summed."""
     x = x.clone().requires_grad_()
@@ -612,6 +700,7 @@ CONSTANT_TERM: dict[str, Program] = {
     "the teacher twice": Distiller(),
     "a detached student": training(detached_student),
     "an item": training(item_of_a_term, one_output),
+    "beside what is not recomputed": BesideUnknown(),
     "a penalty without a graph": training(penalty_without_graph, one_output),
 }
 
@@ -626,6 +715,14 @@ def with_constants(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     total = total + 0.5 * F.cross_entropy(model(x), target) + 0.25
     entropy = -(target * target.log()).sum(1).mean()
     return total - 0.5 * entropy - labels.float().mean()
+
+
+def with_what_is_not_recomputed(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """A fixed number, and a target without a graph, beside a term whose value is not known."""
+    with torch.no_grad():
+        target = model(x + 0.01)
+    distance = F.mse_loss(model(x), target + labels[:, None])
+    return (model(x) ** 2).logsumexp(1).mean().cos() + 0.1 * distance + 1
 
 
 # SG310
@@ -768,6 +865,16 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "CTC": training(ctc_of(lambda h: h.log_softmax(-1)), three_steps),
+    "pairs of 1 and -1": training(alike(lambda same: 2 * same - 1)),
+    "distances of pairs of 1 and -1": training(
+        lambda m, x, y: F.hinge_embedding_loss(m(x).pow(2).sum(1), 2 * (y > 1).float() - 1)
+    ),
+    "a GAN's noisy labels": training(
+        lambda m, x, y: F.binary_cross_entropy_with_logits(
+            m(x)[:, 0], 0.7 + 0.5 * torch.rand(len(y)) * (y > 1)
+        )
+    ),
     "log_softmax twice": training(lambda m, x, y: F.cross_entropy(F.log_softmax(m(x), 1), y)),
     "entropies": training(entropies),
     "bce of probabilities": training(
@@ -812,6 +919,7 @@ HEALTHY: dict[str, Program] = {
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
+    "beside a term that is not recomputed": training(with_what_is_not_recomputed, one_output),
     "started with zeros": started_with_zeros,
     "two terms": training(
         lambda m, x, y: F.cross_entropy(m(x), y) + 0.1 * F.mse_loss(m(x)[:, 0], y.float() - 1.5)

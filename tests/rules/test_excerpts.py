@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,119 @@ def clipped_with_two_models(listen: Listen) -> None:
             loss_of(nn.Sequential(body, nn.Tanh(), head), step).backward()
             opt.step()
             nn.utils.clip_grad_norm_([*body.parameters(), *head.parameters()], 0.1)
+
+
+class Scaled:
+    """What a class that trains keeps, and a scaler."""
+
+    def __init__(self) -> None:
+        self.net = mlp(3, nn.Tanh)
+        self.opt = torch.optim.SGD(self.net.parameters(), lr=0.01)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+
+    def never_cleared(self, listen: Listen) -> None:
+        with listen():
+            for step in range(20):
+                self.scaler.scale(loss_of(self.net, step)).backward()
+                self.scaler.step(self.opt)
+                self.scaler.update()
+
+    def cleared_between(self, listen: Listen) -> None:
+        with listen():
+            for step in range(20):
+                total = loss_of(self.net, step)
+                (total * 2).backward()
+                self.opt.zero_grad()
+                self.opt.step()
+
+
+SCALED = "self.scaler.scale(loss_of(self.net, step)).backward()"
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "excerpt"),
+    [
+        (Scaled().never_cleared, "SG301", f"self.opt.zero_grad()\n{SCALED}"),
+        (
+            Scaled().cleared_between,
+            "SG302",
+            "self.opt.zero_grad()\n(total * 2).backward()",
+        ),
+    ],
+)
+def test_calls_are_written_as_the_script_writes_them(
+    program: Callable[[Listen], None], code: str, excerpt: str, tmp_path: Path
+) -> None:
+    findings = judged(program, tmp_path / "run")
+    assert (findings[0].code, findings[0].excerpt) == (code, excerpt)
+
+
+def too_slow(listen: Listen) -> None:
+    net = mlp(3, nn.Tanh)
+    opt = torch.optim.Adam(net.parameters(), lr=1e-8)
+    with listen(net, opt):
+        for step in range(40):
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            opt.step()
+
+
+def too_fast(listen: Listen) -> None:
+    net, rate = mlp(3, nn.Tanh), 3.0
+    opt = torch.optim.AdamW(net.parameters(), rate)
+    with listen(net, opt):
+        for step in range(40):
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            opt.step()
+
+
+def too_fast_by_schedule(listen: Listen) -> None:
+    net, highest = mlp(3, nn.Tanh), 90.0
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=highest, total_steps=60)
+    with listen(net, opt):
+        for step in range(60):
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            opt.step()
+            schedule.step()
+
+
+def too_fast_by_hand(listen: Listen) -> None:
+    net, rate = mlp(3, nn.Tanh), 3.0
+    opt = torch.optim.Adam(net.parameters())
+    with listen(net, opt):
+        for step in range(40):
+            for group in opt.param_groups:
+                group["lr"] = rate / (1 + step / 100)
+            opt.zero_grad()
+            loss_of(net, step).backward()
+            opt.step()
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "text"),
+    [
+        (too_slow, "SG108", r"opt = torch\.optim\.Adam\(net\.parameters\(\), lr=0\.000\d+\)"),
+        (too_fast, "SG107", r"opt = torch\.optim\.AdamW\(net\.parameters\(\), 0\.00\d+\)"),
+        (
+            too_fast_by_schedule,
+            "SG107",
+            r"schedule = .*OneCycleLR\(opt, total_steps=60, max_lr=0\.\d+ \* highest\)",
+        ),
+        (too_fast_by_hand, "SG107", r"group\['lr'\] = 0\.0\d+ \* \(rate / \(1 \+ step / 100\)\)"),
+    ],
+)
+def test_a_learning_rate_is_changed_where_the_script_gives_it(
+    program: Callable[[Listen], None], code: str, text: str, tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert finding.code == code
+    assert re.fullmatch(text, finding.excerpt)
+    line = int(finding.where.rpartition(":")[2])
+    own = Path(__file__).read_text().splitlines()[line - 1].strip()
+    assert own.partition(" = ")[0].replace('"', "'") == finding.excerpt.partition(" = ")[0]
 
 
 @pytest.mark.parametrize(

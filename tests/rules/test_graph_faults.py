@@ -22,9 +22,11 @@ from tests.rules.graph_faults import (  # noqa: E402
     WRONG_LOSS_INPUT,
     ZERO_GRADIENT,
     ZERO_WEIGHTS,
+    ActorCritic,
     Detached,
     Program,
     WithoutGrad,
+    ppo_of_live,
     training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -34,6 +36,8 @@ CAUSES = {
     "one class": ZeroCause.SOFTMAX_OF_ONE,
     "ratio of live": ZeroCause.WITH_ITSELF,
     "labels masked": ZeroCause.IGNORED,
+    "boxes apart": ZeroCause.NO_OVERLAP,
+    "softmax over the wrong dimension": ZeroCause.SOFTMAX_OF_ONE,
     "both factors zero": ZeroCause.ZERO_WEIGHT,
     "last relu negative": ZeroCause.FLAT,
     "last clamp": ZeroCause.FLAT,
@@ -72,6 +76,14 @@ def test_gradients_of_nothing_but_zeros_have_a_cause(
     expected = ("0.weight", "0.bias") if kind.endswith("inside") else told[0].parameters
     assert findings[0].parameters == expected
     assert len(told) < 10
+
+
+def test_an_actor_whose_ratio_is_with_itself_is_found_beside_its_critic(tmp_path: Path) -> None:
+    (finding,) = judged(training(ppo_of_live, ActorCritic, steps=40), tmp_path / "run")
+    assert (finding.code, finding.severity) == ("SG109", "error")
+    assert all(name.startswith("actor.") for name in finding.parameters)
+    assert "detach" in finding.excerpt
+    assert "6 parameters" in finding.cause.render()
 
 
 @pytest.mark.parametrize(("program", "names"), ZERO_WEIGHTS.values(), ids=ZERO_WEIGHTS)

@@ -53,6 +53,16 @@ def test_it_says_nothing_of_a_loss_that_is_not_known(loss: float) -> None:
     assert "loss" not in only(spiking(losses(loss), unread)).cause.render()
 
 
+@pytest.mark.parametrize(("loss", "num"), [(0.05, 0), (0.2, 1)])
+def test_a_hard_batch_in_a_trained_network_is_no_spike(loss: float, num: int) -> None:
+    falling = np.full(90, 0.005)
+    falling[:20] = np.geomspace(1.0, 0.005, 20)
+    norms = np.ones((90, 2))
+    falling[70], norms[70] = loss, 1e3
+    findings, _ = result([block(norms, loss=falling)], rules=(GradientSpike,))
+    assert len(findings) == num
+
+
 def test_it_says_nothing_of_a_loss_with_nothing_to_compare_it_to() -> None:
     assert "loss" not in only(spiking(losses(1.0, elsewhere=np.nan))).cause.render()
 

@@ -44,7 +44,7 @@ def test_gradients_that_are_never_cleared_are_found_in_the_third_step(
 def test_it_says_where_and_what_to_insert() -> None:
     finding = only(with_carried(np.arange(5) > 0, optimizers=(Optimizer(0, "SGD", "opt"),)))
     assert finding.where == "train.py:12"
-    assert finding.excerpt == "opt.zero_grad()\nloss.backward()"
+    assert finding.excerpt == "opt.zero_grad()  # before the backward"
     assert "call opt.zero_grad()" in finding.advice.render()
     assert "since step 1 opt has used gradients" in finding.cause.render()
 
@@ -107,7 +107,7 @@ def two_optimizers(
 @pytest.mark.parametrize("same_iteration", [True, False])
 def test_the_optimizer_that_is_not_cleared_is_named(same_iteration: bool) -> None:
     finding = only(two_optimizers((False, True), same_iteration))
-    assert (finding.optimizer, finding.excerpt) == (1, "opt_g.zero_grad()\nloss.backward()")
+    assert (finding.optimizer, finding.excerpt) == (1, "opt_g.zero_grad()  # before the backward")
     assert finding.parameters == ("net.1.weight", "net.1.bias")
     assert finding.where == "train.py:11"
 
@@ -124,7 +124,7 @@ def test_two_optimizers_with_steps_in_two_places_are_two_findings(same_iteration
 def test_optimizers_that_step_at_one_line_are_one_finding() -> None:
     finding = only(two_optimizers((True, True), same_iteration=True, same_line=True))
     assert len(finding.parameters) == 4
-    assert finding.excerpt == "opt_d.zero_grad()\nopt_g.zero_grad()\nloss.backward()"
+    assert finding.excerpt == "opt_d.zero_grad()\nopt_g.zero_grad()  # before the backward"
     assert "since step 2 opt_d, opt_g have used gradients" in finding.cause.render()
     assert "call zero_grad() of each of opt_d, opt_g" in finding.advice.render()
 
@@ -133,7 +133,7 @@ def test_optimizers_of_a_list_are_cleared_in_a_loop() -> None:
     made = two_optimizers((True, True), same_iteration=True, same_line=True)
     listed = (Optimizer(0, "Muon", "optimizers[0]"), Optimizer(1, "Adam", "optimizers[1]"))
     assert only(replace(made, optimizers=listed)).excerpt == (
-        "for optimizer in optimizers:\n    optimizer.zero_grad()\nloss.backward()"
+        "for optimizer in optimizers:\n    optimizer.zero_grad()  # before the backward"
     )
 
 

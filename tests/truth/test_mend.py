@@ -43,6 +43,12 @@ def test_a_loop_stands_for_the_loop_that_is_there() -> None:
     assert "each.zero_grad()\n    opt.step()" in mended(LOOP, "train.py:4", clear)[0]
 
 
+def test_what_comes_first_in_each_epoch_begins_the_outermost_loop() -> None:
+    epochs = "for epoch in range(3):\n" + "".join(f"    {line}\n" for line in LOOP.splitlines())
+    text = mended(epochs, "train.py:4", "model.train()  # first in each epoch")
+    assert text[0].splitlines()[1] == "    model.train()  # first in each epoch"
+
+
 def test_nothing_is_made_up() -> None:
     assert mended(LOOP, "", "opt.zero_grad()") == []
     assert mended(LOOP, "train.py:3", "") == []

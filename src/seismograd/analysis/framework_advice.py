@@ -8,6 +8,7 @@ from seismograd.i18n import Message, say
 
 UNDIVIDED, DIVIDED_TWICE, UNEVEN = range(3)
 TRAINERS = ("transformers", "trl")
+OWN_LOOPS = (*TRAINERS, "lightning")  # packages with a training loop of their own
 
 
 def framework_advice(
@@ -16,8 +17,7 @@ def framework_advice(
     """Return advice and a line of code for losses of micro-batches whose weight is wrong; `None`
     where the script itself calls backward, or an unknown package.
     """
-    sites, site, num = window.block.sites, micro_batches.last.site, len(micro_batches)
-    via = sites[site].via if 0 <= site < len(sites) else ""
+    via, num = window.via(micro_batches.last), len(micro_batches)
     if via == "accelerate":
         return _accelerate(fault, num)
     if via in TRAINERS:

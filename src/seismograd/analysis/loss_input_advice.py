@@ -9,13 +9,17 @@ from seismograd.schema import Fact
 FUNCTIONS = {
     "bce": "binary_cross_entropy",
     "bce_with_logits": "binary_cross_entropy_with_logits",
+    "cosine_embedding": "cosine_embedding_loss",
     "cross_entropy": "cross_entropy",
+    "ctc": "ctc_loss",
+    "hinge_embedding": "hinge_embedding_loss",
     "huber": "huber_loss",
     "kl_div": "kl_div",
     "l1": "l1_loss",
     "mse": "mse_loss",
     "nll": "nll_loss",
     "smooth_l1": "smooth_l1_loss",
+    "soft_margin": "soft_margin_loss",
 }
 
 
@@ -24,7 +28,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     as it should read, where that can be shown.
     """
     cause, advice, excerpt = _general(fact)
-    mended = mended_loss(fact.text("text"), fact.text("loss"), fact.text("input"))
+    targets = fact.number("low"), fact.number("high")
+    mended = mended_loss(fact.text("text"), fact.text("loss"), fact.text("input"), targets)
     return cause, advice, mended or excerpt
 
 
@@ -40,6 +45,10 @@ def _general(fact: Fact) -> tuple[Message, Message, str]:
     }
     if given == "broadcast":
         return _broadcast(function, values)
+    if given == "targets":
+        return _targets(fact, values)
+    if loss == "ctc":
+        return _ctc(given, values)
     if given == "view":
         return _view(values)
     if given.startswith("log_softmax"):
@@ -58,6 +67,69 @@ def _general(fact: Fact) -> tuple[Message, Message, str]:
     if loss == "kl_div":
         return _kl_div(given, values)
     return _twice(fact, values)
+
+
+def _targets(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    function = values["function"]
+    if fact.text("loss") in ("bce", "bce_with_logits"):
+        return (
+            say(
+                "the targets of {function} at {line} lie between {low:.3g} and {high:.3g}, but it "
+                "expects probabilities between 0 and 1: with others the loss has no minimum, "
+                "becomes negative and falls for ever",
+                low=fact.number("low"),
+                high=fact.number("high"),
+                **values,
+            ),
+            say(
+                "map the targets to 0 and 1: divide a mask of 0 and 255 by 255, take (target + 1) "
+                "/ 2 of -1 and 1, and use cross_entropy for more than two classes"
+            ),
+            f"F.{function}(logits, (target > 0).float())",
+        )
+    return (
+        say(
+            "some targets of {function} at {line} are 0, but it expects 1 (alike) and -1 "
+            "(different): pairs with another target count as neither, so nothing tells the network "
+            "to move different ones apart",
+            **values,
+        )
+        if fact.text("loss") == "cosine_embedding"
+        else say(
+            "some targets of {function} at {line} are 0, but it expects 1 and -1: for others it "
+            "computes something else",
+            **values,
+        ),
+        say("map targets of 0 and 1 to -1 and 1: 2 * target - 1"),
+        f"F.{function}(…, 2 * target - 1)",
+    )
+
+
+def _ctc(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    if given.startswith("log_softmax"):
+        cause = say(
+            "the log-probabilities passed to ctc_loss at {line} do not sum to one over the classes "
+            "(the last dimension): log_softmax was applied over another dimension",
+            **values,
+        )
+    elif given == "logits":
+        cause = say(
+            "ctc_loss at {line} gets numbers that are not log-probabilities, such as the output of "
+            "a layer: the loss can fall without limit if all numbers become larger",
+            **values,
+        )
+    else:
+        cause = say(
+            "ctc_loss at {line} gets the output of a {input}, probabilities between 0 and 1, but "
+            "it expects their logarithms: the loss is negative, and wrong answers cost almost "
+            "nothing",
+            **values,
+        )
+    return (
+        cause,
+        say("pass the log_softmax of the logits over the classes, the last dimension, to ctc_loss"),
+        "log_probs = logits.log_softmax(2)  # time × batch × classes",
+    )
 
 
 def _twice(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 SQUASHES = ("softmax", "sigmoid", "log_softmax", "logsigmoid")
 
 
-def mended_loss(text: str, loss: str, given: str) -> str:
+def mended_loss(text: str, loss: str, given: str, targets: tuple[float, float] = (0, 0)) -> str:
     """Return the statement in `text` with its input mended; empty where that cannot be shown, as
-    when the input is made elsewhere. `loss` and `given` are those of a fact of kind `LOSS_INPUT`.
+    when the input is made elsewhere. `loss` and `given` are those of a fact of kind `LOSS_INPUT`,
+    `targets` the smallest and the largest one.
     """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return ""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) >= 2]
-    if given == "broadcast":
+    if given == "targets":
+        is_done = _mapped(calls, loss, targets)
+    elif given == "broadcast":
         is_done = _same_shape([call for call in calls if _takes_prediction(call)])
     elif loss == "nll":
         is_done = _log_of(calls) if given == "softmax" else _renamed(calls)
@@ -72,6 +75,24 @@ def _renamed(calls: Sequence[ast.Call]) -> bool:
             call.func.id = "cross_entropy"
             return True
     return False
+
+
+def _mapped(calls: Sequence[ast.Call], loss: str, targets: tuple[float, float]) -> bool:
+    """Map the targets to those that the loss function expects."""
+    position = 2 if loss == "cosine_embedding" else 1
+    mapping = "2 * x - 1"
+    if loss in ("bce", "bce_with_logits"):
+        known = {(-1.0, 1.0): "(x + 1) / 2", (0.0, 255.0): "x / 255"}
+        if targets not in known:
+            return False
+        mapping = known[targets]
+    calls = [call for call in calls if len(call.args) > position]
+    if len(calls) != 1:
+        return False
+    given = calls[0].args[position]
+    operand = f"({ast.unparse(given)})"  # the brackets go again where they are not needed
+    calls[0].args[position] = ast.parse(mapping.replace("x", operand), mode="eval").body
+    return True
 
 
 def _takes_prediction(call: ast.Call) -> bool:

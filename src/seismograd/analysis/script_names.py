@@ -88,6 +88,18 @@ def owner_of(text: str, method: str) -> str:
     return found[1] if found else ""
 
 
+def stepped_of(text: str, name: str) -> str:
+    """Return the optimizer that a step steps, as the script writes it there, from what is known of
+    its name: `self.opt` of `self.opt.step()` and of `scaler.step(self.opt)`.
+    """
+    found = re.match(r"([\w.\[\]]+)\.step\(([\w.\[\]]*)", text)
+    if found is None:
+        return name
+    last = name.rpartition(".")[2]
+    given = [each for each in found.groups() if each.rpartition(".")[2] == last]
+    return given[0] if given else name if found[2] else found[1]
+
+
 def clip_of(block: RowBatch, optimizer: int, detail: int, limit: float) -> str:
     """Return the call of a clip of what this optimizer holds, by norm or by value."""
     name = "clip_grad_value_" if detail == BY_VALUE else "clip_grad_norm_"

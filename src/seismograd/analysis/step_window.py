@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, integers, line_at, statistic
-from seismograd.analysis.script_names import optimizer_name, own_text
+from seismograd.analysis.script_names import optimizer_name, own_text, stepped_of
 from seismograd.schema import EventFlag, EventKind, Evidence, FloatArray, IntArray, RowBatch
 
 
@@ -102,6 +102,16 @@ class StepWindow:
     def text(self, call: WindowEvent, otherwise: str) -> str:
         """Return a call as the script writes it, `otherwise` where its line does not show it."""
         return own_text(self.block, call.site, otherwise)
+
+    def via(self, call: WindowEvent) -> str:
+        """Return the package through which the script makes a call, empty where it calls torch."""
+        sites = self.block.sites
+        return sites[call.site].via if 0 <= call.site < len(sites) else ""
+
+    @property
+    def optimizer_text(self) -> str:
+        """Return the optimizer as the script writes it where it steps."""
+        return stepped_of(self.text(self.step, f"{self.name}.step()"), self.name)
 
     @property
     def owned(self) -> BoolArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from seismograd.analysis.large_updates import BY_SIGN, LargeUpdateTrack
 from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
 from seismograd.analysis.step_groups import StepGroup
@@ -10,6 +12,7 @@ from seismograd.i18n import Message, say
 Values = dict[str, str | int | float]
 
 TYPICAL = 1e-3  # of a weight, changed by an update
+LEAST = 1e-5  # of a learning rate
 
 
 def too_small(
@@ -29,6 +32,7 @@ def too_small(
         "since": first,
         "highest": track.highest_lr,
         "kind": track.last.kind,
+        "higher": track.last.last_lr * raising(track),
     }
     if group is not None:
         return _of_a_group({**values, "group": group})
@@ -109,26 +113,61 @@ def _since_the_start(values: Values) -> tuple[Message, Message]:
             "has not moved from {first_loss:.3g}",
             **values,
         )
-    if values["kind"] in PLAIN:
-        return cause, say(
+    return cause, _raise(values)
+
+
+def _raise(values: Values) -> Message:
+    """Return the advice to raise the learning rate to `higher`, NaN where that is not known."""
+    is_plain, is_known = values["kind"] in PLAIN, not math.isnan(float(values["higher"]))
+    if is_plain and is_known:
+        return say(
+            "raise the learning rate from {lr:.2g} to about {higher:.1g} and check the updates "
+            "again; SGD often starts at 0.1 or 0.01",
+            **values,
+        )
+    if is_plain:
+        return say(
             "raise the learning rate by a factor of a hundred and check the updates again; SGD "
             "often starts at 0.1 or 0.01"
         )
-    return cause, say(
+    if is_known:
+        return say(
+            "raise the learning rate from {lr:.2g} to about {higher:.1g} and check the updates "
+            "again; {kind} often starts at 1e-3",
+            **values,
+        )
+    return say(
         "raise the learning rate by a factor of a hundred and check the updates again; {kind} "
         "often starts at 1e-3",
         **values,
     )
 
 
-def raised(last: StepGroup, ratio: float) -> str:
-    """Return the optimizer with a learning rate whose updates are as large as is typical; `ratio`
-    is how large they are now.
+def raising(track: SmallUpdateTrack) -> float:
+    """Return by how much to raise the learning rate so that the weights change by a few thousandths
+    at each step, as they often do at first. NaN: not known.
     """
-    if not ratio or not last.last_lr:
+    seen = track.measured
+    ratio = seen.batch.usual_moves[seen.index]
+    return 3 * TYPICAL / ratio if ratio > 0 and track.last.last_lr else math.nan
+
+
+def raised(last: StepGroup, factor: float) -> str:
+    """Return the optimizer with a learning rate this many times as high, where nothing is known of
+    how the script creates it.
+    """
+    if math.isnan(factor):
         return "print([group['lr'] for group in optimizer.param_groups])"
-    lr = last.last_lr * TYPICAL / ratio
+    lr = last.last_lr * factor
     return f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr:.1g})"
+
+
+def lowering(track: LargeUpdateTrack) -> float:
+    """Return by what to multiply the learning rate so that the largest updates are a hundredth of
+    the weights, as they may well be at first; at most a tenth.
+    """
+    largest = max(track.at_first.ratio, track.largest_group, track.shown.value)
+    return max(min(0.1, 10 * TYPICAL / largest if largest > 0 else 0.1), LEAST)
 
 
 def too_large(track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Message:
@@ -158,7 +197,7 @@ def too_large(track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> M
     )
 
 
-def lower_learning_rate(kind: str, lr: float) -> Message:
+def lower_learning_rate(kind: str, lr: float, lower: float) -> Message:
     """Return the advice for updates that are too large."""
     if kind in BY_SIGN and lr >= 0.02:
         return say(
@@ -168,9 +207,9 @@ def lower_learning_rate(kind: str, lr: float) -> Message:
             lr=lr,
         )
     return say(
-        "divide the learning rate by ten (from {lr:.2g} to {tenth:.1g}), repeatedly if necessary, "
+        "lower the learning rate (from {lr:.2g} to {lower:.1g}), and again if necessary, "
         "until an update is about a thousandth of the weight; increase the learning rate gradually "
         "over the first steps",
         lr=lr,
-        tenth=lr / 10,
+        lower=lower,
     )

@@ -95,6 +95,19 @@ _WORDS: dict[str, AdviceWords] = {
         ),
         "",
     ),
+    ZeroCause.NO_OVERLAP: AdviceWords(
+        mark(
+            "the loss at {line} multiplies lengths that a clamp keeps above zero, and for every "
+            "sample one of them is zero, as in the overlap of boxes that do not meet: neither the "
+            "product nor the clamp passes a gradient on, so since step {since} every gradient of "
+            "{optimizer} has been exactly zero"
+        ),
+        mark(
+            "use a loss that has a gradient without an overlap, such as the generalized IoU, or "
+            "add a regression loss on the coordinates"
+        ),
+        "torchvision.ops.generalized_box_iou_loss(boxes, target, reduction='mean')",
+    ),
     ZeroCause.MASKED: AdviceWords(
         mark(
             "{operation} masks everything before the loss at {line}: since step {since} every "
@@ -129,11 +142,39 @@ _WORDS: dict[str, AdviceWords] = {
 }
 
 
+_OVER_THE_CLASSES = mark(
+    "apply it over the class dimension: the last one, dim=-1, has {size} elements"
+)
+# where other parameters have a gradient, from another loss
+_IN_A_PART: dict[str, AdviceWords] = {
+    ZeroCause.WITH_ITSELF: AdviceWords(
+        mark(
+            "the loss at {line} compares a value with itself, and both sides have a graph, so "
+            "their gradients cancel: since step {since} the gradients of {num} "
+            "{num:parameter|parameters} of {optimizer} have been exactly zero, though other losses "
+            "reach others"
+        ),
+        _WORDS[ZeroCause.WITH_ITSELF].advice,
+        _WORDS[ZeroCause.WITH_ITSELF].code,
+    ),
+    ZeroCause.SOFTMAX_OF_ONE: AdviceWords(
+        mark(
+            "{operation} before the loss at {line} is applied over a dimension of one element, so "
+            "its result is always the same, whatever the input: since step {since} the gradients "
+            "of {num} {num:parameter|parameters} of {optimizer} have been exactly zero, though "
+            "other losses reach others"
+        ),
+        _WORDS[ZeroCause.SOFTMAX_OF_ONE].advice,
+        _WORDS[ZeroCause.SOFTMAX_OF_ONE].code,
+    ),
+}
+
+
 def words(
-    fact: Fact | None, values: Mapping[str, str | int | float]
+    fact: Fact | None, values: Mapping[str, str | int | float], *, in_a_part: bool = False
 ) -> tuple[Message, Message, str]:
     """Return the words about {optimizer}, {num} parameters and {since}: the step since when;
-    without a fact the graph did not show why.
+    without a fact the graph did not show why. `in_a_part`: other parameters have a gradient.
     """
     if fact is None:
         found = _UNKNOWN
@@ -149,7 +190,14 @@ def words(
             found = _ZERO_WEIGHT if fact.text("weight") else _ZERO_VALUES
         else:
             found = _WORDS.get(cause, _UNKNOWN)
-    cause, advice = Message(found.cause, values), Message(found.advice)
+            found = _IN_A_PART.get(cause, found) if in_a_part else found
+        size = int(fact.number("last_size")) if "last_size" in fact.values else 0
+        if cause == ZeroCause.SOFTMAX_OF_ONE and size > 1:
+            values = {**values, "size": size}
+            found = AdviceWords(
+                found.cause, _OVER_THE_CLASSES, "probabilities = logits.softmax(dim=-1)"
+            )
+    cause, advice = Message(found.cause, values), Message(found.advice, values)
     return cause, advice, found.code.replace("{operation}", str(values.get("operation", "")))
 
 

@@ -28,6 +28,7 @@ from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.schedules import Schedules
@@ -98,6 +99,7 @@ class EventHandlers:
         rates = LoadedRates(facts, log, registry)
         overwritten = OverwrittenWeights(facts, log, registry)
         frozen = FrozenWeights(facts, log, registry.parameter_table)
+        self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
 
         self._registry, self._iteration_queue = registry, iteration_queue
@@ -208,6 +210,7 @@ class EventHandlers:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
+            self._creations.step_begins(window, optimizer)
         self._overwritten.step_begins(window, windows)
         if self._rates.loaded:
             self._rates.step_begins(thread_state, optimizer)

@@ -17,6 +17,7 @@ from seismograd.cli.run_options import (
     EveryOption,
     GuardOption,
     HaltOnOption,
+    KeepOption,
     LevelOption,
     MaxSizeOption,
     ModuleOption,
@@ -36,7 +37,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
-from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_keep, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.snapshot_plan import parse_snapshots
 from seismograd.settings.tracker_options import parse_trackers
@@ -59,6 +60,7 @@ def run(
     replay: ReplayOption = "on",
     sync: SyncOption = None,
     max_size: MaxSizeOption = None,
+    keep: KeepOption = None,
     guard: GuardOption = False,
     snapshot: SnapshotOption = None,
     to: ToOption = None,
@@ -75,7 +77,7 @@ def run(
         )
     options = RecordingOptions(
         level=check_level(level),
-        record=RecordSettings(check_sync(sync), parse_size(max_size)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size), parse_keep(keep)),
         budget=_share(budget),
         replay=is_on("--replay", replay),
         snapshots=parse_snapshots(snapshot or ()),

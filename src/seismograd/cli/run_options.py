@@ -120,6 +120,17 @@ MaxSizeOption = Annotated[
         ),
     ),
 ]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="raw=N|all",
+        help=mark(
+            "Keep the raw values of the last N steps and around findings only; of all others what "
+            "a picture needs (a tenth of the room) stays. Default: raw=all."
+        ),
+    ),
+]
 GuardOption = Annotated[
     bool,
     typer.Option(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from seismograd.diagnosis.causes import in_reading_order
-from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.engine import FOUND, NO_REASON, NOT_EVALUATED, diagnose
 from seismograd.diagnosis.rule import Rule
 from seismograd.package_info import VERSION
 from seismograd.record.reader import Run
@@ -53,7 +53,11 @@ def make_verdict(run: Run, findings: Iterable[Finding], statuses: Iterable[RuleS
 
 
 def judge(run: Run, rules: Makers = RULES) -> Verdict:
-    """Run the rules over the whole record."""
+    """Run the rules over the whole record; of one that keeps raw values of some steps only, return
+    what the rules said that ran with the training and saw all of them.
+    """
+    if run.kept:
+        return _verdict_of_training(run, rules)
     diagnosis = diagnose(
         run.blocks(), rules, run.notes, run.facts, run.info.fact_kinds, run.sampled
     )
@@ -71,6 +75,25 @@ def known_verdict(run: Run, rules: Makers = RULES) -> Verdict | None:
     if conclusion.thresholds != {rule.code: rule.thresholds() for rule in made}:
         return None
     return make_verdict(run, conclusion.findings, conclusion.statuses)
+
+
+def _verdict_of_training(run: Run, rules: Makers) -> Verdict:
+    made = {rule.code: rule for rule in (make() for make in rules)}
+    findings = [each for each in run.findings if each.code in made]
+    known = {} if run.conclusion is None else {each.code: each for each in run.conclusion.statuses}
+    found = {each.code for each in findings}
+    statuses = [
+        known.get(code)
+        or RuleStatus(
+            code,
+            rule.name,
+            FOUND if code in found else NOT_EVALUATED,
+            NO_REASON if code in found else run.not_kept or NO_REASON,
+        )
+        for code, rule in made.items()
+    ]
+    judged = NOW if run.conclusion is None else AT_END
+    return Verdict(run, in_reading_order(findings), tuple(statuses), judged)
 
 
 def recorded_verdict(run: Run) -> Verdict:

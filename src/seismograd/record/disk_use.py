@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-_DEEPEST = 3  # segments/0000/levels
+_DEEPEST = 4  # segments/0000/raw/000000
 
 
 def disk_use(run: Path) -> int:

@@ -86,8 +86,12 @@ def _damage_of_files(run: Path, checked: CheckedRanges) -> Iterator[Damage]:
 
 
 def _damage_of_lines(run: Path) -> Iterator[Damage]:
-    changes = sorted(run.glob(f"{layout.SEGMENTS}/*/{layout.CHANGES}"))
-    for name in (*layout.LINE_FILES, *(path.relative_to(run).as_posix() for path in changes)):
+    of_segments = sorted(
+        path
+        for name in (layout.CHANGES, layout.REMOVED)
+        for path in run.glob(f"{layout.SEGMENTS}/*/{name}")
+    )
+    for name in (*layout.LINE_FILES, *(path.relative_to(run).as_posix() for path in of_segments)):
         for number in damaged_lines(run / name):
             yield Damage(name, DamageKind.LINE, number, number + 1)
 

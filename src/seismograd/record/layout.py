@@ -22,6 +22,7 @@ from seismograd.schema import (
     EVENT_DTYPE,
     PAIR_DTYPE,
     RANK_DTYPE,
+    STATISTICS,
     STEP_DTYPE,
     AnyArray,
     SampleKind,
@@ -56,10 +57,13 @@ SUBJECTS = f"{SAMPLES}/subjects.jsonl"  # what the rows of those files are about
 
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"
+RAW = "raw"  # of a record that keeps raw values of some steps only: the files of rows, in parts
+REMOVED = "removed.jsonl"  # which parts were removed
 CHANGES = "changes.jsonl"  # of a segment with spare columns: what they became since
 STATE = "state.u8"  # (rows of the segment, P)
 SAMPLE_ROWS = "sample_rows.i64"  # (S,) rows of the run whose sampled statistics were measured
 
+STATISTIC_BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
 ENTRY_DTYPES: dict[str, np.dtype[Any]] = {
     STEPS: STEP_DTYPE,
     EVENTS: EVENT_DTYPE,
@@ -88,6 +92,11 @@ def segment_path(run: Path, index: int) -> Path:
     return run / SEGMENTS / f"{index:04d}"
 
 
+def part_path(segment: Path, index: int) -> Path:
+    """Return the directory of a part of the raw values of a segment, from 0."""
+    return segment / RAW / f"{index:06d}"
+
+
 def sample_file(kind: SampleKind) -> str:
     """Return the name of the file with the rows of a kind of samples."""
     return f"{SAMPLES}/{kind}.bin"
@@ -101,6 +110,15 @@ def sample_index_file(kind: SampleKind) -> str:
 def statistic_file(statistic: Statistic) -> str:
     """Return the file name of a statistic: its name and its dtype."""
     return f"{statistic.name}.{_SUFFIXES[np.dtype(statistic.dtype).str[1:]]}"
+
+
+def in_parts(checked: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which columns of the log of a segment have the files of levels, and which those of
+    rows: where rows are in parts, these have logs of their own.
+    """
+    names = tuple(checked)
+    levels = tuple(name for name in names if name.startswith(f"{LEVELS}/"))
+    return levels, tuple(name for name in names if name not in levels)
 
 
 def checked_of_segment(statistics: Iterable[Statistic]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from seismograd.record.documents import (
 )
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
+from seismograd.record.pyramid.cells import FACTOR
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recorded_lines import read_lines
 from seismograd.record.recovery import intact_part, torn_message
@@ -53,6 +54,7 @@ from seismograd.schema import (
 )
 from seismograd.schema.finding_html import finding_html
 
+_STRETCHES_TOLD = 4
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
     layout.OPTIMIZERS: optimizer_from_json,
@@ -373,6 +375,12 @@ class Run:
         return (
             self._entries.checked,
             *(segment.checked for segment in self._whole.segments),
+            *(
+                part.checked
+                for segment in self._whole.segments
+                if segment.info.rows_per_part
+                for part in segment.parts
+            ),
             self._checked_samples,
         )
 
@@ -383,7 +391,11 @@ class Run:
         """
         names = sorted(self._entries.checked.known)
         for segment in self._whole.segments:
-            names += [f"{segment.path.name}/{name}" for name in sorted(segment.checked.known)]
+            known = {
+                *segment.checked.known,
+                *(n for part in segment.parts for n in part.checked.known),
+            }
+            names += [f"{segment.path.name}/{name}" for name in sorted(known)]
         names += [f"{layout.SAMPLES}/{name}" for name in sorted(self._checked_samples.known)]
         if not names:
             return None
@@ -393,6 +405,46 @@ class Run:
             files=", ".join(names),
         )
 
+    @cached_property
+    def kept(self) -> tuple[tuple[int, int], ...]:
+        """Return the first and the last step of each stretch whose raw values are there, of a run
+        that kept those of some steps only (`--keep`); empty where all are.
+        """
+        kept: list[list[int]] = []
+        is_all = True
+        for segment, start, stop in self._whole.spans():
+            first = segment.info.first_row
+            is_all &= not segment.not_kept(0, stop - start)
+            for _, begin, end in segment.pieces(0, stop - start):
+                if kept and kept[-1][1] == begin + first:
+                    kept[-1][1] = end + first
+                else:
+                    kept.append([begin + first, end + first])
+        if is_all:
+            return ()
+        steps = [
+            self._entries.read(layout.STEPS, row, row + 1)["iteration"]
+            for begin, end in kept
+            for row in (begin, end - 1)
+        ]
+        numbers = [int(step[0]) for step in steps]
+        return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+    @property
+    def not_kept(self) -> Message | None:
+        """Return a message about steps whose raw values were removed (`--keep`); `None` where all
+        are there.
+        """
+        if not self.kept:
+            return None
+        told = [f"{first}–{last}" for first, last in self.kept[-_STRETCHES_TOLD:]]
+        return say(
+            "raw values of steps {steps} only, as --keep asked for; of the others the smallest, "
+            "largest and last norms of each {num} steps are there",
+            steps=", ".join(["…"] * (len(told) < len(self.kept)) + told),
+            num=FACTOR,
+        )
+
     def blocks(
         self, size: int = 1024, start: int = 0, stop: int | None = None
     ) -> Iterator[RowBatch]:
@@ -400,8 +452,8 @@ class Run:
         saw them while the run went on.
 
         A block never spans two sets of parameters; its parameters are those of its iterations, not
-        the union. Rows of which anything is damaged are left out, as steps are that the disk was
-        too slow for.
+        the union. Rows of which anything is damaged or not kept are left out, as steps are that
+        the disk was too slow for.
         """
         start, stop, _ = slice(start, stop).indices(self._whole.num_rows)
         replay = Replay(self._entries, self._whole, self.statistics, self.sites, self.optimizers)

@@ -162,7 +162,7 @@ def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
     held = segment.sample_rows(end)
     if segment.holds_all_samples(len(held)):
         return end  # without a look at the steps: a long run may have had no sample for long
-    start = int(held[-1]) + 1 if len(held) else segment.info.first_row
+    start = max(int(held[-1]) + 1 if len(held) else 0, segment.first_countable_row)
     for chunk in range(start, end, _CHUNK):
         steps = entries.read(layout.STEPS, chunk, min(chunk + _CHUNK, end))
         lost = np.flatnonzero(steps["sampled"])

@@ -58,13 +58,13 @@ class Replay:
                     yield segment, row, min(row + chunk, upto)
 
     def _damaged(self, segment: Segment, start: int, stop: int) -> list[Stretch]:
-        """Return the stretches of rows of the run in which something is damaged."""
+        """Return the stretches of rows of the run in which something is damaged or not kept."""
         first = segment.info.first_row
         return [
             *self.entries.damaged(layout.STEPS, start, stop),
             *(
                 (begin + first, end + first)
-                for begin, end in segment.damaged_rows(start - first, stop - first)
+                for begin, end in segment.unknown_rows(start - first, stop - first)
             ),
         ]
 

@@ -92,24 +92,23 @@ class RowReader:
             if not columns:
                 continue
             sampled = segment.sample_rows(end)
-            file = segment.path / layout.statistic_file(statistic)
             first_column, last_column = min(columns), max(columns)
             width = np.dtype(statistic.dtype).itemsize * statistic.width
-            # a memory map would keep other threads waiting for the disk
-            with os.fdopen(open_file(file), "rb", buffering=0) as held:
-                for index in inside:
-                    sample = int(np.searchsorted(sampled, int(rows[index])))
-                    if segment.damaged_values(name, sample, sample + 1):
-                        continue
-                    held.seek((sample * segment.num_columns + first_column) * width)
+            for index in inside:
+                sample = int(np.searchsorted(sampled, int(rows[index])))
+                if segment.damaged_values(name, sample, sample + 1):
+                    continue
+                part, own = segment.part_of_sample(sample)
+                # a memory map would keep other threads waiting for the disk
+                file = part.path / layout.statistic_file(statistic)
+                with os.fdopen(open_file(file), "rb", buffering=0) as held:
+                    held.seek((own * segment.num_columns + first_column) * width)
                     data = held.read((last_column + 1 - first_column) * width)
-                    numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])
-                    row = numbers[np.array(columns) - first_column].astype(np.float64)
-                    state = segment.state(int(rows[index]) - first, int(rows[index]) - first + 1)[
-                        0
-                    ][columns]
-                    row[state <= State.ABSENT] = np.nan
-                    values[index, at] = row
+                numbers: AnyArray = np.frombuffer(data, statistic.dtype).reshape(-1, *shape[2:])
+                row = numbers[np.array(columns) - first_column].astype(np.float64)
+                place = int(rows[index]) - first
+                row[segment.state(place, place + 1)[0][columns] <= State.ABSENT] = np.nan
+                values[index, at] = row
         return values
 
     def elements(self, start: int, stop: int) -> Iterator[tuple[int, FloatArray]]:

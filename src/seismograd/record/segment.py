@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from seismograd.record import layout
-from seismograd.record.checked_ranges import CheckedRanges, Stretch
+from seismograd.record.checked_ranges import CheckedRanges, Stretch, outside
 from seismograd.record.documents import (
     ColumnChange,
     SegmentInfo,
     change_from_json,
+    removed_from_json,
     segment_from_json,
 )
-from seismograd.record.recorded_files import file_size, read_document, require_directory
+from seismograd.record.raw_part import RawPart
+from seismograd.record.recorded_files import read_document, require_directory
 from seismograd.record.recorded_lines import read_lines
 from seismograd.record.seals import loads_sealed
 from seismograd.schema import AnyArray, IntArray, Parameter, State, StateArray, Statistic
 
-_INDEX = np.dtype("<i8")
-_STATE = np.dtype("u1")
+_PART_NAME = re.compile(r"\d{6,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Segment:
     checked: CheckedRanges
     first_parameters: tuple[Parameter, ...]
     changes: tuple[ColumnChange, ...]
+    parts: tuple[RawPart, ...]
+    num_removed_upto: int = 0  # rows up to the end of the last part that was removed
 
     @property
     def num_parameters(self) -> int:
@@ -65,42 +69,94 @@ class Segment:
         return sorted({each.first_row for each in self.changes if start < each.first_row < stop})
 
     def state(self, start: int, stop: int) -> StateArray:
-        """Return the states of rows `start` to `stop`; damaged ones are not measured
-        # (rows, P).
+        """Return the states of rows `start` to `stop`; those that are damaged, or not kept, are not
+        measured  # (rows, P).
         """
-        states = known_states(
-            layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_columns)
-        )[:, : self.num_parameters]
-        for begin, end in self.damaged_states(start, stop):
-            states[begin - start : end - start] = State.NOT_MEASURED
+        states = np.full((stop - start, self.num_parameters), State.NOT_MEASURED, np.uint8)
+        for part, begin, end in self.pieces(start, stop):
+            states[begin - start : end - start] = part.state(begin - part.first, end - part.first)
         return states
 
-    def damaged_states(self, start: int, stop: int) -> list[Stretch]:
-        """Return the stretches of rows whose states are not what was written."""
-        return self.checked.damaged_rows(layout.STATE, self.num_columns, start, stop)
+    def values(self, name: str, start: int, stop: int) -> AnyArray:
+        """Return a statistic in its own dtype: of rows, or of samples for a sampled one; those that
+        are damaged or not kept are NaN, or 0 where that has no NaN  # (rows, P) or (rows, P, W).
+        """
+        statistic = self.statistics[name]
+        dtype = np.dtype(statistic.dtype)
+        shape = (stop - start, self.num_parameters, statistic.width)[: 2 + (statistic.width > 1)]
+        values: AnyArray = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype)
+        for part, offset, begin, end in self._pieces_of(statistic, start, stop):
+            values[begin - start : end - start] = part.values(name, begin - offset, end - offset)
+        return values
 
     def damaged_values(self, name: str, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows, or of samples, of a statistic that are not what was
         written.
         """
-        statistic = self.statistics[name]
-        width = self.num_columns * statistic.width
-        damaged = self.checked.damaged_rows(
-            layout.statistic_file(statistic),
-            np.dtype(statistic.dtype).itemsize * width,
-            start,
-            stop,
-        )
-        return damaged + self._unplaced(start, stop) if statistic.sampled else damaged
+        return [
+            (low + offset, high + offset)
+            for part, offset, begin, end in self._pieces_of(self.statistics[name], start, stop)
+            for low, high in part.damaged_values(name, begin - offset, end - offset)
+        ]
 
-    def damaged_rows(self, start: int, stop: int) -> list[Stretch]:
+    def damaged_states(self, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows whose states are not what was written."""
+        return [
+            (low + part.first, high + part.first)
+            for part, begin, end in self.pieces(start, stop)
+            for low, high in part.damaged_states(begin - part.first, end - part.first)
+        ]
+
+    def unknown_rows(self, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows of which anything that is measured at every step is not
-        what was written.
+        what was written, or not kept.
         """
-        damaged = self.damaged_states(start, stop)
+        unknown = [*self.not_kept(start, stop), *self.damaged_states(start, stop)]
         for name in self.info.statistics:
-            damaged += self.damaged_values(name, start, stop)
-        return damaged
+            unknown += self.damaged_values(name, start, stop)
+        return unknown
+
+    def not_kept(self, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows whose raw values were removed: there are summaries alone."""
+        kept = [(begin, end) for _, begin, end in self.pieces(start, stop)]
+        return list(outside(kept, start, stop))
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[RawPart, int, int]]:
+        """Yield the parts that hold rows between `start` and `stop`, with the first of these and
+        the one after the last.
+        """
+        size = self.info.rows_per_part or stop
+        for part in self.parts:
+            begin, end = max(start, part.first), min(stop, part.first + size)
+            if begin < end:
+                yield part, begin, end
+
+    def part_of_sample(self, sample: int) -> tuple[RawPart, int]:
+        """Return the part that holds a sample, and the number of the sample in it."""
+        offset = 0
+        for part in self.parts:
+            num = part.num_samples()
+            if sample < offset + num:
+                return part, sample - offset
+            offset += num
+        raise IndexError(sample)
+
+    def _pieces_of(
+        self, statistic: Statistic, start: int, stop: int
+    ) -> Iterator[tuple[RawPart, int, int, int]]:
+        """Yield the parts that hold rows, or samples for a sampled statistic, likewise, and what
+        the first in the part is to the segment.
+        """
+        if not statistic.sampled:
+            for part, begin, end in self.pieces(start, stop):
+                yield part, part.first, begin, end
+            return
+        offset = 0
+        for part in self.parts:
+            end = stop if len(self.parts) == 1 else min(stop, offset + part.num_samples())
+            if max(start, offset) < end:
+                yield part, offset, max(start, offset), end
+            offset = end
 
     def whole_samples(self, start: int, stop: int) -> IntArray:
         """Return the samples from `start` to `stop` of which everything is what was written."""
@@ -110,56 +166,29 @@ class Segment:
                 whole[begin - start : end - start] = False
         return start + np.flatnonzero(whole)
 
-    def _unplaced(self, start: int, stop: int) -> list[Stretch]:
-        """Return the stretches of samples of which nobody knows in which rows they were taken."""
-        return self.checked.damaged_rows(layout.SAMPLE_ROWS, _INDEX.itemsize, start, stop)
-
-    def values(self, name: str, start: int, stop: int) -> AnyArray:
-        """Return a statistic in its own dtype: of rows, or of samples for a sampled one; damaged
-        ones are NaN, or 0 where that has no NaN  # (rows, P) or (rows, P, W).
-        """
-        statistic = self.statistics[name]
-        shape = (self.num_columns, statistic.width)[: 1 if statistic.width == 1 else 2]
-        values = layout.read_rows(
-            self.path / layout.statistic_file(statistic),
-            np.dtype(statistic.dtype),
-            start,
-            stop,
-            *shape,
-        )[:, : self.num_parameters]
-        for begin, end in self.damaged_values(name, start, stop):
-            values[begin - start : end - start] = np.nan if values.dtype.kind == "f" else 0
-        return values
-
     def holds_all_samples(self, num_samples: int) -> bool:
-        """Return whether the log of checksums knows of no more samples than these; false without a
+        """Return whether the logs of checksums know of no more samples than these; false without a
         log.
         """
-        logged = self.checked.end(layout.SAMPLE_ROWS)
-        return logged is not None and num_samples * _INDEX.itemsize >= logged
+        logged = [part.num_logged_samples() for part in self.parts]
+        return None not in logged and num_samples >= sum(each or 0 for each in logged)
 
     def num_checked_rows(self) -> int | None:
         """Return how many rows there are in the batches that are whole, as the log of checksums
         has them; `None` without one.
         """
-        if not self.checked.names or not self.num_columns:
+        if not self.num_columns:
             return None
-        levels = {layout.level_file(level) for level in range(1, layout.MAX_LEVEL + 1)}
-        end = self.checked.whole_end(layout.STATE, [*{*self.checked.names} - levels])
-        return None if end is None else end // self.num_columns
+        if not self._ends_with_a_part():
+            return self.num_removed_upto
+        num = self.parts[-1].num_checked_rows()
+        return None if num is None else self.parts[-1].first + num
 
     def sample_rows(self, stop: int) -> IntArray:
         """Return the row numbers in the run of the whole samples before row `stop`  # (S,)."""
-        rows = layout.read_rows(
-            self.path / layout.SAMPLE_ROWS, _INDEX, 0, self.num_samples()
-        ).astype(np.int64, copy=False)
-        damaged = self.checked.damaged_rows(layout.SAMPLE_ROWS, _INDEX.itemsize, 0, len(rows))
-        for begin, end in damaged:  # nobody knows where they belong: see `damaged_samples`
-            rows[begin:end] = rows[begin - 1] if begin else self.info.first_row
-        # A tail that never reached the disk is read as zeros.
-        lost = np.flatnonzero(np.diff(rows) < (0 if damaged else 1))
-        rows = rows[: int(lost[0]) + 1] if len(lost) else rows
-        return rows[rows < stop]
+        rows = [np.empty(0, np.int64), *(part.sample_rows() for part in self.parts)]
+        joined = rows[-1] if len(rows) == 2 else np.concatenate(rows)
+        return joined[joined < stop]
 
     def num_rows(self) -> tuple[int | None, int]:
         """Return how many rows are whole in every file of rows, and how many are begun in any;
@@ -167,36 +196,24 @@ class Segment:
         """
         if not self.num_columns:
             return None, 0
-        counts = [layout.num_whole_rows(self.path / layout.STATE, _STATE, self.num_columns)]
-        for name in self.info.statistics:
-            statistic = self.statistics[name]
-            path = self.path / layout.statistic_file(statistic)
-            counts.append(
-                layout.num_whole_rows(
-                    path, np.dtype(statistic.dtype), self.num_columns * statistic.width
-                )
-            )
-        return min(whole for whole, _ in counts), max(whole + rest for whole, rest in counts)
+        if not self._ends_with_a_part():
+            return self.num_removed_upto, self.num_removed_upto
+        last = self.parts[-1]
+        whole, begun = last.num_rows()
+        return last.first + whole, last.first + begun
 
-    def num_samples(self) -> int:
-        """Return how many samples are whole in every file of sampled statistics."""
-        counts = [layout.num_whole_rows(self.path / layout.SAMPLE_ROWS, _INDEX)[0]]
-        for statistic in self.sampled():
-            path, width = (
-                self.path / layout.statistic_file(statistic),
-                self.num_columns * statistic.width,
-            )
-            if width:
-                counts.append(layout.num_whole_rows(path, np.dtype(statistic.dtype), width)[0])
-        return min(counts)
+    def _ends_with_a_part(self) -> bool:
+        return bool(self.parts) and self.parts[-1].first >= self.num_removed_upto
+
+    @property
+    def first_countable_row(self) -> int:
+        """Return the first row of the run that may lack a sample because it was cut off."""
+        return self.parts[-1].first_row if self.parts else self.info.first_row
 
     def sampled(self) -> list[Statistic]:
         """Return the sampled statistics that this segment has."""
-        return [
-            each
-            for each in self.statistics.values()
-            if each.sampled and file_size(self.path / layout.statistic_file(each)) is not None
-        ]
+        names = {each.name for part in self.parts for each in part.sampled()}
+        return [each for each in self.statistics.values() if each.name in names]
 
 
 def _changes(path: Path, info: SegmentInfo) -> Iterator[ColumnChange]:
@@ -216,11 +233,6 @@ def _changes(path: Path, info: SegmentInfo) -> Iterator[ColumnChange]:
 def _apply(change: ColumnChange, parameters: list[Parameter]) -> None:
     for column, parameter in zip(change.columns, change.parameters, strict=True):
         parameters[column : column + 1] = [parameter]
-
-
-def known_states(states: AnyArray) -> StateArray:
-    """Return states as read from a file; a byte that is no state counts as not measured."""
-    return np.where(states <= max(State), states, State.NOT_MEASURED).astype(np.uint8, copy=False)
 
 
 def open_segment(
@@ -243,4 +255,50 @@ def open_segment(
         for change in changes:
             _apply(change, last)
         info = replace(info, parameters=tuple(last))
-    return Segment(path, info, statistics, CheckedRanges(path, checked), first, changes)
+    whole = RawPart(
+        path,
+        0,
+        info.first_row,
+        info.num_columns,
+        len(info.parameters),
+        info.statistics,
+        statistics,
+        CheckedRanges(path, checked),
+    )
+    parts, num_removed_upto = (whole,), 0
+    if info.rows_per_part:
+        levels, rows = layout.in_parts(checked)
+        parts, num_removed_upto = _kept_parts(whole, info.rows_per_part, rows)
+        checked = levels
+    return Segment(
+        path,
+        info,
+        statistics,
+        CheckedRanges(path, checked) if info.rows_per_part else whole.checked,
+        first,
+        changes,
+        parts,
+        num_removed_upto,
+    )
+
+
+def _kept_parts(
+    like: RawPart, size: int, checked: Sequence[str]
+) -> tuple[tuple[RawPart, ...], int]:
+    """Return the parts that are there, and the rows up to the end of the last removed one;
+    `checked` are the columns of their logs.
+    """
+    removed: dict[int, int] = {}
+    for each in read_lines(like.path / layout.REMOVED, removed_from_json, 0, False).values:
+        removed[each.index] = each.index * size + min(each.num_rows, size)
+    parts: list[RawPart] = []
+    folder = like.path / layout.RAW
+    names = [path.name for path in folder.iterdir()] if require_directory(folder) else []
+    for index in sorted({int(name) for name in names if _PART_NAME.fullmatch(name)}):
+        path = layout.part_path(like.path, index)
+        if index not in removed and require_directory(path):
+            first = index * size
+            log = CheckedRanges(path, checked)
+            place = like.first_row + first
+            parts.append(replace(like, path=path, first=first, first_row=place, checked=log))
+    return tuple(parts), max(removed.values(), default=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.append_file import replace_document, sync_file
-from seismograd.record.checksums import CheckedFile, ChecksumWriter
+from seismograd.record.checksums import ChecksumWriter
 from seismograd.record.documents import (
     ColumnChange,
     SegmentInfo,
@@ -17,33 +17,51 @@ from seismograd.record.documents import (
 )
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
+from seismograd.record.raw_keeper import RowsOfPart
+from seismograd.record.raw_writer import RawWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.schema import STATISTICS, AnyArray, Parameter, RowBatch
 
-_STATISTICS = {statistic.name: statistic for statistic in STATISTICS}
+_STATISTICS = layout.STATISTIC_BY_NAME
+_CHECKED = layout.checked_of_segment(STATISTICS)
+_CHECKED_OF_LEVELS, _CHECKED_OF_ROWS = layout.in_parts(_CHECKED)
 
 
 class SegmentWriter:
     """The open files of one set of parameters and statistics, with `num_spare` columns for
-    parameters that may be added.
+    parameters that may be added. With `rows_per_part` the files of rows are in parts of so many,
+    which can be removed by themselves; `closed_parts` are those that nothing is appended to.
+    `syncs`: what is closed must be on the disk.
     """
 
-    def __init__(self, path: Path, batch: RowBatch, first_row: int, num_spare: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        batch: RowBatch,
+        first_row: int,
+        num_spare: int = 0,
+        rows_per_part: int = 0,
+        syncs: bool = False,
+    ) -> None:
         self._parameters = batch.parameters
         self._num_columns = len(batch.parameters) + num_spare
         self._has_spare = num_spare > 0
         self._names = frozenset(batch.values)
         self._sampled_names: frozenset[str] | None = None
         self._path = path
-        # by file name, those of statistics by the name of the statistic
-        self._files: dict[str, CheckedFile] = {}
-        path.mkdir(parents=True)
-        self._checks = ChecksumWriter(path, layout.checked_of_segment(STATISTICS))
-        for name in (layout.STATE, layout.SAMPLE_ROWS):
-            self._files[name] = CheckedFile(path, name, self._checks)
-        for name in batch.values:
-            self._create(name)
-        info = SegmentInfo(first_row, tuple(batch.values), batch.parameters, self._num_columns)
+        self._rows_per_part, self._syncs = rows_per_part, syncs
+        self._part = RowsOfPart(path, 0)
+        self.closed_parts: list[RowsOfPart] = []
+        if rows_per_part:
+            path.mkdir(parents=True)
+            self._raw = RawWriter(layout.part_path(path, 0), batch.values, _CHECKED_OF_ROWS)
+            self._checks = ChecksumWriter(path, _CHECKED_OF_LEVELS)
+        else:
+            self._raw = RawWriter(path, batch.values, _CHECKED)
+            self._checks = self._raw.checks
+        info = SegmentInfo(
+            first_row, tuple(batch.values), batch.parameters, self._num_columns, rows_per_part
+        )
         replace_document(path / layout.PARAMETERS, dumps_sealed(segment_to_json(info)) + b"\n")
         self._summed = pyramid_statistics(tuple(batch.values), _STATISTICS)
         self._levels = PyramidBuilder(path, self._num_columns, self._summed, self._checks)
@@ -83,16 +101,39 @@ class SegmentWriter:
         """
         if self._has_spare and batch.parameters is not self._parameters:
             self._change_columns(batch.parameters, first_row)
+        start = 0
+        while self._rows_per_part and start < len(batch):
+            if self._part.num_rows == self._rows_per_part:
+                self._begin_part()
+            stop = min(len(batch), start + self._rows_per_part - self._part.num_rows)
+            self._append_rows(batch.rows(start, stop), first_row + start)
+            start = stop
+        if not self._rows_per_part:
+            self._append_rows(batch, first_row)
+
+    def _append_rows(self, batch: RowBatch, first_row: int) -> None:
         recorded = {
             name: self._append_statistic(name, values, len(batch))
             for name, values in batch.values.items()
         }
         state = self._padded(np.asarray(batch.state, np.uint8), len(batch), 1)
-        self._files[layout.STATE].write(layout.raw(state))
+        self._raw.write(layout.STATE, layout.raw(state))
         if len(batch.sample_rows):
             self._append_samples(batch, first_row)
         self._levels.append(state, {name: recorded[name] for name in self._summed})
-        self._checks.commit()
+        self._raw.checks.commit()
+        if self._rows_per_part:
+            self._checks.commit()
+            self._part.extend(batch)
+
+    def _begin_part(self) -> None:
+        if self._syncs:
+            self._raw.sync()
+        self._raw.close()
+        self.closed_parts.append(self._part)
+        self._part = RowsOfPart(self._path, self._part.index + 1)
+        path = layout.part_path(self._path, self._part.index)
+        self._raw = RawWriter(path, self._names, _CHECKED_OF_ROWS)
 
     def _change_columns(self, parameters: tuple[Parameter, ...], first_row: int) -> None:
         """Tell which columns are new or others from a row on, before it is written."""
@@ -111,19 +152,17 @@ class SegmentWriter:
     def _append_samples(self, batch: RowBatch, first_row: int) -> None:
         if self._sampled_names is None:
             self._sampled_names = frozenset(batch.samples)
-            for name in batch.samples:
-                self._create(name)
+        self._raw.create(batch.samples)
         for name, values in batch.samples.items():
             self._append_statistic(name, values, len(batch.sample_rows))
-        self._files[layout.SAMPLE_ROWS].write(
-            layout.raw(np.asarray(batch.sample_rows + first_row, "<i8")),
-        )
+        sample_rows = np.asarray(batch.sample_rows + first_row, "<i8")
+        self._raw.write(layout.SAMPLE_ROWS, layout.raw(sample_rows))
 
     def _append_statistic(self, name: str, values: AnyArray, num_rows: int) -> AnyArray:
         """Append the values, and return them with all columns of the file."""
         assert values.dtype == _STATISTICS[name].dtype, name
         padded = self._padded(values, num_rows, _STATISTICS[name].width)
-        self._files[name].write(layout.raw(padded))
+        self._raw.write(name, layout.raw(padded))
         return padded
 
     def _padded(self, values: AnyArray, num_rows: int, width: int) -> AnyArray:
@@ -138,23 +177,27 @@ class SegmentWriter:
         padded[:, :num] = values.reshape(shape)
         return padded
 
-    def _create(self, statistic: str) -> None:
-        name = layout.statistic_file(_STATISTICS[statistic])
-        self._files[statistic] = CheckedFile(self._path, name, self._checks)
-
     def sync(self) -> None:
         """Wait until everything is on the disk."""
-        for file in self._files.values():
-            file.sync()
+        self._raw.sync()
         self._levels.sync()
         self._checks.sync()
         names = (layout.PARAMETERS, layout.CHANGES)
         for each in (*(self._path / name for name in names), self._path, self._path.parent):
             sync_file(each)
 
+    def finish(self) -> None:
+        """Close the files at the end of the segment; with `syncs` they are on the disk then."""
+        if self._rows_per_part:
+            self._levels.finish()
+            self._checks.commit()
+            self.closed_parts.append(self._part)
+        if self._syncs:
+            self.sync()
+        self.close()
+
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            file.close()
+        self._raw.close()
         self._levels.close()
         self._checks.close()

@@ -33,6 +33,7 @@ from seismograd.record.pyramid.step_scalars import (
     states_of_values,
     step_values,
 )
+from seismograd.record.raw_keeper import RawKeeper
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.run_claim import STARTED, claim
 from seismograd.record.sample_writer import SampleWriter
@@ -88,6 +89,8 @@ class Writer:
         self._sync_s = None if settings is None else settings.sync_s
         self._synced = time.monotonic()
         self._max_bytes = None if settings is None else settings.max_bytes
+        kept = None if settings is None else settings.keep_raw
+        self._keeper = None if kept is None else RawKeeper(kept)
         self._sized = -math.inf  # when the record's size was looked at
         self._num_left_out = 0
         self._closed = False
@@ -156,6 +159,8 @@ class Writer:
         `observe`, `note` or `close`.
         """
         self._append_findings([finding_to_json(finding)])
+        if self._keeper is not None:
+            self._keeper.finding(finding)
 
     def conclude(self, conclusion: Conclusion) -> None:
         """Append the conclusion, whose findings replace everything found while the run went on;
@@ -226,6 +231,12 @@ class Writer:
         self._checks.commit()
         self._files[layout.STEPS].write(steps)
         self._num_rows += num_rows
+        self._remove_old(batch)
+
+    def _remove_old(self, batch: RowBatch) -> None:
+        if self._keeper is not None and self._segment is not None:
+            last_step = int(batch.steps["iteration"][-1])
+            self._keeper.remove_old(self._segment.closed_parts, last_step)
 
     def _append_list(self, name: str, listed: AnyArray, batch: RowBatch) -> None:
         self._append(name, listed)
@@ -235,14 +246,17 @@ class Writer:
     def _begin_segment(self, batch: RowBatch) -> None:
         num_spare = 0
         if self._segment is not None:
-            self._segment.close()
+            self._segment.finish()
+            self._remove_old(batch)
             if self._segment.is_grown(batch):
                 # Where parameters are added again and again there is not a segment for each time;
                 # where it happens once, next to no room is spent on it.
                 num_spare = min(len(batch.parameters), 4**self._num_grown)
                 self._num_grown += 1
         path = layout.segment_path(self.path, self._num_segments)
-        self._segment = SegmentWriter(path, batch, self._num_rows, num_spare)
+        size = 0 if self._keeper is None else self._keeper.rows_per_part
+        syncs = self._sync_s is not None
+        self._segment = SegmentWriter(path, batch, self._num_rows, num_spare, size, syncs)
         self._num_segments += 1
 
     def _append(self, name: str, values: AnyArray) -> None:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import final
 
 from seismograd.analysis.large_updates import LargeUpdateTrack
+from seismograd.analysis.setting_sources import SettingSources
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import lower_learning_rate, too_large
+from seismograd.analysis.update_advice import lower_learning_rate, lowering, too_large
 from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
-from seismograd.schema import Evidence, Finding
+from seismograd.schema import Evidence, Fact, Finding
 
 
 @final
@@ -87,6 +88,11 @@ class UpdateTooLarge(StepGroupRule):
 
     _explosion: ExplodingGradient = memory(ExplodingGradient)
     _tracks: dict[int, LargeUpdateTrack] = memory(dict[int, LargeUpdateTrack])
+    _sources: SettingSources = memory(SettingSources)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._sources.learn(fact)
+        return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for optimizer, rows in block.updated:
@@ -140,7 +146,9 @@ class UpdateTooLarge(StepGroupRule):
         return (wrecked or moved) and track.num_stuck >= self.stuck_groups
 
     def _finding(self, track: LargeUpdateTrack, last: StepGroup, is_thrown_up: bool) -> Finding:
-        shown, lr = track.shown, track.at_first.lr
+        shown, lr = track.shown, track.at_first.lr or last.last_lr
+        factor = lowering(track)
+        change = self._sources.rate_times(last.optimizer, factor, last.last_step)
         return self.finding(
             optimizer=last.optimizer,
             first_step=min(track.since, shown.step) if track.since >= 0 else shown.step,
@@ -151,7 +159,9 @@ class UpdateTooLarge(StepGroupRule):
                 Evidence("loss", "", last.last_step, last.loss_level, track.first_loss),
             ),
             cause=too_large(track, last, is_thrown_up),
-            advice=lower_learning_rate(last.kind, lr),
-            where=last.where,
-            excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr / 10:.1g})",
+            advice=lower_learning_rate(last.kind, lr, lr * factor),
+            where=last.where if change is None else change.where,
+            excerpt=f"torch.optim.{last.kind or 'SGD'}(model.parameters(), lr={lr * factor:.1g})"
+            if change is None
+            else change.text,
         )

@@ -9,12 +9,15 @@ from typing import final
 import numpy as np
 
 from seismograd.analysis.medians import median
+from seismograd.analysis.setting_sources import SettingSources
 from seismograd.analysis.small_updates import PLAIN, SmallUpdateTrack
 from seismograd.analysis.step_groups import StepGroup
-from seismograd.analysis.update_advice import raised, too_small
+from seismograd.analysis.update_advice import raised, raising, too_small
 from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
-from seismograd.schema import Evidence, Finding
+from seismograd.schema import Evidence, Fact, Finding
+
+SHOW_GROUPS = "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])"
 
 
 @final
@@ -80,6 +83,11 @@ class UpdateTooSmall(StepGroupRule):
     min_loss: float = 0.3  # of the first
 
     _tracks: dict[int, SmallUpdateTrack] = memory(dict[int, SmallUpdateTrack])
+    _sources: SettingSources = memory(SettingSources)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._sources.learn(fact)
+        return ()
 
     def judge(self, step_group: StepGroup) -> None:
         optimizer = step_group.optimizer
@@ -137,11 +145,15 @@ class UpdateTooSmall(StepGroupRule):
         names = tuple(seen.weights[column].name for column in columns)
         row, largest = divmod(int(np.nanargmax(seen.ratio[:, columns])), len(columns))
         step, ratio = int(seen.steps[row]), float(seen.ratio[row, columns[largest]])
+        where, excerpt = last.where, SHOW_GROUPS
+        if group is None and not track.has_moved:
+            factor = raising(track)
+            change = self._sources.rate_times(last.optimizer, factor, last.last_step)
+            excerpt = raised(last, factor) if change is None else change.text
+            where = last.where if change is None else change.where
         return self.finding(
             *too_small(track, (names[largest], step, ratio), first, group),
-            raised(last, ratio)
-            if group is None and not track.has_moved
-            else "print([(group['lr'], len(group['params'])) for group in optimizer.param_groups])",
+            excerpt,
             optimizer=last.optimizer,
             first_step=first,
             last_step=last.last_step,
@@ -150,5 +162,5 @@ class UpdateTooSmall(StepGroupRule):
                 Evidence("update_ratio", names[largest], step, ratio, self.max_ratio),
                 Evidence("loss", "", last.last_step, last.loss_level, track.start.loss),
             ),
-            where=last.where,
+            where=where,
         )

@@ -22,6 +22,9 @@ from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark
 from seismograd.schema import Evidence, Fact, FactKind, Finding, IntArray, State, ZeroCause
 
+# what is never meant, not even where other parameters have a gradient from another loss
+IN_A_PART = frozenset({ZeroCause.ROUNDING, ZeroCause.WITH_ITSELF, ZeroCause.SOFTMAX_OF_ONE})
+
 
 @final
 @dataclass
@@ -32,8 +35,9 @@ class ZeroGradient(Rule):
     What it finds
         A softmax over one element, a low-rank adapter with both factors zero, a ratio of two
         log-probabilities that both have a graph, labels that are all masked, a final ReLU that gets
-        only negative numbers, weights or advantages that are all zero, a loss multiplied by zero. A
-        rounding or sign operation, which blocks the gradient for all layers before it.
+        only negative numbers, weights or advantages that are all zero, a loss multiplied by zero,
+        an IoU of boxes that do not meet. A rounding or sign operation, which blocks the gradient
+        for all layers before it.
 
     Why it hurts
         No weight changes, except through weight decay. An optimizer with moments keeps going for a
@@ -45,10 +49,11 @@ class ZeroGradient(Rule):
         {later} in a row after steps with gradients that were not zero. Steps without a backward
         pass and steps that `GradScaler` skipped do not count. The rule finds the cause in the graph
         of the backward pass after such a step: operations that let no gradient through, whatever
-        they receive. For a rounding operation it is enough that the gradients before it are zero in
-        {in_a_row} steps in a row. Two weights, one right after the other, that hold only zeros at
-        the first two sampled steps and get gradients of zero in all steps between them multiply
-        each other's zeros, though the rest of the model trains.
+        they receive. Before a rounding operation, a ratio of a value with itself or a softmax over
+        one element, it is enough that these gradients are zero in {in_a_row} steps in a row, even
+        if another loss reaches other parameters. Two weights, one right after the other, that hold
+        only zeros at the first two sampled steps and get gradients of zero in all steps between
+        them multiply each other's zeros, though the rest of the model trains.
 
     False alarms
         A loss that is exactly zero because the target is reached does not count, nor do gradients
@@ -137,10 +142,10 @@ class ZeroGradient(Rule):
         self._report(optimizer, streak, fact, streak.since, severity)
 
     def _look_behind(self, block: SharedBlock, optimizer: int, counts: BoolArray) -> None:
-        """Judge the parameters before a rounding, which get only zeros where others get more."""
-        facts = (
-            each for each in self._facts[optimizer] if each.text("cause") == ZeroCause.ROUNDING
-        )
+        """Judge the parameters before a rounding, or behind one of several losses that passes
+        nothing back, which get only zeros where others get more.
+        """
+        facts = (each for each in self._facts[optimizer] if each.text("cause") in IN_A_PART)
         fact = next(facts, None)
         if fact is None or optimizer in self.found:
             return
@@ -183,8 +188,9 @@ class ZeroGradient(Rule):
         names = streak.names
         num = len(names) if fact is None else max(len(names), int(fact.number("num")))
         values = {"optimizer": streak.optimizer, "num": num, "since": streak.since}
+        is_part = self._behind.get(optimizer) is streak
         finding = self.finding(
-            *words(fact, values),
+            *words(fact, values, in_a_part=is_part),
             severity=severity,
             optimizer=optimizer,
             first_step=first,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
@@ -11,11 +12,14 @@ from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.script_names import optimizer_kind
+from seismograd.analysis.setting_sources import SettingSources
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import per_optimizer
+from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, IntArray, RowBatch
+from seismograd.schema import EventKind, Evidence, Fact, Finding, IntArray, RowBatch
+
+LOWERED = 0.01  # of the decay
 
 
 @dataclass(slots=True)
@@ -79,6 +83,11 @@ class WeightDecayDominates(SettingsRule):
     risen: float = 1.5
 
     _tracks: dict[int, _DecayTrack] = per_optimizer(_DecayTrack)
+    _sources: SettingSources = memory(SettingSources)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._sources.learn(fact)
+        return super().learn(fact)
 
     def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
         track = self._tracks[optimizer]
@@ -106,6 +115,8 @@ class WeightDecayDominates(SettingsRule):
         stays = loss.stays(self.min_loss) or loss.has_risen(self.risen)
         if track.num < self.in_a_row or norm > limit or not stays:
             return
+        change = self._sources.decay_times(optimizer, LOWERED)
+        site = site_of(block, EventKind.STEP, step, optimizer)
         finding = self.finding(
             optimizer=optimizer,
             first_step=0,
@@ -131,8 +142,10 @@ class WeightDecayDominates(SettingsRule):
                 "divide weight_decay by a hundred, or set it to 0 to check whether the loss falls; "
                 "a different learning rate does not help, because it scales the decay as well"
             ),
-            where=site_of(block, EventKind.STEP, step, optimizer),
+            where=site if change is None else change.where,
             excerpt=f"torch.optim.{optimizer_kind(block, optimizer) or 'AdamW'}("
-            f"model.parameters(), weight_decay={sampled.decay / 100:.1g})",
+            f"model.parameters(), weight_decay={sampled.decay * LOWERED:.1g})"
+            if change is None
+            else change.text,
         )
         self.found.add(finding)

@@ -8,8 +8,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from seismograd.analysis.framework_advice import OWN_LOOPS
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.step_window import DiscardedBackwards, StepWindow
+from seismograd.analysis.step_window import DiscardedBackwards, StepWindow, WindowEvent
 from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.window_rule import WindowRule
 from seismograd.i18n import Message, say
@@ -122,6 +123,7 @@ class ZeroGradBeforeStep(WindowRule):
 
     def _emptied(self, window: StepWindow, shown: FaultSteps) -> Finding:
         optimizer, step, by = window.name, window.at(window.step), None
+        excerpt = f"{window.optimizer_text}.zero_grad()  # before the backward, or after the step"
         if window.thrown:
             by, backward = window.thrown[-1].by, window.thrown[-1].backwards[-1]
             cause = say(
@@ -133,10 +135,7 @@ class ZeroGradBeforeStep(WindowRule):
                 optimizer=optimizer,
                 step=step,
             )
-            advice = say(
-                "move zero_grad from {clear} to before the backward pass or after the step",
-                clear=window.at(by),
-            )
+            advice, excerpt = _moved(window, by, backward)
         else:
             cause = say(
                 "the gradients that backward at {backward} computed were cleared by hand before "
@@ -152,7 +151,7 @@ class ZeroGradBeforeStep(WindowRule):
             window,
             cause,
             advice,
-            f"{optimizer}.zero_grad()\nloss.backward()\n{optimizer}.step()",
+            excerpt,
             evidence=(window.evidence("cleared_backwards", num, 0.0),),
             at=by,
             since=shown.first,
@@ -172,11 +171,37 @@ class ZeroGradBeforeStep(WindowRule):
                 optimizer=optimizer,
             ),
             say("call zero_grad once per step, right after it, not once per micro-batch"),
-            f"if (i + 1) % {num + 1} == 0:\n    {optimizer}.step()\n    {optimizer}.zero_grad()",
+            f"{window.text(window.step, f'{optimizer}.step()')}\n{_clearing(window, by)}",
             evidence=(window.evidence("cleared_backwards", num, 0.0),),
             at=by,
             since=shown.first,
         )
+
+
+def _clearing(window: StepWindow, by: WindowEvent) -> str:
+    """Return the call that clears, as the script writes it."""
+    return window.text(by, f"{window.optimizer_text}.zero_grad()")
+
+
+def _moved(window: StepWindow, by: WindowEvent, backward: WindowEvent) -> tuple[Message, str]:
+    """Return advice and code for a clearing between backward and step."""
+    clear, via = _clearing(window, by), window.via(backward)
+    if via in OWN_LOOPS:
+        return (
+            say(
+                "remove zero_grad at {clear}: {library} clears the gradients itself",
+                clear=window.at(by),
+                library=via,
+            ),
+            f"# {clear}",
+        )
+    advice = say(
+        "move zero_grad from {clear} to before the backward pass or after the step",
+        clear=window.at(by),
+    )
+    own = window.text(backward, "backward()")
+    is_known = own != "backward()"
+    return advice, f"{clear}\n{own}" if is_known else f"{clear}  # before the backward"
 
 
 def _has_moved(window: StepWindow) -> bool:

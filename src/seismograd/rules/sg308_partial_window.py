@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -11,7 +12,6 @@ from seismograd.analysis.accumulation_loop import AccumulationLoop
 from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.program_end import ProgramEnd
 from seismograd.analysis.repeated_fault import FaultSteps
-from seismograd.analysis.script_names import owner_of
 from seismograd.analysis.step_window import StepWindow
 from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.window_rule import WindowRule
@@ -196,7 +196,7 @@ class PartialWindow(WindowRule):
                 divisor=divisor,
             ),
             say("divide by the number of micro-batches that the window actually has"),
-            f"(loss / {num}).backward()  # in a window of {num}, instead of / {divisor}",
+            f"{_divided(window, micro_batches, num)}  # in a window of {num}, not / {divisor}",
             evidence=(window.evidence("loss_weight", num / divisor, 1.0),),
         )
 
@@ -213,8 +213,13 @@ def _left_over(window: StepWindow, site: int) -> int:
 
 def _excerpt(window: StepWindow) -> str:
     step = window.text(window.step, f"{window.name}.step()")
-    optimizer = owner_of(step, "step") or window.name
     return (
         f"{step}  # once more after the loop over the batches, for the remainder\n"
-        f"{optimizer}.zero_grad()"
+        f"{window.optimizer_text}.zero_grad()"
     )
+
+
+def _divided(window: StepWindow, micro_batches: MicroBatches, num: int) -> str:
+    """Return the backward with a loss that is divided by `num`, as the script writes it."""
+    text = window.text(micro_batches.first, "(loss / 1).backward()")
+    return re.sub(r"/ *[\w.]+(?=\))", f"/ {num}", text, count=1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from seismograd.analysis.script_names import owner_of
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.diagnosis.rule import memory
 from seismograd.i18n import Values, say
@@ -100,12 +101,13 @@ class LeftInEvalMode(FactRule):
                 "{dropouts} dropout {dropouts:layer has|layers have} no effect",
                 **values,
             )
+        model = owner_of(fact.text("text"), "eval") or values["model"]
         evidence = Evidence("steps", "", self._last_step, float(num_steps), float(self.min_steps))
         return self.finding_of_fact(
             fact,
             cause,
             say("call {model}.train() at the start of each epoch, after validation", **values),
-            f"for epoch in range(epochs):\n    {values['model']}.train()",
+            f"{model}.train()  # first in each epoch",
             evidence=(evidence,),
             last_step=self._last_step,
         )

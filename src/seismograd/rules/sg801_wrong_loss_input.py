@@ -20,10 +20,11 @@ class WrongLossInput(FactRule):
 
     What it finds
         Probabilities where logits are expected: softmax before `cross_entropy`, sigmoid before
-        `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss` or `kl_div` with
-        inputs that are not log-probabilities. A regression loss with the shapes [N, 1] and [N],
-        which are broadcast to [N, N]. Classes in the wrong dimension, after a view instead of a
-        transpose, or a log_softmax over the batch.
+        `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss`, `ctc_loss` or
+        `kl_div` with inputs that are not log-probabilities. Targets of -1 or 255 in a binary cross
+        entropy, or of 0 in `cosine_embedding_loss` and its kin, which expect 1 and -1. A regression
+        loss with the shapes [N, 1] and [N], which are broadcast to [N, N]. Classes in the wrong
+        dimension, after a view instead of a transpose, or a log_softmax over the batch.
 
     Why it hurts
         Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall
@@ -33,9 +34,9 @@ class WrongLossInput(FactRule):
     How it decides
         The rule checks the graph of the loss, in the first backward passes of each line and less
         and less often later: what produced the input of each loss function, through views,
-        indexing, clamps and casts. If the graph alone does not show whether log-probabilities add
-        up to one, the rule computes it. One check is enough, from step number {min_evaluated} on,
-        because the graph is exactly what was computed.
+        indexing, clamps and casts, and the targets that it saved. If the graph alone does not show
+        whether log-probabilities add up to one, the rule computes it. One check is enough, from
+        step number {min_evaluated} on, because the graph is exactly what was computed.
 
     False alarms
         None known. A deliberate softmax before `cross_entropy`, to keep the loss flat, is reported.

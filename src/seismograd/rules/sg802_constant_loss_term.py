@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, final
 
-from seismograd.analysis.mended_term import with_graph
+from seismograd.analysis.mended_term import with_graph, without_block
 from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.diagnosis.rule import known
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding
 
@@ -35,7 +37,9 @@ class ConstantLossTerm(FactRule):
         saved tensors, where that is possible. It counts if it is positive, is at least
         {min_share:.0%} of the loss, and was different each of {num_looks:g} times, by at least
         {min_change:.1%} of the loss. A term of zero counts as often if a variable of the script
-        with that value has no graph and the script computes it by a loss function.
+        with that value has no graph and the script computes it by a loss function. Where the
+        value cannot be recomputed, a term counts if the script shows the only statement that adds
+        something without a graph to what is backpropagated.
 
     False alarms
         A number that never changes and a number that is subtracted (a baseline, the entropy of the
@@ -82,10 +86,13 @@ class ConstantLossTerm(FactRule):
             for each in seen
             if each.number("constant") >= self.min_share * abs(each.number("loss"))
         ]
+        cut = [each for each in seen if math.isnan(each.number("constant"))]
         if len(zeros) == len(seen) >= self.num_looks:
             self.found.add(self._finding(zeros, self._of_zero(fact)))
         elif len(large) >= self.num_looks and self._varies(large):
             self.found.add(self._finding(large, self._of_number(large)))
+        elif len(cut) >= self.num_looks:
+            self.found.add(self._finding(cut, self._of_statement(cut[0])))
 
     def _varies(self, large: Sequence[Fact]) -> bool:
         values = sorted(each.number("constant") for each in large)
@@ -98,6 +105,13 @@ class ConstantLossTerm(FactRule):
             "compares does not depend on the parameters, and is probably the same tensor twice",
             name=fact.text("name"),
             line=fact.where or "?",
+        )
+
+    def _of_statement(self, fact: Fact) -> Message:
+        return say(
+            "a term of the loss has no graph, because {line} takes it out: it adds to the loss, "
+            "but it produces no gradient for any parameter",
+            line=fact.text("place"),
         )
 
     def _of_number(self, large: Sequence[Fact]) -> Message:
@@ -121,7 +135,9 @@ class ConstantLossTerm(FactRule):
         return self.finding(
             first_step=first.iteration,
             last_step=last.iteration,
-            evidence=(Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0),),
+            evidence=known(
+                Evidence("constant_term", "", last.iteration, last.number("constant"), 0.0)
+            ),
             cause=cause,
             advice=say("compute it from the output of the model that is trained")
             if name
@@ -134,5 +150,6 @@ class ConstantLossTerm(FactRule):
             excerpt=f"assert {name}.requires_grad"
             if name
             else with_graph(last.text("text"))
+            or without_block(last.text("text"))
             or "assert all(term.requires_grad for term in terms)",
         )

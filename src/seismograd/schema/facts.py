@@ -20,19 +20,22 @@ class FactKind(StrEnum):
 
     LOSS_INPUT = "loss_input"
     """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`,
-    `sigmoid`, …); `rows`, `columns`; `place`, `text`: the line of the script that calls it, and the
-    statement there, where there is only one.
+    `sigmoid`, …), or `targets` where these do not suit it, from `low` to `high`; `rows`, `columns`;
+    `place`, `text`: the line of the script that calls it, and the statement there, where there is
+    only one.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.
     `cause`: a `ZeroCause`; `operation`: what does it, such as `round`; `weight`: the name of the
-    weight of zeros; `num`: how many parameters there are.
+    weight of zeros; `num`: how many parameters there are; `last_size`: of a softmax over another
+    dimension than the last, how many elements the last one has.
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
-    rarely: `constant`, and the `loss`; where it is zero, the `name` of a variable with a loss of
-    zero that has no graph, if the function that calls backward computes one; `place`, `text`: the
-    line that takes it out of the graph, and the statement there, where there is only one.
+    rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a
+    variable with a loss of zero that has no graph, if the function that calls backward computes
+    one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
+    there, where there is only one.
     """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
@@ -83,6 +86,13 @@ class FactKind(StrEnum):
     `life`: the steps that each made, on average; `place`, `text`: the line that creates them, and
     the statement there. Not of one that remembers nothing between steps.
     """
+    OPTIMIZER_CREATED = "optimizer_created"
+    """Where the script creates an optimizer and where its learning rate stands, told at its first
+    step. `class_name`; `lr` that its first group began with; `place`, `text`: the line, and the
+    statement there, where there is only one; `call`, `argument`: which call in it is given the
+    learning rate, and the argument's name there; `setter`, `set_at`: the only statement in the
+    function of the step, or in those that it calls, that writes `["lr"]` of a group, and its line.
+    """
     SCALER_REMADE = "scaler_remade"
     """A GradScaler takes the place of another one, told likewise. `made`; `steps` with all of them,
     of which `skipped` were left out; `scale`: that with which the new one begins; `place`, `text`
@@ -125,7 +135,7 @@ class FactKind(StrEnum):
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its
     name; `norms`, `dropouts`: how many layers of it that is different for; `times`: backwards in a
-    row that were looked at.
+    row that were looked at; `text`: the call that puts it in eval mode, as the script writes it.
     """
     SYMMETRIC = "symmetric"
     """All rows of a weight are equal, and so are those of its gradient, which is not zero; told
@@ -217,6 +227,7 @@ class ZeroCause(StrEnum):
     SOFTMAX_OF_ONE = "softmax_of_one"  # over a dimension of one element
     IGNORED = "ignored"  # every target is `ignore_index`
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
+    NO_OVERLAP = "no_overlap"  # a product of clamped lengths, one of them zero for every sample
     FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
     WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself

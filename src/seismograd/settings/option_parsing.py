@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
-from seismograd.settings.record_settings import RecordSettings, check_sync, parse_size
+from seismograd.settings.record_settings import RecordSettings, check_sync, parse_keep, parse_size
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
@@ -24,6 +24,7 @@ def parse_options(
     replay: bool = True,
     sync: float | None = None,
     max_size: str | None = None,
+    keep: str | None = None,
     guard: bool = False,
     snapshot: Sequence[str] = (),
     to: Sequence[str] = (),
@@ -37,7 +38,7 @@ def parse_options(
     return RecordingOptions(
         level=check_level(level),
         budget=check_budget(budget),
-        record=RecordSettings(check_sync(sync), parse_size(max_size)),
+        record=RecordSettings(check_sync(sync), parse_size(max_size), parse_keep(keep)),
         selection=select_rules(select, ignore, halting=halt_on),
         snapshots=parse_snapshots((snapshot,) if isinstance(snapshot, str) else snapshot),
         elements=tuple(parse_element(text) for text in elements),

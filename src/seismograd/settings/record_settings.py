@@ -14,11 +14,13 @@ from seismograd.i18n import say
 class RecordSettings:
     """`sync_s`: seconds after which what was written must be on the disk, so that it survives a
     power cut; `None` leaves that to the operating system. `max_bytes`: no more steps are recorded
-    once the record has this size.
+    once the record has this size. `keep_raw`: raw values are kept of so many steps, the last ones,
+    and around findings; `None`: of all.
     """
 
     sync_s: float | None = None
     max_bytes: int | None = None
+    keep_raw: int | None = None
 
 
 def check_sync(seconds: float | None) -> float | None:
@@ -33,6 +35,24 @@ def check_sync(seconds: float | None) -> float | None:
             say("for example 30"),
         )
     return seconds
+
+
+_KEEP = re.compile(r"raw=(all|\d{1,15})")
+
+
+def parse_keep(text: str | None) -> int | None:
+    """Return of how many steps raw values are kept, from `raw=1000`; `None` for `raw=all`.
+
+    Raises:
+        SeismogradError: it is neither.
+    """
+    found = None if text is None else _KEEP.fullmatch(text.strip())
+    if text is not None and (found is None or found[1].strip("0") == ""):
+        raise SeismogradError(
+            say("--keep needs raw=STEPS or raw=all, not {text}", text=repr(text)),
+            say("for example raw=10000"),
+        )
+    return None if found is None or found[1] == "all" else int(found[1])
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)i?B?", re.IGNORECASE)

@@ -72,6 +72,7 @@ RULE_TABLE: RuleTable = {
             "min_alone",
             "leap",
             "min_with_leap",
+            "harmless",
             "longest",
             "short",
             "small",

@@ -48,7 +48,7 @@ def nearest_histogram(run: Run, row: int, parameter: str) -> GradientHistogram |
     if len(sampled) == 0:
         return None
     taken = int(sampled[-1])
-    block = next(run.blocks(1, taken, taken + 1))
+    block = next(run.row_reader.blocks(taken, taken + 1))
     names = [each.name for each in block.parameters]
     if parameter not in names or "exponents" not in block.samples or len(block.sample_rows) == 0:
         return None

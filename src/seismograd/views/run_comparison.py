@@ -17,6 +17,7 @@ from rich.text import Text
 from seismograd.analysis.medians import column_medians
 from seismograd.i18n import mark, translate
 from seismograd.record import strict_json
+from seismograd.record.pyramid.cells import FACTOR
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import SCHEMA_VERSION, Finding, FloatArray, State
@@ -98,8 +99,10 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
     pairs = pair_up(first.parameters, second.parameters)
     both = pairs.columns
     num_rows = min(first.num_rows, second.num_rows)
-    one, one_bad, looked = _norms(first, [column for column, _ in both], num_rows)
-    two, two_bad, _ = _norms(second, [column for _, column in both], num_rows)
+    # Where raw values were not kept there are summaries: then medians of both are those of these.
+    num_columns = min(_LOOKED_AT, num_rows // FACTOR) if first.kept or second.kept else _LOOKED_AT
+    one, one_bad, looked = _norms(first, [column for column, _ in both], num_rows, num_columns)
+    two, two_bad, _ = _norms(second, [column for _, column in both], num_rows, num_columns)
     found = [
         NormDifference(
             first.parameters[column].name,
@@ -135,9 +138,11 @@ def _how_different(each: NormDifference) -> tuple[bool, float]:
     return bad, 0.0 if math.isnan(each.ratio) else abs(math.log(each.ratio))
 
 
-def _norms(run: Run, columns: list[int], num_rows: int) -> tuple[FloatArray, FloatArray, int]:
+def _norms(
+    run: Run, columns: list[int], num_rows: int, num_columns: int
+) -> tuple[FloatArray, FloatArray, int]:
     """Return medians (P,), counts of non-finite steps (P,), and how many steps the median is of."""
-    view = run.levels.parameters("grad_norm", 0, num_rows, _LOOKED_AT, columns)
+    view = run.levels.parameters("grad_norm", 0, num_rows, num_columns, columns)
     if not len(view) or not columns:
         return np.full(len(columns), math.nan), np.zeros(len(columns)), 0
     return (

@@ -80,6 +80,8 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
         yield note_line(run.torn.render())
     if run.damage is not None:
         yield note_line(run.damage.render())
+    if run.not_kept is not None:
+        yield note_line(run.not_kept.render())
     for note in run.notes:
         if note.kind not in QUIET_NOTES and note.kind not in already_shown:
             is_dated = note.iteration < 0 or note.kind in DATED_NOTES

@@ -116,7 +116,7 @@ def read_step(
     run: Run, row: int, columns: Sequence[int], with_states: bool = False
 ) -> RecordedStep:
     """Return one row of the record; `with_states`: with what the optimizers remembered then."""
-    block = next(run.blocks(1, row, row + 1))
+    block = next(run.row_reader.blocks(row, row + 1))
     numbers = block.steps[0]
     there = {each.name: position for position, each in enumerate(block.parameters)}
     parameters = [run.parameters[column] for column in columns]

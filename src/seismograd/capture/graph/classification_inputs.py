@@ -48,6 +48,18 @@ def binary_cross_entropy(node: Any) -> Iterator[Fault]:
         yield Fault("bce", PROBABILITIES[twice.name()])
 
 
+def ctc(node: Any) -> Iterator[Fault]:
+    """Detect inputs that are not log-probabilities over the classes, the last dimension."""
+    given, below = saved(node, "log_probs"), made_by(node)
+    if given is None or not _is_off(given.flatten(0, -2)):
+        return
+    name = "" if below is None else below.name()
+    if name == "LogSoftmaxBackward0":
+        yield Fault("ctc", "log_softmax over another dimension", *given.shape[-2:])
+    else:
+        yield Fault("ctc", PROBABILITIES.get(name, "logits"), *given.shape[-2:])
+
+
 def log_softmax(node: Any) -> Iterator[Fault]:
     """Detect logits of a cross entropy that are probabilities already."""
     below = made_by(node)

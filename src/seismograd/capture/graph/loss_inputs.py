@@ -8,6 +8,7 @@ from typing import Any
 from seismograd.capture.graph.classification_inputs import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    ctc,
     kl_div,
     log_softmax,
     nll,
@@ -15,6 +16,7 @@ from seismograd.capture.graph.classification_inputs import (
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_reduction import NLL
 from seismograd.capture.graph.regression_inputs import REGRESSION, broadcast
+from seismograd.capture.graph.target_values import probabilities, signs
 from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -54,14 +56,19 @@ JOINING = SAME_VALUES | {  # nodes on the way from a loss function to the loss
 FUNCTIONS = {  # what scripts call
     "bce": ("binary_cross_entropy", "BCELoss"),
     "bce_with_logits": ("binary_cross_entropy_with_logits", "BCEWithLogitsLoss"),
+    "cosine_embedding": ("cosine_embedding_loss", "CosineEmbeddingLoss"),
     "cross_entropy": ("cross_entropy", "CrossEntropyLoss"),
+    "ctc": ("ctc_loss", "CTCLoss"),
+    "hinge_embedding": ("hinge_embedding_loss", "HingeEmbeddingLoss"),
     "huber": ("huber_loss", "HuberLoss"),
     "kl_div": ("kl_div", "KLDivLoss"),
     "l1": ("l1_loss", "L1Loss"),
     "mse": ("mse_loss", "MSELoss"),
     "nll": ("nll_loss", "NLLLoss"),
     "smooth_l1": ("smooth_l1_loss", "SmoothL1Loss"),
+    "soft_margin": ("soft_margin_loss", "SoftMarginLoss"),
 }
+CTC = frozenset({"CtcLossBackward0", "CtcLossBackward1", "CudnnCtcLossBackward0"})
 MODULES = {"softmax": ("Softmax",), "sigmoid": ("Sigmoid",)}
 
 
@@ -91,6 +98,8 @@ class LossInputs:
                     input=fault.input,
                     rows=fault.rows,
                     columns=fault.columns,
+                    low=fault.low,
+                    high=fault.high,
                     module=modules[0] if len(modules) == 1 else "",
                     place=place,
                     text=text,
@@ -133,9 +142,14 @@ def _faults_at(node: Any, name: str) -> Iterator[Fault]:
         yield from log_softmax(node)
     elif name == "BinaryCrossEntropyWithLogitsBackward0":
         yield from binary_cross_entropy_with_logits(node)
+        yield from probabilities(node, "bce_with_logits")
     elif name == "BinaryCrossEntropyBackward0":
         yield from binary_cross_entropy(node)
+        yield from probabilities(node, "bce")
+    elif name in CTC:
+        yield from ctc(node)
     elif name in ("SubBackward0", "MulBackward0"):
         yield from kl_div(node, name)
+    yield from signs(node, name)
     if name in REGRESSION:
         yield from broadcast(node, name)

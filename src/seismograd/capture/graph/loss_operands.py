@@ -26,13 +26,15 @@ PASSING = SAME_VALUES | {  # operations that pass on some or all of the same val
 @dataclass(frozen=True, slots=True)
 class Fault:
     """`loss` got an input produced by `input`; `rows` and `columns` belong to the shape that shows
-    the fault.
+    the fault. With `input` "targets" these do not suit it: from `low` to `high`.
     """
 
     loss: str
     input: str
     rows: int = 0
     columns: int = 0
+    low: float = 0.0
+    high: float = 0.0
 
 
 def made_by(node: Any, position: int = 0) -> Any:

@@ -6,6 +6,7 @@ Its value is what remains when the terms with a graph are subtracted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class LossTerms:
             self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         constant = constant_term(loss)
         if constant is None:
+            if loss.grad_fn is not None and _has_constant(loss.grad_fn):
+                self._report_unknown(site, loss, scale)
             return
         factor = 1.0 if scale is None else scale.read()
         value, total = constant / factor, float(loss.detach()) / factor
@@ -85,6 +88,22 @@ class LossTerms:
             place="" if cut is None else cut.place,
             text="" if cut is None else cut.text,
         )
+
+    def _report_unknown(self, site: int, loss: torch.Tensor, scale: Scalar | None) -> None:
+        """Report a constant term whose value is not known, where the script shows what it is."""
+        backward = self._sites[site] if site >= 0 else None
+        cut = None if backward is None else cut_term(backward.file, backward.line, certain=True)
+        if cut is not None:
+            factor = 1.0 if scale is None else scale.read()
+            self._facts.report(
+                FactKind.CONSTANT_TERM,
+                site=site,
+                constant=math.nan,
+                loss=float(loss.detach()) / factor,
+                name="",
+                place=cut.place,
+                text=cut.text,
+            )
 
 
 def constant_term(loss: torch.Tensor) -> float | None:

@@ -67,6 +67,7 @@ class ZeroGradients:
                     operation=blocked.operation,
                     weight=of_zeros,
                     num=len(own),
+                    **({"last_size": blocked.last_size} if blocked.last_size else {}),
                 )
 
     def _is_time(self, window: OptimizerWindow) -> bool:

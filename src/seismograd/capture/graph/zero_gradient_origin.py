@@ -48,6 +48,7 @@ class Blocked:
     operation: str
     leaves: tuple[torch.Tensor, ...]
     weight: torch.Tensor | None = None
+    last_size: int = 0  # of a softmax over another dimension than the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,18 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
     left = tuple(leaf for key, leaf in every.items() if key not in reached)
     if not left or not stops:
         return None
-    # prefer an all-zero layer, which is a cause of its own, to the nearest operation
-    first = min(stops, key=lambda each: each.cause == ZeroCause.ZERO_INPUT)
-    return Blocked(first.cause, first.operation, left, first.weight)
+    first = min(stops, key=_is_a_consequence)  # of equal ones the nearest to the loss
+    last_size = _last_size(first.node) if first.cause == ZeroCause.SOFTMAX_OF_ONE else 0
+    return Blocked(first.cause, first.operation, left, first.weight, last_size)
+
+
+def _is_a_consequence(stop: _Stop) -> int:
+    """Rank a stop: what is zero has been made so by something, and a term that is multiplied by
+    zero may be switched off on purpose, beside another one with a fault.
+    """
+    if stop.cause == ZeroCause.ZERO_INPUT:
+        return 2
+    return 1 if stop.cause == ZeroCause.ZERO_FACTOR and stop.operation == "×" else 0
 
 
 def _leaves(
@@ -114,6 +124,11 @@ def _stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
     if cause is not None:
         for position in range(len(node.next_functions)):
             yield position, _Stop(cause, node, operation)
+    elif name == "DivBackward0":
+        # -a / b² is what the divisor gets
+        above = _kept(node, "self", budget) if source(node, 1) is not None else None
+        if above is not None and source(node) is not None and _is_zero(above):
+            yield 1, _Stop(ZeroCause.ZERO_INPUT, node)
     elif name == "WhereBackward0":
         condition = _kept(node, "condition", budget)
         if condition is not None:
@@ -149,6 +164,8 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
         ("ClampBackward", "ClampMinBackward", "ClampMaxBackward", "HardtanhBackward")
     ):
         return (ZeroCause.FLAT, "clamp") if _is_clamped(node, budget) else (None, "")
+    if name in ("ProdBackward0", "ProdBackward1"):
+        return (ZeroCause.NO_OVERLAP, "prod") if _has_no_overlap(node, budget) else (None, "")
     if name in NLL:
         return (ZeroCause.IGNORED, "nll_loss") if _is_ignored(node) else (None, "")
     if name in COMPARING:
@@ -209,6 +226,30 @@ def _of_softmax(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | No
         if result is not None and _is_zero(result * (1 - result))
         else (None, "")
     )
+
+
+def _last_size(node: Any) -> int:
+    """Return the size of the last dimension; 0 where that is the one that the softmax is over."""
+    dim, shape = int(node._saved_dim), shape_of(node)
+    return 0 if dim in (len(shape) - 1, (1 << 64) - 1) else shape[-1]
+
+
+def _has_no_overlap(node: Any, budget: list[int]) -> bool:
+    """Return whether it is a product of clamped numbers, as of the sides of the overlap of two
+    boxes, that passes nothing back: where its derivative is not zero, the clamp's is.
+    """
+    value, below = _kept(node, "self", budget), source(node)
+    is_clamp = below is not None and below.name().startswith(("ClampBackward", "ClampMinBackward"))
+    if value is None or not (is_clamp or (below is not None and below.name() in ACTIVATED)):
+        return False
+    dim = getattr(node, "_saved_dim", None)
+    with torch.no_grad():
+        is_zero = value == 0
+        if dim is None:
+            return int(is_zero.sum()) > 0
+        dim = int(dim) - ((1 << 64) if int(dim) >= 1 << 63 else 0)
+        # the derivative of a factor is the product of the others; the clamp's is zero at zeros
+        return bool(is_zero.any(dim).all())
 
 
 def _is_clamped(node: Any, budget: list[int]) -> bool:

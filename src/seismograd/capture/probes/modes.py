@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.source.statements import statements
 from seismograd.schema import FactKind
 
 NORMS = (torch.nn.modules.batchnorm._NormBase,)  # pyright: ignore[reportPrivateUsage]
@@ -54,6 +56,15 @@ class Modes:
             if model is not None:
                 self._look(watched, model.training)
 
+    def _eval_at(self, site: int, name: str) -> str:
+        """Return the call that puts a model of this name in eval mode, as the script writes it."""
+        file = self.log.call_sites.sites[site].file if site >= 0 else ""
+        texts = {each.text for each in statements(file)} if file else set[str]()
+        found = [
+            each for each in texts if re.fullmatch(rf"([\w.]+\.)?{re.escape(name)}\.eval\(\)", each)
+        ]
+        return found[0] if len(found) == 1 else ""
+
     def _take_in(self) -> None:
         for model, prefix in self.parameter_table.models():
             if id(model) in self.watched and self.watched[id(model)].alive() is model:
@@ -74,9 +85,11 @@ class Modes:
         watched.has_trained |= training
         watched.times = 0 if training or not watched.has_trained else watched.times + 1
         if back or (watched.times and is_looked_at(watched.times)):
+            site = self.log.call_sites.here(OWN_FRAMES)
             self.facts.report(
                 FactKind.LEFT_IN_EVAL,
-                site=self.log.call_sites.here(OWN_FRAMES),
+                site=site,
+                text="" if back else self._eval_at(site, watched.name),
                 model=watched.name,
                 norms=watched.num_norms,
                 dropouts=watched.num_dropouts,

@@ -22,7 +22,7 @@ def detached(codes: Iterable[CodeType]) -> Statement | None:
     ]
     found = [s for s in inside if _passes_on(s.node) and not s.evaluates]
     blocks = {s.no_grad: s for s in inside if s.no_grad is not None}
-    found += [_whole(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
+    found += [whole_block(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
     return found[0] if len(found) == 1 else None
 
 
@@ -42,7 +42,7 @@ def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
     return {each.id for each in parts if isinstance(each, ast.Name) and type(each.ctx) is context}
 
 
-def _whole(block: ast.With, part: Statement) -> Statement:
+def whole_block(block: ast.With, part: Statement) -> Statement:
     """Return the block that a statement is in; its text is empty where it cannot be shown."""
     lines = [one_line(each, part.file) for each in block.body if is_simple(each)]
     is_shown = len(block.items) == 1 and len(lines) == len(block.body) and all(lines)

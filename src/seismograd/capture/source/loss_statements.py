@@ -8,9 +8,12 @@ import ast
 import re
 from collections.abc import Iterator
 
+from seismograd.capture.source.detaching_statement import whole_block
 from seismograd.capture.source.statements import Statement, calls, name_of, statements
 
 CUTS = ("item", "detach", "numpy", "tolist")
+LOSS_STEPS = ("training_step", "compute_loss")  # methods whose result a framework backpropagates
+SUMS = ("sum", "mean")  # of a list or of what is stacked
 COPIES = ("tensor", "as_tensor", "float", "Tensor")
 
 
@@ -31,19 +34,29 @@ def loss_call(file: str, near: int, function: str, module: str) -> Statement | N
     return _nearest(found, known, near)
 
 
-def cut_term(file: str, near: int) -> Statement | None:
+def cut_term(file: str, near: int, *, certain: bool = False) -> Statement | None:
     """Return the statement that adds a number without a graph to a loss: `loss = a + b.item()`, or
-    `b = b.detach()` of what is added. `near` is the line of the backward.
+    `b = b.detach()` of what is added, or the block of `torch.no_grad()` that computes it. `near` is
+    the line of the backward; `certain`: only what is added, not what is subtracted, as a baseline
+    is.
     """
     known = statements(file)
-    sums = [(s, list(_operands(s.node))) for s in known if not s.evaluates and _is_loss(s, known)]
+    used, reached = (_losses(known), _reached(known, near)) if certain else (set[str](), set[str]())
+    sums = [
+        (s, [each for each, is_added in _operands(s.node) if is_added or not certain])
+        for s in known
+        if not s.evaluates
+        and _is_loss(s, known)
+        and not (certain and s.function not in reached)
+        and not (certain and isinstance(s.node, ast.Return) and s.function not in used)
+    ]
     found = [s for s, operands in sums if any(map(_cuts, operands))]
     if not found:
         names = {
             (s.function, part.id)
             for s, operands in sums
             for each in operands
-            for part in ast.walk(each)
+            for part in ([_unweighted(each)] if certain else ast.walk(each))
             if isinstance(part, ast.Name)
         }
         found = [
@@ -53,33 +66,79 @@ def cut_term(file: str, near: int) -> Statement | None:
             and (_cuts(s.node.value) or s.evaluates)
             and any((s.function, ast.unparse(target)) in names for target in s.node.targets)
         ]
-    return _nearest(found, known, near)
+    found = [s for s in found if not (certain and s.evaluates and s.no_grad is None)]
+    only = _nearest(found, known, near)
+    return only if only is None or only.no_grad is None else whole_block(only.no_grad, only)
 
 
-def _operands(node: ast.stmt) -> Iterator[ast.expr]:
-    """Yield what a statement adds up."""
-    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
-        yield node.value
+def _operands(node: ast.stmt) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield what a statement adds up, and whether it is added: else it is subtracted."""
     value: ast.AST | None = getattr(node, "value", None)
-    stack = [value] if isinstance(node, ast.Assign | ast.AugAssign | ast.Return) else []
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
+        yield node.value, isinstance(node.op, ast.Add)
+    stack: list[tuple[ast.AST | None, bool]] = []
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.Return):
+        stack.append((value, True))
     while stack:
-        each = stack.pop()
-        if isinstance(each, ast.BinOp):
-            match each.op:
-                case ast.Add() | ast.Sub():
-                    yield each.left
-                    yield each.right
-                    stack += [each.left, each.right]
-                case ast.Div():
-                    stack.append(each.left)
-                case ast.Mult() if isinstance(each.left, ast.Constant):
-                    stack.append(each.right)
-                case _:
-                    pass
-        elif isinstance(each, ast.Dict):  # what a step of a framework returns
-            stack += each.values
-        elif isinstance(each, ast.Tuple):
-            stack += each.elts
+        each, is_added = stack.pop()
+        match each:
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as op, right=right):
+                sides = (left, is_added), (right, is_added == isinstance(op, ast.Add))
+                yield from sides
+                stack += sides
+            case ast.BinOp(left=left, op=ast.Div()):
+                stack.append((left, is_added))
+            case ast.BinOp(left=left, op=ast.Mult(), right=right):
+                stack += [(right, is_added)] * _weighs(left, right)
+                stack += [(left, is_added)] * _weighs(right, left)
+            case ast.Dict(values=values) | ast.Tuple(elts=values):  # a framework's step returns it
+                stack += [(value, is_added) for value in values]
+            case ast.Call(args=[*given], func=function) if name_of(function) in SUMS:
+                terms = _listed(given[0] if given else getattr(function, "value", None))
+                yield from ((term, is_added) for term in terms)
+                stack += [(term, is_added) for term in terms]
+            case _:
+                pass
+
+
+def _is_weight(expression: ast.expr) -> bool:
+    """Return whether it may be the weight of a term: a number or a name for one."""
+    return isinstance(expression, ast.Constant | ast.Name | ast.Attribute | ast.Subscript)
+
+
+def _weighs(weight: ast.expr, sum_: ast.expr) -> bool:
+    """Return whether an expression is a sum of terms, multiplied by a weight: `a * (1 + b)` is a
+    term `a` with a weight that is a sum.
+    """
+    match sum_:
+        case ast.BinOp(left=ast.Constant(), op=ast.Add() | ast.Sub()):
+            return isinstance(weight, ast.Constant)
+        case ast.BinOp(right=ast.Constant(), op=ast.Add() | ast.Sub()):
+            return isinstance(weight, ast.Constant)
+        case _:
+            return _is_weight(weight)
+
+
+def _unweighted(term: ast.expr) -> ast.expr:
+    """Return a term without the number that it is multiplied or divided by."""
+    match term:
+        case ast.BinOp(left=left, op=ast.Mult(), right=right) if _is_weight(left):
+            return _unweighted(right)
+        case ast.BinOp(left=left, op=ast.Div()):
+            return _unweighted(left)
+        case _:
+            return term
+
+
+def _listed(given: ast.AST | None) -> list[ast.expr]:
+    """Return the terms in `[a, b]`, and in `torch.stack([a, b])`."""
+    match given:
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return elements
+        case ast.Call(func=function, args=[inner, *_]) if name_of(function) in ("stack", "cat"):
+            return _listed(inner)
+        case _:
+            return []
 
 
 def _cuts(expression: ast.AST) -> bool:
@@ -91,8 +150,11 @@ def _cuts(expression: ast.AST) -> bool:
             return name_of(function) in COPIES
         case ast.Attribute(attr="data"):
             return True
-        case ast.BinOp(left=left, op=ast.Mult() | ast.Div(), right=right):
-            return _cuts(left) or _cuts(right)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            # the weight stands first: of alpha.item() * kl nothing is known
+            return _cuts(right) or (_cuts(left) and isinstance(right, ast.Constant))
+        case ast.BinOp(left=left, op=ast.Div()):
+            return _cuts(left)
         case ast.UnaryOp(operand=operand):
             return _cuts(operand)
         case _:
@@ -114,6 +176,30 @@ def _is_loss(statement: Statement, known: tuple[Statement, ...]) -> bool:
         )
         return any(map(leads_on.search, own))
     return False
+
+
+def _reached(known: tuple[Statement, ...], near: int) -> set[str]:
+    """Return the function around a line, those that it calls, and those that these call."""
+    reached = {next((s.function for s in known if s.line == near), "")}
+    for _ in range(2):
+        nodes = [s.node for s in known if s.function in reached]
+        reached |= {name for node in nodes for name in _called(node)}
+    return reached | set(LOSS_STEPS)
+
+
+def _called(node: ast.stmt) -> set[str]:
+    return {name_of(each.func) for each in ast.walk(node) if isinstance(each, ast.Call)}
+
+
+def _losses(known: tuple[Statement, ...]) -> set[str]:
+    """Return the functions whose result is backpropagated: a loss, and no layer of a model."""
+    called = {
+        name
+        for s in known
+        if ".backward(" in s.text or (not isinstance(s.node, ast.Return) and _is_loss(s, known))
+        for name in _called(s.node)
+    }
+    return called | set(LOSS_STEPS)
 
 
 def _nearest(found: list[Statement], known: tuple[Statement, ...], near: int) -> Statement | None:

@@ -15,6 +15,7 @@ from seismograd.record.pyramid.cells import (
     FACTOR,
     PyramidCells,
     cells_of_eights,
+    cells_of_rows,
     join,
     merge,
     record_dtype,
@@ -75,6 +76,17 @@ class PyramidBuilder:
             {name: each[num_whole:].copy() for name, each in values.items()},
         )
         self._rows = rest if len(states) > num_whole else None
+
+    def finish(self) -> None:
+        """Append the rows that are no whole cell to the first level, as a cell of fewer: the rows
+        themselves will not be kept. Nothing can be appended after that.
+        """
+        if self._rows is not None:
+            cell = merge(cells_of_rows(*self._rows))
+            if not self._files:
+                self._begin_level(1)
+            self._files[0].write(to_records(cell, self._dtypes[0]).tobytes())
+            self._rows = None
 
     def sync(self) -> None:
         """Wait until the files are on the disk."""

@@ -16,6 +16,7 @@ import numpy as np
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.pyramid.cells import (
+    FACTOR,
     HIGH,
     LAST,
     LOW,
@@ -29,8 +30,9 @@ from seismograd.record.pyramid.cells import (
 from seismograd.record.pyramid.pyramid_reader import Columns, PyramidReader
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, STEPS, step_states, step_values
+from seismograd.record.raw_part import RawPart, known_states
 from seismograd.record.recovery import IntactPart
-from seismograd.record.segment import Segment, known_states
+from seismograd.record.segment import Segment
 from seismograd.schema import (
     AnyArray,
     FloatArray,
@@ -72,6 +74,27 @@ class _SegmentPyramid:
     first: int
     stop: int
     positions: IntArray
+    segment: Segment | None = None
+
+    def stretches(self, low: int, high: int, level: int) -> Iterator[tuple[int, int, int]]:
+        """Yield stretches of rows between two, and the level to read each from: of rows that were
+        not kept there are none of level 0.
+        """
+        if level or self.segment is None or not self.segment.info.rows_per_part:
+            yield low, high, level
+            return
+        for begin, end in self.segment.not_kept(low, high):
+            if low < begin:
+                yield low, begin, level
+            # whole cells: a part begins and ends with one, or with the segment
+            yield (
+                begin // FACTOR * FACTOR,
+                min(-(-end // FACTOR) * FACTOR, self.stop - self.first),
+                1,
+            )
+            low = end
+        if low < high:
+            yield low, high, level
 
 
 class PyramidLevels:
@@ -101,6 +124,7 @@ class PyramidLevels:
                 first,
                 stop,
                 np.array(columns(segment), np.int64),
+                segment,
             )
             for segment, first, stop in spans
         ]
@@ -199,26 +223,23 @@ def _segment_pyramid(
     def read_rows(
         start: int, stop: int, columns: Columns, names: Sequence[str]
     ) -> tuple[StateArray, Mapping[str, AnyArray]]:
-        states = _rows(segment.path / layout.STATE, "u1", segment.num_columns, start, stop)[
-            :, columns
-        ]
-        values = {
-            name: _rows(
-                segment.path / layout.statistic_file(statistics[name]),
-                statistics[name].dtype,
-                segment.num_columns,
-                start,
-                stop,
-            )[:, columns]
-            for name in names
+        pieces = list(segment.pieces(start, stop))
+        if len(pieces) == 1 and pieces[0][1:] == (start, stop):
+            part = pieces[0][0]
+            return _raw(part, start - part.first, stop - part.first, columns, names)
+        # Of rows that were not kept nothing is known here.
+        width = len(np.arange(segment.num_columns)[columns])
+        states = np.full((stop - start, width), State.NOT_MEASURED, np.uint8)
+        values: dict[str, AnyArray] = {
+            name: np.zeros((stop - start, width), statistics[name].dtype) for name in names
         }
-        states = known_states(states)
-        for name in names:
-            for begin, end in segment.damaged_values(name, start, stop):
-                states[begin - start : end - start] = State.NOT_MEASURED
-        for begin, end in segment.damaged_states(start, stop):
-            states[begin - start : end - start] = State.NOT_MEASURED
-        return states, {name: np.asarray(each) for name, each in values.items()}
+        for part, begin, end in pieces:
+            inside = slice(begin - start, end - start)
+            own, numbers = _raw(part, begin - part.first, end - part.first, columns, names)
+            states[inside] = own
+            for name in names:
+                values[name][inside] = numbers[name]
+        return states, values
 
     own = pyramid_statistics(segment.info.statistics, statistics)
     return PyramidReader(
@@ -228,7 +249,26 @@ def _segment_pyramid(
         own,
         read_rows,
         segment.checked,
+        bool(num_rows and segment.not_kept(num_rows - 1, num_rows)),
     )
+
+
+def _raw(
+    part: RawPart, start: int, stop: int, columns: Columns, names: Sequence[str]
+) -> tuple[StateArray, Mapping[str, AnyArray]]:
+    """Return the states and values of rows of a part."""
+    width = part.num_columns
+    states = known_states(_rows(part.path / layout.STATE, "u1", width, start, stop)[:, columns])
+    values: dict[str, AnyArray] = {}
+    for name in names:
+        statistic = part.statistics[name]
+        path = part.path / layout.statistic_file(statistic)
+        values[name] = np.asarray(_rows(path, statistic.dtype, width, start, stop)[:, columns])
+        for begin, end in part.damaged_values(name, start, stop):
+            states[begin - start : end - start] = State.NOT_MEASURED
+    for begin, end in part.damaged_states(start, stop):
+        states[begin - start : end - start] = State.NOT_MEASURED
+    return states, values
 
 
 def _rows(path: Path, dtype: str, width: int, start: int, stop: int) -> AnyArray:
@@ -266,9 +306,12 @@ def _views(
     low = max(start - part.first, 0) // rows * rows
     high = min(-(-max(stop - part.first, 0) // rows) * rows, part.stop - part.first)
     columns = _positions(part.positions, positions)
-    stretch = (high - low if most is None else most * rows * size) or 1
-    for first in range(low, high, stretch):
-        yield _view(part, name, first, min(first + stretch, high), level, size, columns)
+    for begin, end, own_level in part.stretches(low, high, level):
+        own_size = max(1, size * rows // cell_rows(own_level))
+        stretch = most * cell_rows(own_level) * own_size if most else end - begin
+        for first in range(begin, end, stretch or 1):
+            stop_at = min(first + stretch, end)
+            yield _view(part, name, first, stop_at, own_level, own_size, columns)
 
 
 def _view(

@@ -48,6 +48,8 @@ class PyramidReader:
     statistics: Mapping[str, str]
     read_rows: ReadRows
     checked: CheckedRanges
+    # the last rows were not kept, so the last cell of the first level may have fewer than eight
+    ends_in_part_of_a_cell: bool = False
     # by statistic: level 3 of a run that has no pyramid
     _rebuilt: dict[str, PyramidCells] = field(default_factory=dict[str, PyramidCells])
 
@@ -60,7 +62,9 @@ class PyramidReader:
         if level == 0:
             return cells_of_rows(*self.read_rows(start, stop, columns, names))
         rows = cell_rows(level)
-        end = min(stop // rows, self._num_in_file(level))
+        in_file = self._num_in_file(level)
+        # the last cell of the file may have fewer rows
+        end = in_file if stop >= self.num_rows else min(stop // rows, in_file)
         parts: list[PyramidCells] = []
         if start // rows < end:
             # What is damaged is summed up from the level below.
@@ -70,7 +74,7 @@ class PyramidReader:
                 if start < begin * rows:
                     parts += self._from_below(level, start, begin * rows, names, columns)
                 parts.append(self._from_file(level, begin, upto, names, columns))
-                start = upto * rows
+                start = min(upto * rows, stop)
         if start < stop:
             parts += self._from_below(level, start, stop, names, columns)
         return join(parts) if parts else self.cells(0, 0, 0, names, columns)
@@ -86,7 +90,10 @@ class PyramidReader:
         path = layout.level_path(self.directory, level)
         size = file_size(path) or 0
         dtype = record_dtype(level, self.num_columns, self.statistics)
-        return min(size // dtype.itemsize, self.num_rows // cell_rows(level))
+        num_cells = self.num_rows // cell_rows(level)
+        if self.ends_in_part_of_a_cell and level == 1:
+            num_cells = -(-self.num_rows // cell_rows(level))
+        return min(size // dtype.itemsize, num_cells)
 
     def _from_file(
         self, level: int, start: int, stop: int, names: Sequence[str], columns: Columns

@@ -44,7 +44,9 @@ class GradientSpike(Rule):
         higher than their median by half of that median. If the loss did not rise, is unknown, or
         was not always positive, the norm must be at least {min_alone:g} times the median. If the
         loss is at least {leap:g} times as large as any of theirs, and larger than any of the first
-        losses, {min_with_leap:g} times the median is enough. The first {first_steps:g} steps of an
+        losses, {min_with_leap:g} times the median is enough. A loss that rose but is still below
+        {harmless:.0%} of the first losses is that of a hard batch in a trained network, and does
+        not count. The first {first_steps:g} steps of an
         optimizer never count as spikes, nor does a norm below the median of those steps. Spikes are
         left out of the median. The norm must come back within {longest:g} steps: a norm that stays
         high, or ends in NaN after {short:g} steps or more, is an explosion.
@@ -82,6 +84,7 @@ class GradientSpike(Rule):
     min_alone: float = 100.0
     leap: float = 5.0  # of the loss
     min_with_leap: float = 4.0
+    harmless: float = 0.1  # of the first losses
     longest: int = 10  # steps
     short: int = 3  # steps
     small: float = 0.5  # of the usual size of a batch
@@ -157,6 +160,8 @@ class GradientSpike(Rule):
         usual, largest = track.baseline(step), float(past[:, HEIGHT].max())
         above = usual.height - usual.middle
         rises = usual.is_positive and usual.rises
+        if rises and usual.loss < self.harmless * track.first_loss:
+            return None
         leaps = (
             usual.is_positive
             and usual.loss >= self.leap * usual.largest_loss

@@ -12,11 +12,8 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list, columns_where
 from seismograd.analysis.parameter_index import ParameterIndex, is_weight
-from seismograd.rules.sg104.layer_connections import depth_number
+from seismograd.rules.sg104.layer_connections import NEVER_ZERO, depth_number
 from seismograd.schema import FloatArray, IntArray, Parameter
-
-# activations behind which no unit is dead
-NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")
 
 
 def _no_numbers() -> IntArray:

@@ -15,6 +15,9 @@ from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.schema import FloatArray, IntArray, Parameter, State, StateArray
 
+# activations behind which no unit is dead
+NEVER_ZERO = ("", "leaky_relu", "softmax", "log_softmax", "log_sigmoid")
+
 
 def depth_number(parameter: Parameter) -> int:
     """Return its depth, -1 where it is not known."""
@@ -35,6 +38,9 @@ class LayerConnections:
         self._depth: IntArray = np.array([depth_number(each) for each in parameters], np.int64)
         self._weight: BoolArray = np.array([is_weight(each) for each in parameters], np.bool_)
         self._numel: IntArray = np.array([each.numel for each in parameters], np.int64)
+        self._can_be_flat: BoolArray = np.array(
+            [each.activation not in NEVER_ZERO for each in parameters], np.bool_
+        )
         self._trainable: BoolArray = np.array([each.trainable for each in parameters], np.bool_)
 
     def are_dead_by_themselves(
@@ -76,7 +82,24 @@ class LayerConnections:
                 )
         bias = self._bias[columns]
         # with a bias that gets a gradient it is their input that is zero
-        return found & ~((bias >= 0) & finite[bias])
+        found &= ~((bias >= 0) & finite[bias])
+        for at in np.flatnonzero(found).tolist():
+            found[at] = not self._is_blocked_later(state, int(columns[at]))
+        return found
+
+    def _is_blocked_later(self, state: StateArray, column: int) -> bool:
+        """Return whether a layer after this one gets no gradient either, not even in its bias, and
+        no activation follows it that could be why: then the loss itself passes none back.
+        """
+        own = self._weight & self._trainable & (self._owner == self._owner[column])
+        later = np.flatnonzero(own & (self._depth > self._depth[column]))
+        for each in later[np.argsort(self._depth[later], kind="stable")].tolist():
+            bias = int(self._bias[each])
+            if state[each] != State.ZERO or bias < 0 or state[bias] != State.ZERO:
+                return False
+            if not self._can_be_flat[each]:
+                return True
+        return False
 
     def is_reached(
         self,

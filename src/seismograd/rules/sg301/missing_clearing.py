@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, iteration_at
+from seismograd.analysis.script_names import stepped_of
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
@@ -27,6 +28,9 @@ class MissingClearing:
     names: list[str] = field(default_factory=list[str])
     # their names in the script, by index
     optimizers: dict[int, str] = field(default_factory=dict[int, str])
+    # what the script writes where the first of them steps, and where the backward is
+    stepped: str = ""
+    backward: str = ""
 
     def is_of(self, optimizer: int, where: str) -> bool:
         """Return whether it is about this optimizer, or the line where that steps."""
@@ -62,7 +66,9 @@ class MissingClearing:
                 "before the step does not suffice",
                 **values,
             )
-            return cause, advice, _closure(held[0])
+            clearing = _clearing([stepped_of(self.stepped, held[0])])
+            code = f"{clearing}  # the first line of the closure\n{self.backward}"
+            return cause, advice, code.rstrip()
         if len(held) == 1:
             cause = say(
                 "since step {step} {optimizer:the} has used gradients that earlier steps had "
@@ -85,18 +91,12 @@ class MissingClearing:
                 "{optimizers}",
                 **values,
             )
-        return cause, advice, f"{_clearing(held)}\nloss.backward()"
-
-
-def _closure(optimizer: str) -> str:
-    """Return a closure that clears the gradients first."""
-    return (
-        "def closure():\n"
-        f"    {optimizer}.zero_grad()\n"
-        "    loss = compute_loss()\n"
-        "    loss.backward()\n"
-        "    return loss"
-    )
+        if len(held) == 1:
+            held = [stepped_of(self.stepped, held[0])]
+        clearing = _clearing(held)
+        if not self.backward:
+            return cause, advice, f"{clearing}  # before the backward"
+        return cause, advice, f"{clearing}\n{self.backward}"
 
 
 def _clearing(optimizers: list[str]) -> str:

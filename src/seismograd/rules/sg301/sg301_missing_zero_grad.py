@@ -17,7 +17,7 @@ from seismograd.analysis.block_rows import (
     site_of,
 )
 from seismograd.analysis.parameter_index import ParameterHistory
-from seismograd.analysis.script_names import optimizer_name
+from seismograd.analysis.script_names import optimizer_name, own_text
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
@@ -182,7 +182,15 @@ class MissingZeroGrad(Rule):
             )
             fault = next((each for each in self._faults if each.is_of(owner, where)), None)
             if fault is None:
-                fault = MissingClearing(owner, where, int(since[column]), iteration, is_kept)
+                fault = MissingClearing(
+                    owner,
+                    where,
+                    int(since[column]),
+                    iteration,
+                    is_kept,
+                    stepped=_text(block, EventKind.STEP, iteration, owner),
+                    backward=_text(block, EventKind.BACKWARD, iteration),
+                )
                 self._faults.append(fault)
             fault.optimizers[owner] = optimizer_name(block, owner)
             fault.names.append(parameter.name)
@@ -220,6 +228,20 @@ def _is_kept(block: SharedBlock) -> BoolArray:
         ):
             kept[row] |= [each >= 0 and bool(touched >> each & 1) for each in owners]
     return kept
+
+
+def _text(block: SharedBlock, kind: EventKind, iteration: int, optimizer: int = -1) -> str:
+    """Return the last call of a kind in an iteration, of an optimizer where one is given, as the
+    script writes it; empty where it does not show it.
+    """
+    events = block.events
+    is_one = (events["kind"] == kind) & (events["iteration"] == iteration)
+    if optimizer >= 0:
+        is_one &= events["optimizer"] == optimizer
+    sites = integers(events, "site")[is_one]
+    name = "backward()" if kind == EventKind.BACKWARD else "step()"
+    text = own_text(block, int(sites[-1]), name) if len(sites) else name
+    return "" if text == name else text
 
 
 def _at(values: BoolArray, rows: IntArray, otherwise: BoolArray) -> BoolArray:

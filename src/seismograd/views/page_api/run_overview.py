@@ -119,6 +119,7 @@ def _about_run(run: Run, going_on: bool) -> dict[str, object]:
         "state": str(RunState.of(run.ended, going_on)),
         "end": ending(run),
         "torn": None if run.torn is None else rendered(run.torn),
+        "not_kept": None if run.not_kept is None else rendered(run.not_kept),
     }
 
 

@@ -45,12 +45,19 @@ class _Stretch:
 
 
 def common_steps(first: Run, second: Run) -> IntArray:
-    """Return the steps that both runs have, in order."""
-    one, other = (
-        each.row_reader.steps(0, each.num_rows)["iteration"].astype(np.int64)
-        for each in (first, second)
-    )
+    """Return the steps of which both runs have raw values, in order."""
+    one, other = (_steps_with_values(each) for each in (first, second))
     return np.intersect1d(one, other)
+
+
+def _steps_with_values(run: Run) -> IntArray:
+    steps = run.row_reader.steps(0, run.num_rows)["iteration"].astype(np.int64)
+    if not run.kept:
+        return steps
+    there = np.zeros(len(steps), np.bool_)
+    for low, high in run.kept:
+        there |= (steps >= low) & (steps <= high)
+    return steps[there]
 
 
 def first_difference(

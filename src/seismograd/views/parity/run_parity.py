@@ -93,7 +93,8 @@ def compare_parity(first: Run, second: Run, step: int | None = None) -> RunParit
         found = first_difference(sources, names, tolerance)
         step = int(steps[-1]) if found.step is None else found.step
         if found.step is None:
-            step = _last_sketched(sources, step)
+            sketched_step = _last_sketched(sources, step)
+            step = sketched_step if sketched_step in steps else step
     else:
         found = FirstDifference(0, step, math.nan)
     at = _at(sources, step)

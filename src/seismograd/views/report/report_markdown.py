@@ -63,8 +63,9 @@ def _lines(source: RunSource) -> Iterator[str]:
         yield from _finding(finding)
     if run.num_rows:
         yield from _last_step(source)
-    if run.torn is not None:
-        yield from ("", _plain(run.torn.render()))
+    for message in (run.torn, run.not_kept):
+        if message is not None:
+            yield from ("", _plain(message.render()))
 
 
 def _finding(finding: Finding) -> Iterator[str]:

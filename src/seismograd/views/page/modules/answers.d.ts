@@ -92,6 +92,8 @@ export interface Meta {
     /** How it ended, where it did not come to its own end. */
     end: Words | null;
     torn: Words | null;
+    /** Of which steps raw values are there, where it is not all. */
+    not_kept: Words | null;
   };
   rows: number;
   /** Which step a row is: all from `first` on, or those of some `rows`, [row, step]. */

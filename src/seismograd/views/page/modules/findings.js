@@ -66,6 +66,7 @@ function drawFindings(body) {
         rules,
         notes,
         run.torn,
+        run.not_kept,
         look.lang,
         currentMeta().rows > 0,
         currentMeta().judged,
@@ -92,7 +93,9 @@ function drawFindings(body) {
       el("div", { class: "cards" }, ...findings.map((each, index) => card(each, index, opened))),
       state.otherMeta ? otherVerdict(state.otherMeta) : "",
       ruleList(rules),
-      ...(run.torn ? [el("p", { class: "warning" }, inLanguage(run.torn))] : []),
+      ...[run.torn, run.not_kept]
+        .filter((each) => each)
+        .map((each) => el("p", { class: "warning" }, inLanguage(each))),
       ...notes.map((each) =>
         el(
           "p",
