@@ -4,6 +4,7 @@ order, as a reader would type them.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,15 @@ def test_the_callbacks_of_the_document_record(
 ) -> None:
     for package in ("torch", "transformers", "accelerate", "lightning"):
         pytest.importorskip(package, exc_type=ImportError)
-    trainer, lightning = python_blocks("integrations.md")
+    trainer, lightning, accelerate = python_blocks("integrations.md")
     monkeypatch.chdir(tmp_path)
     names = callback_names()
     for each in (trainer, lightning):
         exec(each, names)
+    if importlib.util.find_spec("tensorboard") is not None:
+        exec(accelerate, names)
+        names["recording"].close()
+        names["accelerator"].end_training()
     assert open_run(tmp_path / "runs" / "trainer").num_rows == 3
     assert open_run(tmp_path / "runs" / "lightning").num_rows == 2
     assert (tmp_path / "runs" / "lightning.jsonl").exists()
@@ -103,4 +108,12 @@ def callback_names() -> dict[str, Any]:
 
     samples = [{"x": torch.ones(4), "labels": torch.tensor(1.0)}] * 8
     loader = torch.utils.data.DataLoader(torch.ones(8, 4), batch_size=4)
-    return {"model": Regression(), "samples": samples, "module": Module(), "loader": loader}
+    net = torch.nn.Linear(4, 1)
+    return {
+        "model": Regression(),
+        "samples": samples,
+        "module": Module(),
+        "loader": loader,
+        "net": net,
+        "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
+    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seismograd.cell_runs import CELL_RUNS, calling_cell, numbered
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.run_directory import create_run_directory
@@ -81,6 +82,9 @@ def watch(
             `"tensorboard:DIR"`, `"jsonl:PATH"`, `"mlflow"`, `"trackio"`, `"swanlab"`,
             `"prometheus:PORT"`, or one that another package adds.
 
+    In a notebook, running a cell again ends the recording that its `watch` began before, and
+    records beside it: `out-2` and so on.
+
     Raises:
         SeismogradError: `out` is not empty or cannot be written, an element or the level is not
             well formed, or torch is missing.
@@ -119,13 +123,15 @@ def watch(
         if not isinstance(thing, kinds):
             raise TypeError(f"watch() takes modules and optimizers, not {type(thing).__name__}")
 
+    cell = calling_cell(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+    number = 1 if cell is None else CELL_RUNS.begin(cell)
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     path = (
-        create_run_directory(None if out is None else Path(out), script)
+        create_run_directory(None if out is None else numbered(Path(out), number), script)
         if rank_of_this_process() == 0
         else None
     )
-    return Recording(
+    recording = Recording(
         path,
         script,
         models,
@@ -133,3 +139,6 @@ def watch(
         options,
         prints_summary=not quiet,
     )
+    if cell is not None:
+        CELL_RUNS.keep(cell, recording)
+    return recording

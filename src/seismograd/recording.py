@@ -68,6 +68,7 @@ class Recording:
         from seismograd.capture.session import Session
         from seismograd.distributed.local_backend import LocalBackend
         from seismograd.distributed.rank_listener import RankListener
+        from seismograd.distributed.world import slurm_job
         from seismograd.measure.backend_selection import make_backend, why_slow
         from seismograd.tensors.shards import ShardTable
 
@@ -131,6 +132,9 @@ class Recording:
         self._open, self._prints_summary = True, prints_summary
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
+        job = None if child or path is None else slurm_job()
+        if job is not None:
+            self.note("job", job)
         self.resume()
         self._shown_before = last_shown_exception()
         if close_at_exit:

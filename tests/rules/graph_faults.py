@@ -145,7 +145,23 @@ def alike(of: Callable[[Tensor], Tensor]) -> LossOf:
     return loss
 
 
+class CosineHead(nn.Module):
+    """Classes by their angle, as in recognising faces."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.body, self.scale = mlp(3, nn.Tanh, outputs=WIDTH), scale
+        self.classes = nn.Parameter(torch.randn(NUM_CLASSES, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosine = F.linear(F.normalize(self.body(x)), F.normalize(self.classes))
+        return self.scale * (cosine - 0.1)
+
+
 WRONG_LOSS_INPUT: dict[str, Program] = {
+    "cosines as logits": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(1.0)
+    ),
     "CTC on probabilities": training(ctc_of(lambda h: h.softmax(-1)), three_steps),
     "CTC on logits": training(ctc_of(lambda h: 3 * h), three_steps),
     "CTC, log_softmax over time": training(ctc_of(lambda h: h.log_softmax(1)), three_steps),
@@ -865,6 +881,9 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "cosines with a scale": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(16.0)
+    ),
     "CTC": training(ctc_of(lambda h: h.log_softmax(-1)), three_steps),
     "pairs of 1 and -1": training(alike(lambda same: 2 * same - 1)),
     "distances of pairs of 1 and -1": training(

@@ -47,6 +47,8 @@ def _general(fact: Fact) -> tuple[Message, Message, str]:
         return _broadcast(function, values)
     if given == "targets":
         return _targets(fact, values)
+    if given == "cosine":
+        return _cosine(fact, values)
     if loss == "ctc":
         return _ctc(given, values)
     if given == "view":
@@ -102,6 +104,23 @@ def _targets(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message,
         ),
         say("map targets of 0 and 1 to -1 and 1: 2 * target - 1"),
         f"F.{function}(…, 2 * target - 1)",
+    )
+
+
+def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    scale = fact.number("low")
+    return (
+        say(
+            "the logits of cross_entropy at {line} are cosines multiplied by {scale:.3g}, so they "
+            "differ by at most {range:.3g}: with {columns} classes the loss cannot fall below "
+            "{lowest:.3g}, and the weights go on being pushed when all is right",
+            scale=scale,
+            range=2 * scale,
+            lowest=fact.number("high"),
+            **values,
+        ),
+        say("multiply the cosines by a scale, such as 16 to 64, or by one that is learned"),
+        "logits = 16 * cosine",
     )
 
 

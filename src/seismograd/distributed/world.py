@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seismograd.exception_origin import raised_by_user
+from seismograd.i18n import Message, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,25 @@ def rank_of_this_process() -> int:
 
 
 def num_restarts() -> int:
-    """Return how often torchrun has restarted the processes after a failure."""
-    text = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return int(text) if text.isdecimal() else 0
+    """Return how often torchrun has restarted the processes after a failure, or, where it has not,
+    how often Slurm has put the job into its queue again.
+    """
+    counts = (
+        os.environ.get(name, "0")[:9]
+        for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    )
+    return next((int(text) for text in counts if text.isdecimal() and int(text)), 0)
+
+
+def slurm_job() -> Message | None:
+    """Return which job of Slurm this is; `None` outside of one."""
+    job, restarts = (
+        os.environ.get(name, "0")[:18] for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+    )
+    if not (job.isdecimal() and int(job)):
+        return None
+    return say(
+        "Slurm job {job}, restarts: {restarts}",
+        job=job,
+        restarts=int(restarts) if restarts.isdecimal() else 0,
+    )

@@ -24,7 +24,8 @@ class WrongLossInput(FactRule):
         `kl_div` with inputs that are not log-probabilities. Targets of -1 or 255 in a binary cross
         entropy, or of 0 in `cosine_embedding_loss` and its kin, which expect 1 and -1. A regression
         loss with the shapes [N, 1] and [N], which are broadcast to [N, N]. Classes in the wrong
-        dimension, after a view instead of a transpose, or a log_softmax over the batch.
+        dimension, after a view instead of a transpose, or a log_softmax over the batch. Logits that
+        are cosines without a scale.
 
     Why it hurts
         Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall
@@ -52,6 +53,7 @@ class WrongLossInput(FactRule):
     References
         - PyTorch documentation, torch.nn.CrossEntropyLoss, torch.nn.NLLLoss, torch.nn.KLDivLoss,
           torch.nn.MSELoss.
+        - Wang, Xiang, Cheng, Yuille (2017), NormFace.
     """
 
     code: ClassVar[str] = "SG801"

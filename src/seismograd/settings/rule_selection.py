@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
+from seismograd.settings.added_rules import added_codes
 from seismograd.settings.rule_table import RULE_TABLE, RuleTable
 
 ERROR = "error"  # in `halting`: any finding that is an error
@@ -22,13 +23,14 @@ class RuleSelection:
     code, the beginning of a code, or name.
 
     `thresholds` are (code, field, value). `halting` are the codes whose findings stop the training,
-    or `"error"`.
+    or `"error"`. `added` are the codes of rules of other packages that `select` names.
     """
 
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     thresholds: tuple[tuple[str, str, float], ...] = ()
     halting: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     def includes(self, code: str, name: str) -> bool:
         """Return whether the rule of this code and name should run."""
@@ -57,22 +59,27 @@ def select_rules(
         SeismogradError: a word is no rule, a threshold is unknown or not a number, or no rule is
             left.
     """
+    select, ignore, halting, own = _words(select), _words(ignore), _words(halting), thresholds or {}
     known = {code: name for code, (name, _) in rules.items()}
+    added = _added((*select, *ignore, *halting, *own), known)
+    known |= {code: code.lower() for code in added}
     selection = RuleSelection(
-        tuple(_checked(word, known) for word in _words(select)),
-        tuple(_checked(word, known) for word in _words(ignore)),
+        tuple(_checked(word, known) for word in select),
+        tuple(_checked(word, known) for word in ignore),
         tuple(
             each
-            for rule, given in (thresholds or {}).items()
+            for rule, given in own.items()
             for each in _thresholds(_code(rule, known), given, rules)
         ),
         tuple(
             each
-            for word in _words(halting)
+            for word in halting
             for each in ((ERROR,) if word == ERROR else _codes(word, known))
         ),
+        tuple(each for each in added if any(_means(word.upper(), each, "") for word in select)),
     )
-    if not any(selection.includes(code, name) for code, name in known.items()):
+    runs = {code: known[code] for code in (*rules, *selection.added)}
+    if not any(selection.includes(code, name) for code, name in runs.items()):
         raise SeismogradError(
             say("no rules are left to run"),
             say("select more rules or ignore fewer; `seismograd rules` lists all of them"),
@@ -82,6 +89,20 @@ def select_rules(
 
 def _words(texts: Iterable[str]) -> list[str]:
     return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def _added(words: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the codes of rules of other packages that these words mean, where they mean none of
+    seismograd's own.
+    """
+    found: dict[str, None] = {}
+    for word in words:
+        candidates = word.upper(), word.lower()
+        if word != ERROR and not any(
+            _means(each, code, name) for each in candidates for code, name in known.items()
+        ):
+            found |= dict.fromkeys(added_codes(word))
+    return tuple(found)
 
 
 def _means(word: str, code: str, name: str) -> bool:
@@ -135,9 +156,9 @@ def _no_such_rule(word: str, known: Mapping[str, str]) -> SeismogradError:
 def _thresholds(
     code: str, given: Mapping[str, float], rules: RuleTable
 ) -> Iterable[tuple[str, str, float]]:
-    _, fields = rules[code]
+    fields = rules[code][1] if code in rules else None  # not known before it is loaded
     for field, value in given.items():
-        if field not in fields:
+        if fields is not None and field not in fields:
             raise SeismogradError(
                 say("{code} has no threshold {name}", code=code, name=repr(field)),
                 say("available names: {names}", names=", ".join(fields))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
+from seismograd.diagnosis.added_rule import added_rule_class
 from seismograd.diagnosis.documentation import Section, documentation
 from seismograd.diagnosis.rule import Rule
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import strict_json
 from seismograd.rules import RULES
+from seismograd.settings.added_rules import added_rule
 from seismograd.settings.rule_selection import nearest_rule
 from seismograd.views.text_layout import wrap
 from seismograd.views.values import SEVERITY_STYLES, severity_word
@@ -23,13 +25,16 @@ _ITEM = "- "
 
 
 def find_rule(wanted: str) -> type[Rule]:
-    """Return the rule of that code or name, case-insensitively.
+    """Return the rule of that code or name, case-insensitively; also one of another package, which
+    is loaded.
 
     Raises:
         SeismogradError: there is none.
     """
     by_word = {word: rule for rule in RULES for word in (rule.code.lower(), rule.name)}
     rule = by_word.get(wanted.strip().lower())
+    if rule is None and added_rule(wanted.strip().upper()) is not None:
+        return _added(wanted.strip().upper())
     if rule is None:
         near = nearest_rule(wanted, {each.code: each.name for each in RULES})
         nearest = by_word[near.lower()] if near else None
@@ -43,6 +48,21 @@ def find_rule(wanted: str) -> type[Rule]:
             if nearest
             else say("`seismograd rules` lists all rules"),
         )
+    return rule
+
+
+def _added(code: str) -> type[Rule]:
+    try:
+        rule = added_rule_class(code)
+        documentation(rule)
+    except Exception as error:
+        raise SeismogradError(
+            say(
+                "{code} cannot be loaded: {error}",
+                code=code,
+                error=f"{type(error).__name__}: {str(error)[:200]}",
+            )
+        ) from error
     return rule
 
 

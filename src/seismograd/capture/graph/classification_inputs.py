@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.graph.cosine_logits import cosines
 from seismograd.capture.graph.loss_operands import MAX_ROWS, PASSING, Fault, class_sizes, made_by
 from seismograd.capture.graph.traversal import saved, shape_of, source
 
@@ -61,7 +62,8 @@ def ctc(node: Any) -> Iterator[Fault]:
 
 
 def log_softmax(node: Any) -> Iterator[Fault]:
-    """Detect logits of a cross entropy that are probabilities already."""
+    """Detect logits of a cross entropy that are probabilities already, or cosines."""
+    yield from cosines(node)
     below = made_by(node)
     if below is not None and below.name() in PROBABILITIES:
         shape = shape_of(below)
