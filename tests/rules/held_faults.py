@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,87 @@ def held_copy(listen: Listen) -> None:
             optimizer.step()
 
 
+class Scaled(torch.autograd.Function):
+    """Returns the gradient of the scale only where that of the input is wanted too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, scale = ctx.saved_tensors
+        if not ctx.needs_input_grad[0]:
+            return None, None
+        return gradient * scale, (gradient * x).sum(0)
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through for the input, and nothing for the width, which has another path."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: Tensor) -> Tensor:
+        return torch.round(x / width) * width
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class WithScales(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Parameter(torch.ones(WIDTH))
+        self.body, self.second = nn.Linear(WIDTH, 32), nn.Parameter(torch.ones(32))
+        self.head = nn.Linear(32, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.body(Scaled.apply(x, self.first)))
+        return self.head(Scaled.apply(h, self.second))
+
+
+class WithRounding(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = nn.Parameter(torch.full((32,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x)
+        return self.head(Rounded.apply(h, self.width) + self.width)
+
+
+def fitted(make: Callable[[], nn.Module]) -> Program:
+    def program(listen: Listen) -> None:
+        network = make()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        with listen():
+            fit(network, optimizer)
+
+    return program
+
+
+def fit_to_accuracy(every: int) -> Program:
+    """The accuracy has no graph, and `requires_grad_` hides that: at each step, or at some."""
+
+    def program(listen: Listen) -> None:
+        net = Net()
+        optimizer = adam(net)
+        with listen():
+            for step in range(40):
+                x, labels = batch(step)
+                logits = net(x)
+                loss = F.cross_entropy(logits, labels)
+                if step % every == 0:
+                    loss = (logits.argmax(1) != labels).float().mean().requires_grad_(True)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    return program
+
+
 def frozen(
     choose: Callable[[str, nn.Module], bool], pretrained: bool, norm: bool = True
 ) -> Program:
@@ -170,10 +252,14 @@ FAULTY: dict[str, tuple[str, str, Program]] = {
     "state assigned": ("SG401", "before the model was replaced", changed_after(assigned, adam)),
     "embedding resized": ("SG401", "the module was replaced", resized(before=False)),
     "held copy": ("SG402", "no module has", held_copy),
+    "withheld": ("SG402", "Scaled.backward returns None", fitted(WithScales)),
+    "loss without a graph": ("SG402", "has no graph, and requires", fit_to_accuracy(1)),
     "only norms": ("SG403", "only normalization layers", frozen(is_norm, pretrained=False)),
     "new head frozen": ("SG403", "frozen as it was initialized", frozen(is_body, pretrained=True)),
 }
 HEALTHY: dict[str, Program] = {
+    "withheld on one of two ways": fitted(WithRounding),
+    "at times without a graph": fit_to_accuracy(7),
     "moved": changed_after(moved),
     "resized before": resized(before=True),
     "body frozen": frozen(lambda *each: not is_body(*each), pretrained=True),

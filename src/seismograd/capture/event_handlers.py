@@ -37,6 +37,7 @@ from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK, Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.steady.backward_visit import BackwardVisit
 from seismograd.capture.steady.clearing_visit import ClearingVisit
+from seismograd.capture.steady.clip_visit import ClipVisit
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.steady.step_visit import StepVisit
 from seismograd.capture.xray.xray import Xray
@@ -146,6 +147,7 @@ class EventHandlers:
             frozen,
             xray,
         )
+        clip = ClipVisit(loop, log, registry, reader, backwards, reductions)
         step = StepVisit(
             loop,
             guard,
@@ -170,6 +172,8 @@ class EventHandlers:
             "zero_grad_ends": zero_grad.zero_grad_ends,
             "backward_begins": backward.backward_begins,
             "backward_ends": backward.backward_ends,
+            "clip_begins": clip.clip_begins,
+            "clip_ends": clip.clip_ends,
             "step_begins": step.step_begins,
             "step_ends": step.step_ends,
         }

@@ -150,6 +150,15 @@ class FactKind(StrEnum):
     statement of the forward passes takes something out of the graph: `text`, or a block of
     `torch.no_grad()`, written as one line.
     """
+    GRADIENT_WITHHELD = "gradient_withheld"
+    """The backward of a custom autograd Function returned no gradient for an input that requires
+    one, and `parameters` behind it, which an optimizer holds, have none. `function`: its class; the
+    line is that of its backward.
+    """
+    LOSS_WITHOUT_GRAPH = "loss_without_graph"
+    """A loss is backpropagated that has no graph and requires a gradient itself, told at the first
+    ones of a line and ever more rarely. `times`: how often it was so.
+    """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.
     `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the

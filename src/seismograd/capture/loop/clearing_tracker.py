@@ -46,10 +46,12 @@ class ClearingTracker:
 
     def marks(self) -> list[Signature]:
         """Return which tensors the gradients are now, and how often each was changed in place."""
-        return [
-            None if (p := ref()) is None or (g := p.grad) is None else (id(g), g._version)
-            for ref in self.parameters
-        ]
+        found: list[Signature] = []
+        for ref in self.parameters:  # a comprehension would be one more call
+            parameter = ref()
+            gradient = None if parameter is None else parameter.grad
+            found.append(None if gradient is None else (id(gradient), gradient._version))
+        return found
 
     def follows_any(self) -> bool:
         """Return whether any of the followed parameters is being trained: they may have been chosen
