@@ -175,7 +175,8 @@ class FactKind(StrEnum):
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.
     `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
-    `made`: the line that made the first, where a module registered it.
+    `made`: the line that made the first, where a module registered it; `copies`: 1 when they have
+    the shapes of all that optimizers hold, of which the graph has none.
     """
     OWNERSHIP = "ownership"
     """Which of several processes hold the same parameters, told by rank 0 when it is known and when

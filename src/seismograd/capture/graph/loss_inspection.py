@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
@@ -11,6 +11,7 @@ from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponenti
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
 from seismograd.capture.loop.error_guard import ErrorGuard
@@ -38,6 +39,7 @@ class LossInspection:
         parameter_table: ParameterTable,
         facts: Facts,
         births: BirthObserver,
+        take_in: Callable[[Sequence[GraphLeaf]], object],
     ) -> None:
         self._guard, self.births = guard, births
         self.losses = LossObserver(log, births)
@@ -49,7 +51,7 @@ class LossInspection:
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._graphless = GraphlessLosses(facts, parameter_table)
-        self.withheld = WithheldGradients(facts, parameter_table, log.call_sites)
+        self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(
@@ -79,7 +81,13 @@ class LossInspection:
         if tops[:1] == [None]:
             call("graphless loss", self._graphless.look, site, listed[0])
         if self.withheld.may_look(num_heard):
-            call("withheld gradients", self.withheld.backward_begins, tops, windows)
+            call(
+                "withheld gradients",
+                self.withheld.backward_begins,
+                num_heard,
+                tops,
+                windows,
+            )
         if extras and self.time_profiles.may_look(num_heard):
             call("time", self.time_profiles.backward_begins, num_heard, tops)
         if number in LOOKS:

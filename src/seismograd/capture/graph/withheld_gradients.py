@@ -1,4 +1,6 @@
-"""Find custom autograd Functions that return no gradient for an input that requires one."""
+"""Find out why parameters that a graph has shown have no gradient: custom autograd Functions that
+return none for an input that requires one, and modules that others have replaced.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,36 @@ from typing import Any
 import torch
 from torch.autograd.function import BackwardCFunction
 
-from seismograd.capture.graph.traversal import LEAF, MAX_NODES
+from seismograd.capture.graph.traversal import (
+    LEAF,
+    MAX_NODES,
+    GraphLeaf,
+    leaves_in_order,
+)
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.look_schedule import LOOKS
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
 
+LOOKS_APART = 8  # a look comes after an eighth of the backwards before it
 MAX_FUNCTIONS = 512  # calls of custom Functions in a graph
 
 
 @dataclass(slots=True)
 class WithheldGradients:
     """Looks for parameters of optimizers that a graph has shown and that have no gradient all the
-    same; listens to the custom Functions of the next backward where there are any, by hooks on
-    nodes that return nothing.
+    same. Where there are any, it listens to the custom Functions of the next backward, by hooks on
+    nodes that return nothing, and has `take_in` look for parameters that took their place.
     """
 
     facts: Facts
     parameter_table: ParameterTable
     call_sites: CallSites
+    take_in: Callable[[Sequence[GraphLeaf]], object]
     is_listening: bool = False
     is_suspicious: bool = False  # the next backward is listened to
+    _next_look: int = 1
     _windows: Sequence[OptimizerWindow] = ()
     _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
     _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -41,15 +50,20 @@ class WithheldGradients:
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at."""
-        return number in LOOKS or self.is_suspicious or self.is_listening
+        return number >= self._next_look or self.is_suspicious or self.is_listening
 
-    def backward_begins(self, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
-        """A backward begins that is looked at."""
+    def backward_begins(
+        self, number: int, tops: list[Any], windows: Sequence[OptimizerWindow]
+    ) -> None:
+        """A backward begins that is looked at, the one with this number."""
         self._stop()
+        if number >= self._next_look:
+            self._next_look = number + 1 + number // LOOKS_APART
         self._windows, self.is_listening = windows, True
         if not self.is_suspicious:
             return
         self.is_suspicious = False
+        self.take_in(leaves_in_order(tops))
         for node in _custom_functions(tops):
             self._undo.append(node.register_hook(_listener(self._withheld, node)).remove)
 

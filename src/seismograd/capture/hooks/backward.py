@@ -63,7 +63,9 @@ class BackwardHooks:
             reader,
         )
         self._sampling = sampling
-        self.inspection = LossInspection(guard, log, registry.parameter_table, facts, births)
+        self.inspection = LossInspection(
+            guard, log, registry.parameter_table, facts, births, registry.take_in
+        )
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self.num_heard = 0
         self.has_looked = False  # for optimizers and their parameters

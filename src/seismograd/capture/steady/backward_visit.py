@@ -126,7 +126,7 @@ class BackwardVisit:
             or abs(captured.value.value) >= MIN_LOSS
             or profiles.running
             or profiles.is_recurrent
-            or inspection.withheld.is_suspicious
+            or inspection.withheld.may_look(number)
             or top is None
             or window.has_zero_gradients()
         ):
