@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,29 @@ SECTIONS = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List the pages of rules in the navigation, and name its sections in the site's language."""
+    """List in the navigation the pages of rules, and in "Guide" those that it does not name; name
+    its sections in the site's language.
+    """
     pages = sorted(path.name for path in (DOCS / "rules").glob("SG*.md"))
     rules = ["rules/README.md", *(f"rules/{name}" for name in pages)]
     assert config.nav is not None
+    listed = set(_listed(config.nav))
+    others = [path.name for path in sorted(DOCS.glob("*.md")) if path.name not in listed]
+    for each in config.nav:
+        if "Guide" in each:
+            each["Guide"] = [*each["Guide"], *others]
     config.nav = [_section(each, rules, _language(config)) for each in config.nav]
     return config
+
+
+def _listed(nav: list[Any]) -> Iterator[str]:
+    """Yield the pages that a navigation names."""
+    for entry in nav:
+        for page in entry.values() if isinstance(entry, dict) else (entry,):
+            if isinstance(page, str):
+                yield page
+            else:
+                yield from _listed(page)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
