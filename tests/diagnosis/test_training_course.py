@@ -128,6 +128,7 @@ def test_the_share_of_the_weights_that_moved_counts_scalars_with_a_gradient(tmp_
 def test_without_the_probe_the_share_is_not_known(tmp_path: Path) -> None:
     made = block(
         np.ones((20, 2)),
+        state=[[State.FINITE, State.ZERO]] * 20,
         values={"update_ratio": np.full((20, 2), np.nan), "unmoved": np.full((20, 2), np.nan)},
     )
     assert math.isnan(training_course(open_run(write_run(tmp_path / "run", [made]))).moved)

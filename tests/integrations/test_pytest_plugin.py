@@ -206,6 +206,13 @@ def test_what_is_marked_wrongly_is_one_line(pytester: pytest.Pytester) -> None:
     )
 
 
+def test_pytest_within_seismograd_run_warns_of_nothing(pytestconfig: pytest.Config) -> None:
+    from _pytest.assertion.rewrite import AssertionRewritingHook
+
+    # As pytest does for each installed package that brings a plug-in; a warning is an error here.
+    AssertionRewritingHook(pytestconfig).mark_rewrite("seismograd")
+
+
 def test_tests_that_do_not_ask_import_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(
         "import sys\n"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from seismograd import Run, open_run
 from seismograd.record.layout import LEVELS, level_path
-from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS
+from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS, record_dtype
 from seismograd.record.pyramid.pyramid_levels import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import RowBatch, State
@@ -153,11 +153,28 @@ def test_a_killed_run_has_true_views(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     run = open_run(tmp_path / "run")
-    assert level_path(tmp_path / "run" / "segments" / "0000", 2).stat().st_size
+    assert level_path(tmp_path / "run" / "segments" / "0000", 1).stat().st_size
     np.testing.assert_array_equal(
         run.series("grad_norm"), endless_block(0, run.num_rows).values["grad_norm"]
     )
     for num_columns in (1, 7, 60):
+        assert_every_view_is_true(run, 0, run.num_rows, num_columns)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_cells_that_are_held_for_a_while_are_missed_by_nobody(tmp_path: Path, ended: bool) -> None:
+    norms = np.random.default_rng(0).random((2500, 60))
+    blocks = [
+        synthetic.block(norms[start : start + 100], first_iteration=start, events=NO_EVENTS)
+        for start in range(0, 2500, 100)
+    ]
+    run = open_run(synthetic.write_run(tmp_path / "run", blocks, ended=ended))
+    held = level_path(tmp_path / "run" / "segments" / "0000", 2).stat().st_size
+    dtypes = {"grad_norm": "<f8", "applied_norm": "<f4", "update_ratio": "<f4"}
+    num_held, rest = divmod(held, record_dtype(2, 60, dtypes).itemsize)
+    assert rest == 0
+    assert num_held == 39 if ended else 0 < num_held < 39
+    for num_columns in (3, 30, 300):
         assert_every_view_is_true(run, 0, run.num_rows, num_columns)
 
 

@@ -712,7 +712,29 @@ def started_with_zeros(listen: Listen) -> None:
             assert logged_loss > 0
 
 
+def gradient_penalty(model: nn.Module, x: Tensor) -> Tensor:
+    inputs = x.clone().requires_grad_()
+    scores = model(inputs)
+    (gradient,) = torch.autograd.grad(scores.sum(), inputs, retain_graph=True)
+    return ((gradient.norm(2, dim=1) - 1) ** 2).mean()
+
+
+def wasserstein(listen: Listen) -> None:
+    """A critic whose gradient penalty has no graph of its own."""
+    critic = one_output()
+    optimizer = adam(critic)
+    with listen(critic, optimizer):
+        for step in range(24):
+            x, labels = batch(step)
+            penalty = gradient_penalty(critic, x)
+            loss = critic(x[labels > 1]).mean() - critic(x[labels <= 1]).mean() + 10 * penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
 CONSTANT_TERM: dict[str, Program] = {
+    "a first-order gradient penalty": wasserstein,
     "the teacher twice": Distiller(),
     "a detached student": training(detached_student),
     "an item": training(item_of_a_term, one_output),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,160 @@ def held_copy(listen: Listen) -> None:
             optimizer.step()
 
 
+class Scaled(torch.autograd.Function):
+    """Returns the gradient of the scale only where that of the input is wanted too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, scale = ctx.saved_tensors
+        if not ctx.needs_input_grad[0]:
+            return None, None
+        return gradient * scale, (gradient * x).sum(0)
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through for the input, and nothing for the width, which has another path."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: Tensor) -> Tensor:
+        return torch.round(x / width) * width
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class WithScales(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Parameter(torch.ones(WIDTH))
+        self.body, self.second = nn.Linear(WIDTH, 32), nn.Parameter(torch.ones(32))
+        self.head = nn.Linear(32, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.body(Scaled.apply(x, self.first)))
+        return self.head(Scaled.apply(h, self.second))
+
+
+class WithRounding(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = nn.Parameter(torch.full((32,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body(x)
+        return self.head(Rounded.apply(h, self.width) + self.width)
+
+
+def fitted(make: Callable[[], nn.Module]) -> Program:
+    def program(listen: Listen) -> None:
+        network = make()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        with listen():
+            fit(network, optimizer)
+
+    return program
+
+
+def fit_to_accuracy(every: int) -> Program:
+    """The accuracy has no graph, and `requires_grad_` hides that: at each step, or at some."""
+
+    def program(listen: Listen) -> None:
+        net = Net()
+        optimizer = adam(net)
+        with listen():
+            for step in range(40):
+                x, labels = batch(step)
+                logits = net(x)
+                loss = F.cross_entropy(logits, labels)
+                if step % every == 0:
+                    loss = (logits.argmax(1) != labels).float().mean().requires_grad_(True)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    return program
+
+
+def replaced_later(add: bool, num_before: int = 12) -> Program:
+    """A new head in the middle of the training, which the optimizer is given or not."""
+
+    def program(listen: Listen) -> None:
+        net = Net()
+        optimizer = adam(net)
+        with listen():
+            fit(net, optimizer, num_before)
+            net.head = nn.Linear(32, NUM_CLASSES)
+            if add:
+                optimizer.add_param_group({"params": net.head.parameters()})
+            fit(net, optimizer, 50)
+
+    return program
+
+
+def copied(is_cut: bool) -> Program:
+    """Steps within the step: on a copy of the model, or on weights computed from its own."""
+
+    def program(listen: Listen) -> None:
+        net = Net()
+        optimizer = adam(net)
+        names = [name for name, _ in net.named_parameters()]
+        with listen():
+            for step in range(24):
+                x, labels = batch(step)
+                inner = copy.deepcopy(net) if is_cut else net
+                held = list(inner.parameters())
+                loss = F.cross_entropy(inner(x), labels)
+                gradients = torch.autograd.grad(loss, held, create_graph=not is_cut)
+                optimizer.zero_grad()
+                if is_cut:
+                    for parameter, gradient in zip(held, gradients, strict=True):
+                        parameter.data -= 0.1 * gradient
+                    F.cross_entropy(inner(x), labels).backward()
+                else:
+                    moved = [p - 0.1 * g for p, g in zip(held, gradients, strict=True)]
+                    weights = dict(zip(names, moved, strict=True))
+                    output = torch.func.functional_call(net, weights, (x,))
+                    F.cross_entropy(output, labels).backward()
+                optimizer.step()
+
+    return program
+
+
+class Multiplied(nn.Module):
+    """What is computed from a parameter is no parameter, unless it is computed inside."""
+
+    def __init__(self, is_inside: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        drawn = torch.randn(NUM_CLASSES, WIDTH)
+        self.filters = nn.Parameter(drawn * 0.1) if is_inside else nn.Parameter(drawn) * 0.1
+        self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.filters, self.bias)
+
+
+def fitted_again(is_inside: bool) -> Program:
+    def program(listen: Listen) -> None:
+        network = Multiplied(is_inside)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        with listen():
+            for step in range(40):
+                x, labels = batch(step)
+                optimizer.zero_grad()
+                F.cross_entropy(network(x), labels).backward(retain_graph=True)
+                optimizer.step()
+
+    return program
+
+
 def frozen(
     choose: Callable[[str, nn.Module], bool], pretrained: bool, norm: bool = True
 ) -> Program:
@@ -170,10 +325,20 @@ FAULTY: dict[str, tuple[str, str, Program]] = {
     "state assigned": ("SG401", "before the model was replaced", changed_after(assigned, adam)),
     "embedding resized": ("SG401", "the module was replaced", resized(before=False)),
     "held copy": ("SG402", "no module has", held_copy),
+    "replaced later": ("SG401", "last gradient at step 11", replaced_later(add=False)),
+    "copied": ("SG401", "new copies of the parameters", copied(is_cut=True)),
+    "multiplied": ("SG401", "a leaf of shape 4 × 16 (filters)", fitted_again(is_inside=False)),
+    "withheld": ("SG402", "Scaled.backward returns None", fitted(WithScales)),
+    "loss without a graph": ("SG402", "has no graph, and requires", fit_to_accuracy(1)),
     "only norms": ("SG403", "only normalization layers", frozen(is_norm, pretrained=False)),
     "new head frozen": ("SG403", "frozen as it was initialized", frozen(is_body, pretrained=True)),
 }
 HEALTHY: dict[str, Program] = {
+    "replaced and given": replaced_later(add=True),
+    "steps within the step": copied(is_cut=False),
+    "multiplied inside": fitted_again(is_inside=True),
+    "withheld on one of two ways": fitted(WithRounding),
+    "at times without a graph": fit_to_accuracy(7),
     "moved": changed_after(moved),
     "resized before": resized(before=True),
     "body frozen": frozen(lambda *each: not is_body(*each), pretrained=True),

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from seismograd.record.reader import open_run  # noqa: E402
+from tests.rules import held_faults  # noqa: E402
 from tests.rules.held_faults import FAULTY, HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
@@ -42,3 +43,13 @@ def test_an_excerpt_names_the_variables_of_the_script(
 ) -> None:
     (finding,) = judged(FAULTY[program][2], tmp_path / "run")
     assert finding.excerpt.startswith(excerpt)
+
+
+def test_what_a_custom_function_withholds_is_named_with_its_backward(tmp_path: Path) -> None:
+    (finding,) = judged(FAULTY["withheld"][2], tmp_path / "run")
+    assert (finding.severity, finding.parameters) == ("error", ("first",))
+    file, _, line = finding.where.rpartition(":")
+    assert file.endswith("held_faults.py")
+    source = Path(held_faults.__file__).read_text("utf-8").splitlines()
+    assert source[int(line) - 1].startswith("    def backward(ctx: Any, gradient: Tensor)")
+    assert "Scaled.apply" in finding.excerpt

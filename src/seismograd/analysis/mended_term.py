@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 
 CUTS = ("item", "detach", "numpy")
-COPIES = ("tensor", "as_tensor", "float")
+COPIES = ("tensor", "as_tensor", "from_numpy", "float")
 
 
 def with_graph(text: str) -> str:
     """Return the statement without `.item()`, `.detach()`, `.data`, `torch.tensor(…)` and
-    `float(…)`; empty where there is none of them.
+    `float(…)`, and with `create_graph=True` in `torch.autograd.grad(…)`; empty where there is
+    none of them.
     """
     try:
         tree = ast.parse(text)
@@ -50,6 +51,13 @@ class _Joiner(ast.NodeTransformer):
             ) if name in COPIES:
                 self.num += 1
                 return inner
+            case ast.Call(func=ast.Attribute(value=owner, attr="grad"), keywords=keywords) if (
+                ast.unparse(owner).endswith("autograd")
+            ):
+                self.num += 1  # what keeps the graph is implied
+                kept = [k for k in keywords if k.arg not in ("create_graph", "retain_graph")]
+                node.keywords = [*kept, ast.keyword("create_graph", ast.Constant(value=True))]
+                return node
             case _:
                 return node
 

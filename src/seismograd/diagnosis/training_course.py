@@ -184,6 +184,8 @@ def _moved(block: RowBatch) -> dict[str, tuple[float, int]]:
     ratios = block.values.get("update_ratio")
     if ratios is None or "unmoved" not in block.values:
         return {}
+    if not np.isfinite(ratios).any():  # updates were left out here, also those without a gradient
+        return {}
     found: dict[str, tuple[float, int]] = {}
     for column, each in enumerate(block.parameters):
         state, ratio = block.state[:, column], ratios[:, column]

@@ -126,6 +126,11 @@ class RawPart:
     def num_samples(self) -> int:
         """Return how many samples are whole in every file of sampled statistics."""
         counts = [layout.num_whole_rows(self.path / layout.SAMPLE_ROWS, _INDEX)[0]]
+        if not self.num_columns:  # where rows themselves do not tell which batches are whole
+            logged = self.checked.end(layout.SAMPLE_ROWS)
+            if logged is not None and logged > counts[0] * _INDEX.itemsize:  # it was cut
+                whole = self.checked.whole_end(layout.SAMPLE_ROWS, ()) or 0
+                counts.append(whole // _INDEX.itemsize)
         for statistic in self.sampled():
             path, width = (
                 self.path / layout.statistic_file(statistic),

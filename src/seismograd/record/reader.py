@@ -81,19 +81,20 @@ class Run:
     unless steps were left out. Columns are `parameters`, the union of all that the run ever had;
     where a parameter was absent, its state is NOT_MEASURED and its numbers NaN.
 
-    >>> import seismograd
-    >>> run = seismograd.open_run("runs/20260102T030405Z-train")
-    >>> run
-    <Run runs/20260102T030405Z-train: train.py, steps: 30, parameters: 4, findings: 1, ended>
-    >>> [parameter.name for parameter in run.parameters]
-    ['net.0.weight', 'net.0.bias', 'net.1.weight', 'net.1.bias']
-    >>> run.steps["loss"][-1].item()
-    1.0
-    >>> run.series("grad_norm").shape
-    (30, 4)
-    >>> rows, exponents = run.samples("exponents")
-    >>> rows.tolist(), exponents.shape
-    ([0, 10, 20], (3, 4, 64))
+    Examples:
+        >>> import seismograd
+        >>> run = seismograd.open_run("runs/20260102T030405Z-train")
+        >>> run
+        <Run runs/20260102T030405Z-train: train.py, steps: 30, parameters: 4, findings: 1, ended>
+        >>> [parameter.name for parameter in run.parameters]
+        ['net.0.weight', 'net.0.bias', 'net.1.weight', 'net.1.bias']
+        >>> run.steps["loss"][-1].item()
+        1.0
+        >>> run.series("grad_norm").shape
+        (30, 4)
+        >>> rows, exponents = run.samples("exponents")
+        >>> rows.tolist(), exponents.shape
+        ([0, 10, 20], (3, 4, 64))
     """
 
     def __init__(self, path: Path) -> None:

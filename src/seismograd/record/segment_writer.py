@@ -190,11 +190,16 @@ class SegmentWriter:
         """Close the files at the end of the segment; with `syncs` they are on the disk then."""
         if self._rows_per_part:
             self._levels.finish()
-            self._checks.commit()
             self.closed_parts.append(self._part)
+        self.flush()
         if self._syncs:
             self.sync()
         self.close()
+
+    def flush(self) -> None:
+        """Write the cells of the pyramid that are still held."""
+        self._levels.flush()
+        self._checks.commit()
 
     def close(self) -> None:
         """Close the files."""

@@ -177,6 +177,7 @@ class Writer:
             with self._giving_up_on_error():
                 if self._num_left_out:
                     self._say_left_out()
+                self._flush_levels()
                 replace_document(
                     self.path / layout.END,
                     dumps_sealed(end_to_json(EndCounts(self._num_rows, self._num_lines))) + b"\n",
@@ -237,6 +238,14 @@ class Writer:
         if self._keeper is not None and self._segment is not None:
             last_step = int(batch.steps["iteration"][-1])
             self._keeper.remove_old(self._segment.closed_parts, last_step)
+
+    def _flush_levels(self) -> None:
+        """Write the cells that are still held."""
+        if self._segment is not None:
+            self._segment.flush()
+        if self._levels is not None and self._checks is not None:
+            self._levels.flush()
+            self._checks.commit()
 
     def _append_list(self, name: str, listed: AnyArray, batch: RowBatch) -> None:
         self._append(name, listed)

@@ -142,6 +142,11 @@ class ConstantLossTerm(FactRule):
             advice=say("compute it from the output of the model that is trained")
             if name
             else say(
+                "pass create_graph=True to torch.autograd.grad, so that its result has a graph; "
+                "if the term is there only to be logged, log it separately from the loss"
+            )
+            if "autograd.grad(" in last.text("text")
+            else say(
                 "remove what cuts it off: .item(), .data, .detach(), torch.tensor(…) or "
                 "torch.no_grad() between the model and this term; if it is there only to be "
                 "logged, log it separately from the loss"

@@ -68,7 +68,10 @@ class FactKind(StrEnum):
     `zero_iteration`, `low_iteration`; `epochs`, `per_epoch`, `batch_size` as a DataLoader shows
     them, NaN where none does; `world`: processes; `others`: the optimizers that step on the same
     parameters while its own never does; `before`: calls of one whose state it was given; `name`: of
-    its optimizer; `text`, `step_text`: the statements that step it and its optimizer; `created`,
+    its optimizer; `base`: the rate that the function of a LambdaLR is multiplied by, else NaN;
+    `top`, `top_call`: the highest rate that it has set, and the first call by which it had; with
+    `calls` 0, at the end: one that set the rate to 0 when it was created and was never stepped;
+    `text`, `step_text`: the statements that step it and its optimizer; `created`,
     `creation`: the line that creates it, and the statement there; `ended`: 1 at the end.
     """
     SCHEDULE_REMADE = "schedule_remade"
@@ -147,6 +150,15 @@ class FactKind(StrEnum):
     statement of the forward passes takes something out of the graph: `text`, or a block of
     `torch.no_grad()`, written as one line.
     """
+    GRADIENT_WITHHELD = "gradient_withheld"
+    """The backward of a custom autograd Function returned no gradient for an input that requires
+    one, and `parameters` behind it, which an optimizer holds, have none. `function`: its class; the
+    line is that of its backward.
+    """
+    LOSS_WITHOUT_GRAPH = "loss_without_graph"
+    """A loss is backpropagated that has no graph and requires a gradient itself, told at the first
+    ones of a line and ever more rarely. `times`: how often it was so.
+    """
     LARGE_EXPONENTIAL = "large_exponential"
     """One of the first losses that are very large and finite holds an exponential that explains it.
     `operation`: `exp`, `exp2` or `expm1`; `largest` of its results; `loss`. `parameters`: the
@@ -163,7 +175,8 @@ class FactKind(StrEnum):
     """At several backwards the graph held parameters that no optimizer has, of the same shapes each
     time and each time others, those of before being gone: they are made in the forward pass.
     `num`; `shape` of the first; `times`: at how many backwards in a row that were looked at;
-    `made`: the line that made the first, where a module registered it.
+    `made`: the line that made the first, where a module registered it; `copies`: 1 when they have
+    the shapes of all that optimizers hold, of which the graph has none.
     """
     OWNERSHIP = "ownership"
     """Which of several processes hold the same parameters, told by rank 0 when it is known and when

@@ -33,7 +33,7 @@ _TRENDS = {
     Trend.NOT_FINITE: mark("At the end the loss was not finite."),
     Trend.TOO_FEW: mark("The loss went {losses}: too few steps to tell whether it falls."),
     Trend.SEVERAL: mark("The losses of several optimizers add up to {losses}."),
-    Trend.NOT_RECORDED: mark("No loss was recorded."),
+    Trend.NOT_RECORDED: mark("No step has a recorded loss."),
 }
 _WITHOUT_FINDINGS = {
     Trend.FELL: mark(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.traversal import GraphLeaf
+from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
@@ -36,6 +39,7 @@ class LossInspection:
         parameter_table: ParameterTable,
         facts: Facts,
         births: BirthObserver,
+        take_in: Callable[[Sequence[GraphLeaf]], object],
     ) -> None:
         self._guard, self.births = guard, births
         self.losses = LossObserver(log, births)
@@ -46,6 +50,8 @@ class LossInspection:
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
+        self._graphless = GraphlessLosses(facts, parameter_table)
+        self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
 
     def backward_begins(
@@ -72,6 +78,16 @@ class LossInspection:
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
+        if tops[:1] == [None]:
+            call("graphless loss", self._graphless.look, site, listed[0])
+        if self.withheld.may_look(num_heard):
+            call(
+                "withheld gradients",
+                self.withheld.backward_begins,
+                num_heard,
+                tops,
+                windows,
+            )
         if extras and self.time_profiles.may_look(num_heard):
             call("time", self.time_profiles.backward_begins, num_heard, tops)
         if number in LOOKS:
@@ -87,5 +103,7 @@ class LossInspection:
         """Note what only the backward has shown."""
         if num_heard in LOOKS:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        if self.withheld.is_listening:
+            self._guard.call("withheld gradients", self.withheld.backward_ends)
         if self.time_profiles.running:
             self._guard.call("time", self.time_profiles.backward_ends, captured.site)

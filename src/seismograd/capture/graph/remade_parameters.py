@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +55,11 @@ class RemadeParameters:
             if isinstance(each, torch.nn.Parameter) and not self.parameter_table.owned(each)
         ]
         shapes = [each.shape for each in strangers]
+        is_copied = not owned and self._are_copies(shapes)
         is_new = (
-            bool(owned) and shapes == self._shapes and all(each() is None for each in self._before)
+            (bool(owned) or is_copied)
+            and shapes == self._shapes
+            and all(self._is_gone(each(), strangers, is_copied) for each in self._before)
         )
         self._times = self._times + 1 if strangers and is_new else 0
         self._before, self._shapes = [weakref.ref(each) for each in strangers], shapes
@@ -67,7 +72,32 @@ class RemadeParameters:
                 num=len(strangers),
                 shape=" × ".join(map(str, shapes[0])),
                 times=self._times,
+                copies=int(is_copied),
                 made=self._births.take(strangers[0]),
             )
         if not self._times or self._num == LOOKS[-1]:
             self._births.stop()
+
+    @staticmethod
+    def _is_gone(
+        former: torch.Tensor | None, strangers: Sequence[torch.Tensor], is_copied: bool
+    ) -> bool:
+        """Return whether a parameter of before is gone; a copy in a cycle of objects may not yet be
+        collected.
+        """
+        return former is None or (is_copied and not any(each is former for each in strangers))
+
+    def _are_copies(self, shapes: list[torch.Size]) -> bool:
+        """Return whether these shapes are those of all that optimizers hold, once or more often."""
+        held = [
+            each.shape
+            for each in self.parameter_table.parameters
+            if each.optimizer is not None and each.trainable
+        ]
+        return bool(shapes) and Counter(map(tuple, shapes)) == _times(
+            Counter(held), len(shapes) // max(len(held), 1)
+        )
+
+
+def _times(counts: Counter[tuple[int, ...]], factor: int) -> Counter[tuple[int, ...]]:
+    return Counter({shape: num * factor for shape, num in counts.items()})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
 from seismograd.capture.names.discovery import children, is_wrapper
 from seismograd.capture.names.gathered_parameters import originals
+
+MAX_BEHIND = 16  # operations between a parameter and an attribute that is computed from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,35 @@ def hidden(
                 yield f"{prefix}{name}.{key}", part, type(module).__name__
     for name, child in children(module).items():
         yield from hidden(child, prefix if is_wrapper(module) else f"{prefix}{name}.", seen)
+
+
+def behind_attributes(
+    module: torch.nn.Module, prefix: str = ""
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the parameters that attributes of a module or one below it are computed from, with the
+    names of these: `nn.Parameter(…) * scale` is a plain tensor, which a module does not register.
+    """
+    modules = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
+    for path, each in modules:
+        for name, value in list(vars(each).items()):
+            node = value.grad_fn if isinstance(value, torch.Tensor) else None
+            for leaf in _leaves_behind(node):
+                yield f"{prefix}{path}.{name}" if path else f"{prefix}{name}", leaf
+
+
+def _leaves_behind(node: Any) -> list[torch.nn.Parameter]:
+    """Return the parameters that a tensor is computed from, in a few operations."""
+    stack, seen = [node], 0
+    found: list[torch.nn.Parameter] = []
+    while stack and seen < MAX_BEHIND:
+        node, seen = stack.pop(), seen + 1
+        if node is None:
+            continue
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, torch.nn.Parameter):
+            found.append(leaf)
+        stack += [source for source, _ in node.next_functions]
+    return found
 
 
 def frozen_in_name(module: torch.nn.Module) -> set[int]:

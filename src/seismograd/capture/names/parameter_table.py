@@ -19,6 +19,7 @@ from seismograd.capture.names.gathered_parameters import flattened_in, originals
 from seismograd.capture.names.parameter_groups import setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
+    behind_attributes,
     frozen_in_name,
     hidden,
     loose_name,
@@ -144,12 +145,21 @@ class ParameterTable:
     def _take_models(self, held: list[torch.Tensor], around: DiscoveredObjects) -> None:
         self._models.find(held, around)
         for number, module, prefix in self._models:
-            in_name = frozen_in_name(module)
-            for one in named(module, prefix):
+            in_name, held_by_it = frozen_in_name(module), named(module, prefix)
+            self._let_go(number, {id(one.tensor) for one in held_by_it})
+            for one in held_by_it:
                 self._add(one, number)
                 column = self._living_columns().get(id(one.tensor))
                 if column is not None:
                     self._entries[column].frozen_in_name = id(one.tensor) in in_name
+
+    def _let_go(self, model: int, ids: set[int]) -> None:
+        """Note which registered parameters of a model that optimizers hold it has no more."""
+        for entry in self._entries:
+            if entry.model == model and entry.registered and entry.optimizer is not None:
+                tensor = entry.tensor()
+                if tensor is not None and id(tensor) not in ids:
+                    entry.model = -1
 
     def _take_groups(
         self, index: int, name: str, groups: Groups, variables: Mapping[int, str]
@@ -271,6 +281,10 @@ class ParameterTable:
             for name, tensor, kind in hidden(module, prefix):
                 if left.pop(id(tensor), None) is not None:
                     self._add_unregistered(NamedParameter(tensor, name, kind), number)
+        for number, module, prefix in self._models if left else ():
+            for name, tensor in behind_attributes(module, prefix):
+                if left.pop(id(tensor), None) is not None:
+                    self._add_unregistered(NamedParameter(tensor, name, ""), number)
         if left and not self._models.are_given:
             self._take_models(list(left.values()), around)
             for position, (key, tensor) in enumerate(left.items()):

@@ -66,9 +66,66 @@ def cut_term(file: str, near: int, *, certain: bool = False) -> Statement | None
             and (_cuts(s.node.value) or s.evaluates)
             and any((s.function, ast.unparse(target)) in names for target in s.node.targets)
         ]
+    found = found or _first_order(known, sums)
     found = [s for s in found if not (certain and s.evaluates and s.no_grad is None)]
     only = _nearest(found, known, near)
     return only if only is None or only.no_grad is None else whole_block(only.no_grad, only)
+
+
+def cut_loss(file: str, near: int) -> Statement | None:
+    """Return the statement that makes what is backpropagated a tensor without a history:
+    `loss = torch.tensor(loss.item(), requires_grad=True)`. `near` is the line of the step.
+    """
+    known = statements(file)
+    found = [
+        s
+        for s in known
+        if isinstance(s.node, ast.Assign)
+        and not s.evaluates
+        and _cuts(s.node.value)
+        and _is_loss(s, known)
+    ]
+    return _nearest(found, known, near)
+
+
+def _first_order(
+    known: tuple[Statement, ...], sums: list[tuple[Statement, list[ast.expr]]]
+) -> list[Statement]:
+    """Return the calls of `torch.autograd.grad` without `create_graph=True` in the functions that
+    compute what is added, such as a gradient penalty: their result has no graph.
+    """
+    names = {
+        (s.function, part.id)
+        for s, operands in sums
+        for each in operands
+        for part in ast.walk(each)
+        if isinstance(part, ast.Name)
+    }
+    computing = [
+        s.node
+        for s in known
+        if isinstance(s.node, ast.Assign)
+        and any((s.function, ast.unparse(target)) in names for target in s.node.targets)
+    ]
+    called = {name for node in [*computing, *(s.node for s, _ in sums)] for name in _called(node)}
+    inside = called | {s.function for s, _ in sums}
+    return [s for s in known if s.function in inside and _is_first_order(s.node)]
+
+
+def _is_first_order(node: ast.stmt) -> bool:
+    for each in ast.walk(node):
+        match each:
+            case ast.Call(func=ast.Attribute(value=owner, attr="grad"), keywords=keywords) if (
+                ast.unparse(owner).endswith("autograd")
+            ):
+                return not any(
+                    keyword.arg in ("create_graph", None)
+                    and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
+                    for keyword in keywords
+                )
+            case _:
+                pass
+    return False
 
 
 def _operands(node: ast.stmt) -> Iterator[tuple[ast.expr, bool]]:

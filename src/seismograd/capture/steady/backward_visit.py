@@ -126,6 +126,8 @@ class BackwardVisit:
             or abs(captured.value.value) >= MIN_LOSS
             or profiles.running
             or profiles.is_recurrent
+            or inspection.withheld.may_look(number)
+            or top is None
             or window.has_zero_gradients()
         ):
             inspection.backward_begins(
@@ -168,7 +170,11 @@ class BackwardVisit:
         if now == clearing.before:
             return False
         inspection = backwards.inspection
-        if backwards.num_heard in LOOKS or inspection.time_profiles.running:
+        if (
+            backwards.num_heard in LOOKS
+            or inspection.time_profiles.running
+            or inspection.withheld.is_listening
+        ):
             inspection.backward_ends(captured, backwards.num_heard)
         scale = thread_state.loss_scale
         thread_state.loss = thread_state.loss_scale = thread_state.captured = None

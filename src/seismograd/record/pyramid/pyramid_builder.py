@@ -1,6 +1,4 @@
-"""Build a pyramid while rows come in: files that only grow, and at most seven waiting cells per
-level.
-"""
+"""Build a pyramid while rows come in: files that only grow, and few waiting cells per level."""
 
 from __future__ import annotations
 
@@ -23,12 +21,15 @@ from seismograd.record.pyramid.cells import (
 )
 from seismograd.schema import AnyArray, StateArray
 
+_PIECE_BYTES = 2**15
+
 
 class PyramidBuilder:
     """Appends whole cells to the file of each level; a file is created with its first cell.
 
     An incomplete cell is in no file: readers take it from the level below. So a pyramid that was
-    cut anywhere is still right.
+    cut anywhere is still right. Cells above the first level are held until there are some
+    kilobytes of them, since each piece that is written has a checksum that its readers compare.
 
     Args:
         directory: of the run or the segment.
@@ -52,6 +53,7 @@ class PyramidBuilder:
         self._waiting: list[PyramidCells | None] = []  # by level, from 1
         self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
         self._files: list[CheckedFile] = []
+        self._held: list[list[bytes]] = []  # by level, from 1: what goes into its file
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
         """Append the next rows  # states (R, P), values by name (R, P)."""
@@ -88,6 +90,11 @@ class PyramidBuilder:
             self._files[0].write(to_records(cell, self._dtypes[0]).tobytes())
             self._rows = None
 
+    def flush(self) -> None:
+        """Write what is held, at the end."""
+        for level in range(1, len(self._files) + 1):
+            self._write(level)
+
     def sync(self) -> None:
         """Wait until the files are on the disk."""
         for file in self._files:
@@ -101,7 +108,12 @@ class PyramidBuilder:
     def _take(self, level: int, cells: PyramidCells) -> None:
         if level > len(self._files):
             self._begin_level(level)
-        self._files[level - 1].write(to_records(cells, self._dtypes[level - 1]).tobytes())
+        held = self._held[level - 1]
+        held.append(to_records(cells, self._dtypes[level - 1]).tobytes())
+        # Those of the first level are written at once: no other level has what they have, and their
+        # rows may not be kept.
+        if level == 1 or sum(map(len, held)) >= _PIECE_BYTES:
+            self._write(level)
         waiting = self._waiting[level - 1]
         all_cells = cells if waiting is None else join((waiting, cells))
         num_whole = len(all_cells) // FACTOR * FACTOR
@@ -115,11 +127,18 @@ class PyramidBuilder:
             )
             self._take(level + 1, merge(PyramidCells(*whole)))
 
+    def _write(self, level: int) -> None:
+        held = self._held[level - 1]
+        if held:
+            self._files[level - 1].write(b"".join(held))
+            held.clear()
+
     def _begin_level(self, level: int) -> None:
         (self._directory / layout.LEVELS).mkdir(exist_ok=True)
         self._files.append(CheckedFile(self._directory, layout.level_file(level), self._checks))
         self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
         self._waiting.append(None)
+        self._held.append([])
 
 
 def part(cells: PyramidCells, start: int, stop: int) -> PyramidCells:

@@ -89,6 +89,9 @@ class PyramidReader:
             return 0
         path = layout.level_path(self.directory, level)
         size = file_size(path) or 0
+        # What lies beyond the log has no checksum, and may be of rows whose end is missing.
+        logged = self.checked.end(layout.level_file(level))
+        size = size if logged is None else min(size, logged)
         dtype = record_dtype(level, self.num_columns, self.statistics)
         num_cells = self.num_rows // cell_rows(level)
         if self.ends_in_part_of_a_cell and level == 1:

@@ -13,6 +13,7 @@ from seismograd.analysis.block_rows import (
     as_list,
     columns_where,
     flagged,
+    integers,
     iteration_at,
     names_at,
     statistic,
@@ -23,15 +24,24 @@ from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg401.steps_on_nothing import StepsOnNothing
 from seismograd.rules.sg401.stray_parameters import (
-    JUDGES,
-    OTHER_MODEL,
     StrayCase,
     StrayTally,
     TrainedPlace,
+    gone,
     is_stray,
     kind_of,
 )
-from seismograd.schema import Evidence, Finding, IntArray, Parameter, State, StepFlag
+from seismograd.rules.sg401.stray_words import JUDGES, OTHER_MODEL, REPLACED
+from seismograd.schema import (
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    IntArray,
+    Parameter,
+    State,
+    StepFlag,
+)
 
 
 @final
@@ -95,11 +105,16 @@ class ParameterNotOptimized(Rule):
     _tallies: dict[str, StrayTally] = memory(dict[str, StrayTally])
     _case: StrayCase | None = field(default=None, init=False, repr=False)
     _latest: TrainedPlace = memory(TrainedPlace)
+    _copied: str = memory(str)  # the line that makes copies of what an optimizer holds
+    # of what optimizers hold: the last step with a gradient other than zero
+    _reached: dict[str, int] = memory(dict[str, int])
+    _last_reached: IntArray = memory(lambda: np.zeros(0, np.int64))
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._num_rows += len(block)
         if block.parameters is not self._known:
             self._take_in(block)
+        self._note_reached(block)
         if self._stray and self._case is None:
             for row in self._on_nothing.read(block):
                 self._latest = TrainedPlace.of(block, row)
@@ -126,6 +141,12 @@ class ParameterNotOptimized(Rule):
             changed |= self._count(block, row, self._columns[finite[row]])
         return self._findings() if changed else ()
 
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.PARAMETER_REMADE and fact.number("copies") == 1:
+            self._copied = fact.text("made") or fact.where
+            return self._findings()
+        return ()
+
     def finish(self) -> Iterable[Finding]:
         steps = self._on_nothing
         is_enough = not steps.by_hand and self.min_evaluated <= steps.num <= self.min_steps
@@ -146,10 +167,27 @@ class ParameterNotOptimized(Rule):
     def shortfall(self) -> Message | None:
         return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)
 
+    def _note_reached(self, block: SharedBlock) -> None:
+        """Note when what optimizers hold last had a gradient."""
+        finite = block.state[:, self._owned] == State.FINITE
+        has = finite.any(axis=0)
+        rows = len(block) - 1 - np.argmax(finite[::-1], axis=0)
+        iterations = integers(block.steps, "iteration")
+        self._last_reached[has] = iterations[rows[has]]
+
+    def _silent_since(self, step: int) -> dict[str, int]:
+        """Return which of what optimizers hold had a gradient once and none from this step on."""
+        last = zip(self._owned.tolist(), self._last_reached.tolist(), strict=True)
+        return {self._known[column].name: at for column, at in last if 0 <= at < step}
+
     def _take_in(self, block: SharedBlock) -> None:
+        names = [self._known[column].name for column in as_list(self._owned)]
+        self._reached.update(zip(names, self._last_reached.tolist(), strict=True))
         self._known = block.parameters
         self._columns = columns_where(self._known, lambda p: p.optimizer is None and p.trainable)
         self._owned = columns_where(self._known, lambda p: p.optimizer is not None)
+        before = [self._reached.get(self._known[c].name, -1) for c in as_list(self._owned)]
+        self._last_reached = np.array(before, np.int64)
         kinds = {each.index: each.kind for each in block.optimizers}
         self._stray = tuple(p.name for p in self._known if is_stray(p, kinds))
 
@@ -200,12 +238,20 @@ class ParameterNotOptimized(Rule):
         strays = [each for each in parameters if each.name in wanted]
         if strays and self._case is None:
             tallies = [self._tallies[each.name] for each in strays]
+            first = min(each.first for each in tallies)
+            silent = self._silent_since(first)
+            kind = kind_of(strays, parameters, self._owned_gets_some, frozenset(silent))
+            last = [silent[p.name] for p in gone(parameters, frozenset(silent)) if p.name in silent]
+            if kind == REPLACED and last:
+                first = max(last) + 1
             self._case = StrayCase(
-                kind_of(strays, parameters, self._owned_gets_some),
+                kind,
                 self._latest,
-                min(each.first for each in tallies),
+                first,
                 max(each.last for each in tallies),
                 sum(each.optimizer is not None for each in parameters),
+                last_reached=max(last, default=-1),
+                silent=frozenset(silent),
             )
         if strays and self._case is not None:
             self._case.add([each.name for each in strays], parameters, self._tallies)
@@ -214,15 +260,16 @@ class ParameterNotOptimized(Rule):
         case = self._case
         if case is None:
             return []
+        is_copied = bool(self._copied) and case.kind == OTHER_MODEL
         return [
             self.finding(
-                *case.explanation(self._known),
+                *case.explanation(self._known, is_copied),
                 severity="info" if case.kind == JUDGES else self.severity,
                 optimizer=case.position.index,
                 first_step=case.first_step,
                 last_step=case.last_step,
                 parameters=case.ordered,
                 evidence=case.evidence,
-                where=case.position.where,
+                where=self._copied if is_copied else case.position.where,
             )
         ]

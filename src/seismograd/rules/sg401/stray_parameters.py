@@ -17,10 +17,19 @@ from seismograd.analysis.script_names import (
     parameters_of,
 )
 from seismograd.diagnosis.rule import Explanation
-from seismograd.i18n import Values, say
+from seismograd.i18n import Values
+from seismograd.rules.sg401.stray_words import (
+    JUDGES,
+    LEFT_OUT,
+    OTHER_MODEL,
+    REPLACED,
+    UNREGISTERED,
+    copied,
+    explanation,
+    nameless,
+    replaced_later,
+)
 from seismograd.schema import EventKind, Evidence, Parameter, RowBatch
-
-LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,9 @@ class StrayCase:
     names: set[str] = field(default_factory=set[str])
     ordered: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    last_reached: int = -1  # the last step at which what was replaced had a gradient
+    silent: frozenset[str] = frozenset()  # of what the optimizers hold: without gradients by now
+    is_copied: bool = False  # each backward reaches new copies of what the optimizer holds
 
     def add(
         self,
@@ -69,8 +81,10 @@ class StrayCase:
         if self.ordered[0] in fresh:
             self.evidence = tallies[self.ordered[0]].evidence(self.ordered[0])
 
-    def explanation(self, parameters: Sequence[Parameter]) -> Explanation:
-        """Return cause, advice and excerpt."""
+    def explanation(self, parameters: Sequence[Parameter], is_copied: bool) -> Explanation:
+        """Return cause, advice and excerpt; `is_copied`: each backward reaches new copies of what
+        the optimizer holds.
+        """
         by_name = {each.name: each for each in parameters}
         strays = [by_name[name] for name in self.ordered if name in by_name]
         values: Values = {
@@ -80,11 +94,20 @@ class StrayCase:
             "kind": self.position.kind or "SGD",
             "list": attribute_of(self.ordered),
             "held": self.num_trained,
-            "gone": num_gone(parameters),
+            "gone": len(gone(parameters, self.silent)),
+            "last": self.last_reached,
+            "shape": " × ".join(map(str, strays[0].shape)) if strays else "",
+            "model": strays[0].model or "model" if strays else "model",
             "module": module_of(strays),
             "parameters": parameters_of(strays, parameters),
         }
-        return _explanation(self.kind, values)
+        if is_copied:
+            return copied(values)
+        if self.kind == UNREGISTERED and all(not each.module for each in strays):
+            return nameless(values)
+        if self.kind == REPLACED and self.last_reached >= 0:
+            return replaced_later(values)
+        return explanation(self.kind, values)
 
 
 @dataclass(slots=True)
@@ -139,14 +162,19 @@ def is_stray(parameter: Parameter, kinds: Mapping[int, str]) -> bool:
 
 
 def kind_of(
-    fresh: Sequence[Parameter], parameters: Sequence[Parameter], owned_gets_some: bool
+    fresh: Sequence[Parameter],
+    parameters: Sequence[Parameter],
+    owned_gets_some: bool,
+    silent: frozenset[str] = frozenset(),
 ) -> int:
-    """Return what seems to have happened."""
+    """Return what seems to have happened. `silent`: which parameters of optimizers have had no
+    gradient since there are these.
+    """
     if not owned_gets_some:
         return OTHER_MODEL
     if not all(parameter.registered for parameter in fresh):
         return UNREGISTERED
-    if num_gone(parameters) and all(parameter.root >= 0 for parameter in fresh):
+    if gone(parameters, silent) and all(parameter.root >= 0 for parameter in fresh):
         return REPLACED
     trained = [parameter for parameter in parameters if parameter.optimizer is not None]
     depths, last = (
@@ -164,14 +192,18 @@ def kind_of(
     )
 
 
-def num_gone(parameters: Sequence[Parameter]) -> int:
-    """Return how many tensors of the optimizers belong to no module and never had a gradient, while
-    others do belong to one: modules that were replaced held them.
+def gone(parameters: Sequence[Parameter], silent: frozenset[str]) -> list[Parameter]:
+    """Return the tensors of the optimizers that belong to no module and never had a gradient, or
+    have none any more, while others do belong to one: modules that were replaced held them.
     """
     held = [parameter for parameter in parameters if parameter.optimizer is not None]
     if not any(each.root >= 0 for each in held):
-        return 0
-    return sum(each.root < 0 and each.depth is None and each.trainable for each in held)
+        return []
+    return [
+        each
+        for each in held
+        if each.root < 0 and each.trainable and (each.depth is None or each.name in silent)
+    ]
 
 
 def attribute_of(names: Sequence[str]) -> str:
@@ -181,81 +213,3 @@ def attribute_of(names: Sequence[str]) -> str:
     parts = holder_of(names).split(".")
     numbered = next((position for position, part in enumerate(parts) if part.isdigit()), len(parts))
     return parts[numbered - 1] or "model" if numbered else "model"
-
-
-def _explanation(kind: int, values: Values) -> Explanation:
-    optimizer = values["optimizer"]
-    if kind == UNREGISTERED:
-        return (
-            say(
-                "{first} gets gradients but is never updated (parameters like this: {num}): the "
-                "module does not register what the plain list or dict `{list}` contains, so "
-                "`parameters()` leaves it out and {optimizer:the} does not hold it",
-                **values,
-            ),
-            say(
-                "put the layers in nn.ModuleList (or nn.ModuleDict) before the optimizer is "
-                "created",
-                **values,
-            ),
-            f"self.{values['list']} = nn.ModuleList(self.{values['list']})  # a dict: "
-            "nn.ModuleDict",
-        )
-    if kind == OTHER_MODEL:
-        return (
-            say(
-                "{optimizer:the} does not hold the parameters that get gradients ({num}, first "
-                "{first}), and the parameters it holds ({held}) never get any: it was created for "
-                "another model, or before the model was replaced",
-                **values,
-            ),
-            say(
-                "create the optimizer after the model that is trained, from the parameters of that "
-                "model"
-            ),
-            f"{optimizer} = torch.optim.{values['kind']}({values['module']}.parameters(), lr=…)  "
-            "# after the last change to the model",
-        )
-    if kind == REPLACED:
-        return (
-            say(
-                "{first} gets a gradient at each step, but {optimizer:the} does not hold it "
-                "(trainable parameters like this: {num}); instead {optimizer:the} holds tensors "
-                "that no module uses any more ({gone}): the module was replaced after the "
-                "optimizer was created",
-                **values,
-            ),
-            say(
-                "create the optimizer after the last change to the model (a new head, "
-                "resize_token_embeddings, load_state_dict with assign=True), or add the new "
-                "parameters to it",
-                **values,
-            ),
-            f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
-            "# once, before the loop",
-        )
-    if kind == JUDGES:
-        return (
-            say(
-                "{first} gets gradients that no optimizer uses (parameters like this: {num}); it "
-                "comes after all parameters that {optimizer:the} trains, so it seems to belong to "
-                "a network that only evaluates outputs",
-                **values,
-            ),
-            say("freeze this network, which saves the time to compute these gradients"),
-            f"{values['module']}.requires_grad_(False)",
-        )
-    return (
-        say(
-            "{first} gets a gradient at each step, but no optimizer holds it (trainable parameters "
-            "like this: {num}): the weights have not changed, while {optimizer:the} updates other "
-            "parameters ({held})",
-            **values,
-        ),
-        say(
-            "give these parameters to the optimizer, or freeze them with requires_grad_(False) if "
-            "they should not be trained"
-        ),
-        f'{optimizer}.add_param_group({{"params": {values["parameters"]}}})  '
-        "# once, before the loop",
-    )

@@ -20,7 +20,7 @@ from seismograd.analysis.block_rows import (
 )
 from seismograd.analysis.parameter_index import ParameterHistory
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.diagnosis.rule import Rule, memory, too_few
+from seismograd.diagnosis.rule import Rule, memory, per_optimizer, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg402.unreached_parameters import UnreachedParameters, joined
 from seismograd.schema import (
@@ -50,7 +50,9 @@ class NoGradient(Rule):
         Trainable parameters of an optimizer that had no gradient in any step. Between them and the
         loss there is a `detach`, a `.data`, a `torch.no_grad` or a conversion to NumPy and back; or
         an operation without a derivative (`argmax`, `round`, comparisons); or the forward pass
-        never uses the layer, because it was replaced after the optimizer was created.
+        never uses the layer, because it was replaced after the optimizer was created. Or the graph
+        has them, and the `backward` of a custom autograd Function returns None in place of their
+        gradient.
 
     Why it hurts
         They keep their random weights. The rest of the model has to learn from the features of
@@ -59,7 +61,8 @@ class NoGradient(Rule):
     How it decides
         A parameter counts if it is trainable, appears in the graph of no loss, and had no gradient
         in any of at least {min_steps} steps of its optimizer; at the end of a run, {min_evaluated}
-        steps are enough. If these are the first of the optimizer's parameters, in the order in
+        steps are enough. One that a graph has counts if a custom Function in front of it was seen
+        to return None for it. If these are the first of the optimizer's parameters, in the order in
         which the modules register them, the graph is cut between the last of them and the first
         parameter with a gradient. Other cases are reported at the end of the run, as a warning. A
         gradient of zeros is a gradient, and does not count.
@@ -74,6 +77,10 @@ class NoGradient(Rule):
           `.data`, `.item()`, `torch.tensor(…)`, `.numpy()`, `no_grad`.
         - Run `print(h.requires_grad, h.grad_fn)` after each part: the first tensor that shows
           `False` comes after the cut.
+        - In a custom Function, let `backward` return the gradient of each input for which
+          `ctx.needs_input_grad` is `True`, and test it with `torch.autograd.gradcheck`.
+        - A loss that fails with "does not require grad" has lost its graph: `requires_grad_(True)`
+          on it hides that, and gives no parameter a gradient.
         - With reentrant gradient checkpointing behind frozen layers (PEFT), call
           `model.enable_input_require_grads()`, or checkpoint with `use_reentrant=False`.
         - If this part should not be trained, freeze it and leave it out of the optimizer.
@@ -94,6 +101,8 @@ class NoGradient(Rule):
     # the first step of each optimizer, and its backward
     _first: dict[int, tuple[int, str]] = memory(dict[int, tuple[int, str]])
     _detached: dict[int, Fact] = memory(dict[int, Fact])
+    _withheld: dict[int, dict[str, Fact]] = per_optimizer(dict[str, Fact])  # by parameter
+    _graphless: str = memory(str)  # the line of a loss without a graph
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _optimizers: Sequence[Optimizer] = memory(tuple[Optimizer, ...])
@@ -137,6 +146,10 @@ class NoGradient(Rule):
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.DETACHED:
             self._detached[fact.optimizer] = fact
+        elif fact.kind == FactKind.GRADIENT_WITHHELD:
+            self._withheld[fact.optimizer].update(dict.fromkeys(fact.parameters, fact))
+        elif fact.kind == FactKind.LOSS_WITHOUT_GRAPH:
+            self._graphless = self._graphless or fact.where
         return ()
 
     def finish(self) -> Iterable[Finding]:
@@ -166,14 +179,20 @@ class NoGradient(Rule):
                 (each, num, num_without)
             )
         for optimizer in sorted(counts.keys() - {each.optimizer for each in self.found}):
-            listed = counts[optimizer]
+            listed, withheld = counts[optimizer], self._withheld[optimizer]
             at_times = {_kind_of(p) for p, num, num_without in listed if num and num_without}
             without = {
                 p.name: num_without
                 for p, num, num_without in listed
-                if not num and num_without >= enough and p.depth is None
-                if _kind_of(p) not in at_times and not any(w in p.name.lower() for w in ROUTED)
+                if not num
+                and num_without >= enough
+                and (p.depth is None or p.name in withheld)
+                and _kind_of(p) not in at_times
+                and not any(w in p.name.lower() for w in ROUTED)
             }
+            # what is certain stands alone
+            without = {n: num for n, num in without.items() if n in withheld} or without
+            told = [withheld[name] for name in without if name in withheld]
             case = UnreachedParameters(
                 self._optimizers,
                 self._known,
@@ -182,8 +201,10 @@ class NoGradient(Rule):
                 [p for p, _, _ in listed if p.name in without],
                 next((i for i, (_, num, _) in enumerate(listed) if num), len(listed)),
                 self._detached[optimizer].text("text") if optimizer in self._detached else "",
+                told[0].text("function") if told else "",
+                self._graphless,
             )
-            if without and (case.is_cut or at_end):
+            if without and (case.is_cut or told or at_end):
                 self._report(case, step, without)
 
     def _report(self, case: UnreachedParameters, step: int, without: dict[str, int]) -> None:
@@ -192,12 +213,14 @@ class NoGradient(Rule):
         cause, advice, excerpt = case.explanation()
         if case.detached and excerpt == joined(case.detached):
             where = self._detached[case.optimizer].where
+        elif case.function:
+            where = self._withheld[case.optimizer][first].where or where
         self.found.add(
             self.finding(
                 cause,
                 advice,
                 excerpt,
-                severity=self.severity if case.is_cut else "warning",
+                severity=self.severity if case.is_cut or case.function else "warning",
                 optimizer=case.optimizer,
                 first_step=first_step,
                 last_step=step,

@@ -28,6 +28,8 @@ class UnreachedParameters:
     without: Sequence[Parameter]
     first_reached: int
     detached: str = ""  # the only statement or block of the forward passes that cuts the graph
+    function: str = ""  # the custom Function that returns no gradient for them
+    graphless: str = ""  # the line of a loss without a graph
 
     @property
     def is_cut(self) -> bool:
@@ -48,7 +50,13 @@ class UnreachedParameters:
             "module": module_of(self.without),
             "kind": kind_among(self.optimizers, self.optimizer) or "SGD",
             "model": next(iter(models_of(self.known, self.optimizer)), "model"),
+            "function": self.function,
+            "line": self.graphless,
         }
+        if self.function:
+            return _withheld(values)
+        if self.graphless and len(self.without) == len(self.held):
+            return _graphless(joined(self.detached) if self.detached else "", values)
         return _words(
             self.is_cut,
             self._is_replaced(),
@@ -83,9 +91,48 @@ def joined(statement: str) -> str:
     """
     if statement.startswith("with "):
         return without_block(statement)
+    if statement.startswith("@"):
+        return f"# {statement}"
     code = with_graph(statement)
     target, _, value = code.partition(" = ")
     return f"# {statement}" if not code or target == value else code
+
+
+def _withheld(values: Values) -> Explanation:
+    return (
+        say(
+            "{function}.backward returns None where the gradient of {first} is wanted, although "
+            "the loss depends on it: {num} of the {held} {held:parameter|parameters} that "
+            "{optimizer:the} holds {num:gets|get} no gradient for that reason",
+            **values,
+        ),
+        say(
+            "let {function}.backward return a gradient for each input for which "
+            "ctx.needs_input_grad is true, whatever the others need; torch.autograd.gradcheck "
+            "compares it with finite differences",
+            **values,
+        ),
+        "torch.autograd.gradcheck(\n"
+        f"    {values['function']}.apply, inputs)  # float64, each with requires_grad=True",
+    )
+
+
+def _graphless(mended: str, values: Values) -> Explanation:
+    return (
+        say(
+            "none of the parameters that {optimizer:the} holds ({held}) ever gets a gradient: the "
+            "loss that is backpropagated at {line} has no graph, and requires a gradient only "
+            "because requires_grad was set on it, which hides the error and connects it to nothing",
+            **values,
+        ),
+        say(
+            "do not set requires_grad on the loss; between the output of the model and the loss, "
+            "look for what cuts the graph: a comparison, argmax, round, .item(), .detach(), "
+            ".numpy(), torch.tensor(…) or no_grad",
+            **values,
+        ),
+        mended or "assert loss.grad_fn is not None",
+    )
 
 
 def _words(
@@ -143,7 +190,7 @@ def _words(
                 "{optimizer:the} holds, and not from a detached copy",
                 **values,
             ),
-            "print(loss.grad_fn)",
+            mended or "print(loss.grad_fn)",
         )
     return (
         say(
@@ -152,6 +199,11 @@ def _words(
             "cuts them off from the loss",
             **values,
         ),
-        say("use {module} in the forward pass, or remove it", **values),
-        "",
+        say(
+            "if the forward pass uses {module}, look for what takes its result out of the graph "
+            "before the loss: detach, .data, no_grad, an operation without a derivative; "
+            "otherwise use it, or remove it",
+            **values,
+        ),
+        mended,
     )

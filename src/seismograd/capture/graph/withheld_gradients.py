@@ -1,0 +1,170 @@
+"""Find out why parameters that a graph has shown have no gradient: custom autograd Functions that
+return none for an input that requires one, and modules that others have replaced.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch.autograd.function import BackwardCFunction
+
+from seismograd.capture.graph.traversal import (
+    LEAF,
+    MAX_NODES,
+    GraphLeaf,
+    leaves_in_order,
+)
+from seismograd.capture.loop.call_sites import CallSites
+from seismograd.capture.loop.fact_log import Facts
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.schema import FactKind
+
+LOOKS_APART = 8  # a look comes after an eighth of the backwards before it
+MAX_FUNCTIONS = 512  # calls of custom Functions in a graph
+
+
+@dataclass(slots=True)
+class WithheldGradients:
+    """Looks for parameters of optimizers that a graph has shown and that have no gradient all the
+    same. Where there are any, it listens to the custom Functions of the next backward, by hooks on
+    nodes that return nothing, and has `take_in` look for parameters that took their place.
+    """
+
+    facts: Facts
+    parameter_table: ParameterTable
+    call_sites: CallSites
+    take_in: Callable[[Sequence[GraphLeaf]], object]
+    is_listening: bool = False
+    is_suspicious: bool = False  # the next backward is listened to
+    _next_look: int = 1
+    _windows: Sequence[OptimizerWindow] = ()
+    _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
+    _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    _told: set[str] = field(default_factory=set[str])
+
+    def may_look(self, number: int) -> bool:
+        """Return whether this backward, from 1, is looked at."""
+        return number >= self._next_look or self.is_suspicious or self.is_listening
+
+    def backward_begins(
+        self, number: int, tops: list[Any], windows: Sequence[OptimizerWindow]
+    ) -> None:
+        """A backward begins that is looked at, the one with this number."""
+        self._stop()
+        if number >= self._next_look:
+            self._next_look = number + 1 + number // LOOKS_APART
+        self._windows, self.is_listening = windows, True
+        if not self.is_suspicious:
+            return
+        self.is_suspicious = False
+        self.take_in(leaves_in_order(tops))
+        for node in _custom_functions(tops):
+            self._undo.append(node.register_hook(_listener(self._withheld, node)).remove)
+
+    def backward_ends(self) -> None:
+        """Report what was withheld, or note that something is missing."""
+        withheld, windows, was_listening = self._withheld, self._windows, bool(self._undo)
+        self._stop()
+        missing = {
+            id(p): window.index
+            for window in windows
+            for p in window.held()
+            if p.requires_grad and p.grad is None and self._was_shown(p)
+        }
+        if not was_listening:
+            self.is_suspicious = bool(missing)
+            return
+        for node, below in withheld.items():
+            behind = [leaf for leaf in _leaves(below) if id(leaf) in missing]
+            for index in dict.fromkeys(missing[id(leaf)] for leaf in behind):
+                held = [leaf for leaf in behind if missing[id(leaf)] == index]
+                self._report(node._forward_cls, index, self._names(held))
+
+    def _was_shown(self, parameter: torch.Tensor) -> bool:
+        (column,) = self.parameter_table.columns([parameter])
+        return column >= 0 and self.parameter_table.parameters[column].depth is not None
+
+    def _names(self, tensors: list[torch.Tensor]) -> list[str]:
+        columns = sorted(self.parameter_table.columns(tensors))
+        return [self.parameter_table.parameters[column].name for column in columns]
+
+    def _report(self, function: type, optimizer: int, names: list[str]) -> None:
+        if self._told.issuperset(names):
+            return
+        self._told.update(names)
+        backward = getattr(function, "backward", None)
+        code = backward.__code__ if isinstance(backward, FunctionType) else None
+        site = (
+            self.call_sites.at(code.co_filename, _first_line(code), code.co_qualname)
+            if code is not None and self.call_sites.is_of_script(code.co_filename)
+            else -1
+        )
+        self.facts.report(
+            FactKind.GRADIENT_WITHHELD,
+            site=site,
+            optimizer=optimizer,
+            parameters=names,
+            function=function.__name__,
+        )
+
+    def _stop(self) -> None:
+        undo, self._undo = self._undo, []
+        self._withheld, self._windows, self.is_listening = {}, (), False
+        for each in undo:
+            each()
+
+
+def _first_line(code: CodeType) -> int:
+    """Return the line of a function's `def`, below its decorators."""
+    line = code.co_firstlineno
+    while linecache.getline(code.co_filename, line).lstrip().startswith("@"):
+        line += 1
+    return line
+
+
+def _listener(withheld: dict[Any, list[Any]], node: Any) -> Callable[[Any, Any], None]:
+    def listen(returned: Any, given: Any) -> None:
+        if any(each is not None for each in given):
+            below = [
+                source
+                for (source, _), gradient in zip(node.next_functions, returned, strict=False)
+                if source is not None and gradient is None
+            ]
+            if below:
+                withheld[node] = below
+
+    return listen
+
+
+def _custom_functions(tops: list[Any]) -> list[Any]:
+    """Return the calls of Functions in these graphs that are not torch's own."""
+    found = [
+        node
+        for node in _below(tops)
+        if isinstance(node, BackwardCFunction)
+        and not getattr(type(node), "_forward_cls", torch.Tensor).__module__.startswith("torch.")
+    ]
+    return found[:MAX_FUNCTIONS]
+
+
+def _leaves(nodes: list[Any]) -> list[torch.Tensor]:
+    """Return the leaf tensors below these nodes, or of them."""
+    below = (node for node in _below(nodes) if node._sequence_nr() == LEAF)
+    return [leaf for node in below if (leaf := getattr(node, "variable", None)) is not None]
+
+
+def _below(tops: list[Any]) -> set[Any]:
+    stack = [top for top in tops if top is not None]
+    seen: set[Any] = set(stack)
+    while stack and len(seen) < MAX_NODES:
+        for source, _ in stack.pop().next_functions:
+            if source is not None and source not in seen:
+                seen.add(source)
+                stack.append(source)
+    return seen
