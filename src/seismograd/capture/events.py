@@ -201,6 +201,8 @@ class EventHub:
         self.late: dict[str, Callable[[], Undo | None]] = {}
         # to call before a step of these optimizers (by id), which is a part of another one's step
         self.within: dict[int, Callable[[], None]] = {}
+        # threads inside a scaler that divides: what it reduces are flags, and no norm of a clip
+        self.unscaling: set[int] = set()
         os.register_at_fork(after_in_child=self._forked)
 
     def attach(self, listener: Listener) -> None:
