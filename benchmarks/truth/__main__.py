@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="only count the mutants")
     return parser.parse_args()
+
+
+def commit() -> str:
+    """Return the commit that is measured; a question mark where git does not say."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return said or "?"
 
 
 def healthy_run(bench: Bench, base: Base, seed: int) -> Row | None:
@@ -137,7 +145,9 @@ def main() -> None:
             )
         )
     if args.write:
-        (ROOT / "docs" / "truth.md").write_text(page(rows, runs, shlex.join(sys.argv[1:])))
+        (ROOT / "docs" / "truth.md").write_text(
+            page(rows, runs, shlex.join(sys.argv[1:]), commit())
+        )
 
 
 if __name__ == "__main__":

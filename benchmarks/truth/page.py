@@ -26,7 +26,7 @@ known of it.
 Brackets are Wilson's 95 % intervals. Programs are split by a hash of their names: rules may be
 tuned by looking at the *look* half only; of the *held* half nothing but these totals is ever shown.
 
-Made by `python -m benchmarks.truth COMMAND`; without
+Made by `python -m benchmarks.truth COMMAND` on commit COMMIT; without
 `--limit` it tries every mutant. What was measured is kept, so it can be stopped and called again.
 Do not edit.
 """
@@ -56,11 +56,14 @@ def rules_table(rows: list[Row], healthy: list[Row]) -> str:
     return head + "".join(f"| {rule} | {' | '.join(map(str, r))} |\n" for rule, r in rules.items())
 
 
-def page(rows: list[Row], healthy: list[Row], options: str) -> str:
-    """Return the page about these results, which were measured with these options."""
+def page(rows: list[Row], healthy: list[Row], options: str, commit: str = "?") -> str:
+    """Return the page about these results, which were measured with these options on a commit."""
     halves = grouped(rows, "half")
     title = "Both halves" if len(halves) > 1 else f"The {next(iter(halves), 'look')} half alone"
-    parts = [HEAD.replace("COMMAND", options), f"## {title}\n" + table("half", halves)]
+    parts = [
+        HEAD.replace("COMMAND", options).replace("COMMIT", commit),
+        f"## {title}\n" + table("half", halves),
+    ]
     flagged = {
         half: Rate(sum(bool(r["names"]) for r in runs), len(runs))
         for half, runs in grouped(healthy, "half").items()

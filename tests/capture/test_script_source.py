@@ -8,7 +8,7 @@ from types import CodeType
 import pytest
 
 from seismograd.capture.source.detaching_statement import detached
-from seismograd.capture.source.loss_statements import cut_term, loss_call
+from seismograd.capture.source.loss_statements import cut_loss, cut_term, loss_call
 from seismograd.capture.source.statements import creation, statement_at
 
 TWO_LOSSES = """
@@ -33,6 +33,7 @@ for x in data:
 
 
 def script(tmp_path: Path, text: str) -> str:
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "script.py"
     path.write_text(text.lstrip("\n"))
     return str(path)
@@ -92,11 +93,31 @@ def test_a_term_without_a_value_is_what_the_script_adds(text: str, at: int, tmp_
     assert (0 if found is None else found.line) == at
 
 
+def test_a_loss_that_is_made_a_leaf_is_found(tmp_path: Path) -> None:
+    text = "loss = f(x)\nloss = torch.tensor(loss.item(), requires_grad=True)\nloss.backward()\n"
+    found = cut_loss(script(tmp_path, f"{text}opt.step()\n"), 4)
+    assert found is not None
+    assert found.line == 2
+
+
+def test_a_loss_that_is_none_is_not_found(tmp_path: Path) -> None:
+    assert cut_loss(script(tmp_path, "loss = f(x)\nloss.backward()\nopt.step()\n"), 3) is None
+
+
 def test_what_is_created_again_and_again_is_told_from_the_first_one(tmp_path: Path) -> None:
     text = "opt = SGD(p)\nfor epoch in range(3):\n    opt = SGD(p)\n    train(opt)\n"
     found = creation(script(tmp_path, text), "SGD", 4)
     assert found is not None
     assert (found.line, found.text) == (3, "opt = SGD(p)")
+
+
+def test_a_function_without_gradients_that_a_forward_pass_uses_is_found(tmp_path: Path) -> None:
+    helper = "@torch.no_grad()\ndef encode(x):\n    return a(x)\n"
+    for call, at in (("return b(encode(x))", 1), ("encode(x)\n    return b(x)", 0)):
+        text = f"{helper}def forward(x):\n    {call}\n"
+        codes = compile(text, script(tmp_path / str(at), text), "exec").co_consts
+        found = detached(each for each in codes if isinstance(each, CodeType))
+        assert (0 if found is None else found.line) == at
 
 
 @pytest.mark.parametrize(
@@ -112,6 +133,10 @@ def test_what_is_created_again_and_again_is_told_from_the_first_one(tmp_path: Pa
         ("h = a(x)\nwith torch.no_grad():\n    h = b(h)\nreturn h", 3),
         ("h = a(x)\nwith torch.no_grad():\n    k = b(h)\nreturn c(k)", 3),
         ("with torch.no_grad():\n    self.mean = x.mean()\nreturn a(x)", 0),
+        ("h = torch.from_numpy(a(x).detach().numpy())\nreturn b(h)", 2),
+        ("h = a(x).detach().clone()\nreturn b(h)", 2),
+        ("h = self.a(x)\nh = torch.tensor(h)\nreturn b(h)", 3),
+        ("n = torch.tensor(x)\nreturn a(n)", 0),  # a list of numbers
     ],
 )
 def test_the_only_statement_that_cuts_a_forward_pass_is_found(

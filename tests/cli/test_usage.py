@@ -32,6 +32,10 @@ BAD_LINES = (
         ["run", "torchrun", "--nproc-per-node", "2", "train.py"],
         "did you mean torchrun --nproc-per-node 2 -m seismograd run train.py?",
     ),
+    (
+        ["run", "deepspeed", "--num_gpus", "2", "train.py"],
+        "did you mean deepspeed --num_gpus 2 --no_local_rank --module seismograd run train.py?",
+    ),
     (["help", "shw"], "unknown command 'shw' · did you mean show?"),
     (["run", "--quite", "x.py"], "seismograd run has no option --quite · did you mean --quiet?"),
     (

@@ -90,6 +90,21 @@ def test_a_command_line_is_read(command: object, name: str | None) -> None:
             ["torchrun", "--standalone", "train.py"],
             "torchrun --standalone -m seismograd run train.py",
         ),
+        (
+            "/bin/no/deepspeed",
+            False,
+            ["--num_gpus", "2", "train.py", "--lr", "1"],
+            ["python", "-u", "-m", "deepspeed.launcher.launch", "--world_info=x", "train.py"],
+            "/bin/no/deepspeed --num_gpus 2 --no_local_rank --module seismograd run train.py "
+            "--lr 1",
+        ),
+        (
+            "drive.py",
+            False,
+            [],
+            ["deepspeed", "--no_local_rank", "--module", "package.train"],
+            "deepspeed --no_local_rank --module seismograd run -m package.train",
+        ),
     ],
 )
 def test_the_line_to_type(

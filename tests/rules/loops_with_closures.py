@@ -138,6 +138,33 @@ def lbfgs(model: nn.Module) -> Optimizer:
     return torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
 
 
+def cleared_outside(model: nn.Module, optimizer: Optimizer) -> None:
+    """LBFGS calls the closure several times per step, which is cleared only before it."""
+    for step in range(8):
+        optimizer.zero_grad()
+
+        def closure(step: int = step) -> Tensor:
+            loss = classify(model, step)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+
+def micro_batches_within(model: nn.Module, optimizer: Optimizer) -> None:
+    """Each evaluation adds up the parts of a batch."""
+    for step in range(8):
+
+        def closure(step: int = step) -> Tensor:
+            optimizer.zero_grad()
+            losses = [quarter(model, 4 * step + part) for part in range(4)]
+            for loss in losses:
+                loss.backward()
+            return torch.stack(losses).sum()
+
+        optimizer.step(closure)
+
+
 def in_turn(listen: Listen) -> None:
     """A grid search: copies of a model, each with an optimizer and closures."""
     model = mlp(3, nn.ReLU)
@@ -151,6 +178,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "cleared after backward": ("SG302", loop(alone(clear="after"))),
     "cleared for each micro-batch": ("SG302", loop(accumulated(4, quarter, clear_each=True))),
     "never cleared": ("SG301", loop(alone(clear="never"))),
+    "LBFGS, cleared outside its closure": ("SG301", loop(cleared_outside, optimize=lbfgs)),
     "stepped twice": ("SG303", loop(stepped_twice)),
     "clipped before backward": ("SG304", loop(alone(before=True, limit=0.1))),
     "four means": ("SG307", loop(accumulated(4, classify))),
@@ -170,6 +198,7 @@ HEALTHY: dict[str, Program] = {
     "several losses": loop(several_losses),
     "LBFGS": loop(alone(limit=1.0), optimize=lbfgs),
     "LBFGS, cleared by hand": loop(cleared_by_hand, optimize=lbfgs),
+    "LBFGS, micro-batches in its closure": loop(micro_batches_within, optimize=lbfgs),
     "cleared by hand": loop(cleared_by_hand),
     "gradients set by hand": loop(gradients_set_by_hand),
     "sharpness-aware minimisation": loop(

@@ -205,6 +205,37 @@ def resumed(listen: Listen) -> None:
         half(mlp(3, nn.Tanh), half(mlp(3, nn.Tanh), None))
 
 
+def finished(listen: Listen) -> None:
+    """A new training with the state of a schedule that is over."""
+    model = mlp(3, nn.Tanh)
+    optimizer = sgd(model, lr=0.05)
+    scheduler = lambda_to_zero(40)(optimizer)
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 40})
+    optimizer.param_groups[0]["lr"] = 0.0
+    with listen(model, optimizer):
+        for step in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            optimizer.step()
+            scheduler.step()
+
+
+def never_stepped(listen: Listen) -> None:
+    model = mlp(3, nn.Tanh)
+    optimizer = sgd(model, lr=0.05)
+    with listen(model, optimizer):
+        scheduler = schedules.LambdaLR(optimizer, lambda step: min(1.0, step / 10))
+        for step in range(30):
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            optimizer.step()
+    assert scheduler.last_epoch == 0
+
+
+def as_rate(step: int) -> float:
+    return 0.05 * 0.99**step
+
+
 MISMATCHED: dict[str, Program] = {
     "cosine in epochs, per batch": training(lambda o: schedules.CosineAnnealingLR(o, EPOCHS)),
     "cosine in epochs, per batch, loader": training(
@@ -249,6 +280,9 @@ MISMATCHED: dict[str, Program] = {
     ),
     "of another optimizer": of_another,
     "begun anew": begun_anew,
+    "finished, and loaded": finished,
+    "never stepped": never_stepped,
+    "a rate in place of a factor": training(lambda o: schedules.LambdaLR(o, lr_lambda=as_rate)),
     "maximum of a loss": on_plateau("max", lambda loss, _: loss),
     "minimum of an accuracy": on_plateau("min", lambda _, accuracy: 100 * accuracy, lr=0.01),
 }
@@ -272,6 +306,9 @@ HEALTHY: dict[str, Program] = {
     "windows": training(lambda o: schedules.OneCycleLR(o, 0.1, total_steps=STEPS // 4), windows=4),
     "minimum of a loss": on_plateau("min", lambda loss, _: loss, cooldown=1),
     "maximum of an accuracy": on_plateau("max", lambda _, accuracy: accuracy),
+    "a factor equal to the rate at first": training(
+        lambda o: schedules.LambdaLR(o, lambda step: 0.05 if step < 10 else 1.0)
+    ),
     "several at once": several_at_once,
     "resumed in the same process": resumed,
 }

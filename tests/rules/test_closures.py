@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 
 from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus, diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
-from tests.rules.loops_with_closures import FAULTY, HEALTHY  # noqa: E402
-from tests.rules.programs import Program  # noqa: E402
+from tests.rules.loops_at_fault import loop  # noqa: E402
+from tests.rules.loops_with_closures import FAULTY, HEALTHY, lbfgs  # noqa: E402
+from tests.rules.programs import Program, classify  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 LOOKED_AT = ("SG301", "SG302", "SG303", "SG304", "SG307", "SG308", "SG309")
@@ -36,6 +37,22 @@ def test_a_fault_is_the_first_finding_and_hardly_another_is_made(
 @pytest.mark.parametrize("program", HEALTHY.values(), ids=HEALTHY)
 def test_nothing_is_found_in_a_loop_that_is_right(program: Program, tmp_path: Path) -> None:
     assert judged(program, tmp_path / "run") == ()
+
+
+def test_one_step_suffices_where_a_closure_adds_to_what_it_computed_before(tmp_path: Path) -> None:
+    def once(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        def closure() -> torch.Tensor:
+            loss = classify(model, 0)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    (finding,) = judged(loop(once, optimize=lbfgs), tmp_path / "run")
+    assert (finding.code, finding.first_step, finding.last_step) == ("SG301", 0, 0)
+    assert "within the closure" in finding.advice.render()
+    assert finding.excerpt.startswith("optimizer.zero_grad()  # the first line of the closure")
+    assert "test_closures.py" in finding.where
 
 
 def test_what_cannot_be_seen_of_a_closure_is_not_called_clear(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ IN_THE_ADVICE = {
     "before the epoch": "after optimizer.step()",
     "of another optimizer": "for the optimizer that is stepped",
     "begun anew": "once",
+    "finished, and loaded": "do not load the state of the scheduler",
+    "never stepped": "call scheduler.step()",
+    "a rate in place of a factor": "return a factor",
     "maximum of a loss": "mode='min'",
     "minimum of an accuracy": "mode='max'",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 CUTS = ("item", "detach", "numpy")
-COPIES = ("tensor", "as_tensor", "float")
+COPIES = ("tensor", "as_tensor", "from_numpy", "float")
 
 
 def with_graph(text: str) -> str:

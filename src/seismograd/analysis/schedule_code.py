@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from seismograd.schema import Fact
+
+# the function in the statement that creates a LambdaLR, where it has a name
+FUNCTION = re.compile(r"(lr_lambda\s*=\s*|LambdaLR\(\s*[\w.]+\s*,\s*)([A-Za-z_][\w.]*)(?=\s*[,)])")
 
 
 def in_the_right_order(fact: Fact) -> str:
@@ -17,6 +22,21 @@ def once_per_epoch(fact: Fact) -> str:
     """Return the step of the scheduler where it belongs."""
     text = fact.text("text")
     return f"{text}  # once per epoch, after the loop over the batches" if text else ""
+
+
+def without_its_state(fact: Fact) -> str:
+    """Return what to leave out of a script that loads the state of a scheduler."""
+    name = fact.text("text").partition(".step(")[0]
+    return f"# {name}.load_state_dict(…)" if name else ""
+
+
+def as_factor(fact: Fact) -> str:
+    """Return how a LambdaLR is created whose function returns a learning rate; empty where it has
+    no name.
+    """
+    text, base = fact.text("creation"), fact.number("base")
+    changed = FUNCTION.sub(rf"\g<1>lambda step: \g<2>(step) / {base:g}", text, count=1)
+    return changed if changed != text else ""
 
 
 def fitted(fact: Fact) -> str:

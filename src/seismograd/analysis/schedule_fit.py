@@ -4,18 +4,26 @@ call of it, and at the end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from seismograd.analysis.schedule_code import (
+    as_factor,
     fitted,
     in_the_right_order,
     once_per_epoch,
+    without_its_state,
 )
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
 NEAR_THE_TOP = 0.9
+# of a function that returns a learning rate: calls after its highest, the largest rate of an
+# optimizer, and how near what it returns first is to that
+LASTING = 3
+MAX_BASE = 0.5
+SAME_FACTOR = 1e-3
 
 Values = dict[str, str | int | float]
 
@@ -54,13 +62,31 @@ def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
         code = f"{code}  # after the line that creates {fact.text('others')}" if code else ""
         return Misfit(4, "error", *_of_another(values), fact.number("calls"), 0.0, code)
     return (
-        _ended(fact, values, limits)
+        _loaded_at_its_end(fact, values, limits)
+        or _is_no_factor(fact, values)
+        or _ended(fact, values, limits)
         or _swings(fact, values, limits)
         or _rises_again(fact, values)
         or _decayed(fact, values, limits)
         or _shrunk(fact, values, limits)
         or (_unfinished(fact, values, limits, samples) if fact.number("ended") else None)
     )
+
+
+def never_stepped(fact: Fact, limits: ScheduleLimits) -> Misfit | None:
+    """Return the meaning of a scheduler that was created, set the rate to zero and was never
+    stepped.
+    """
+    if not fact.number("steps") >= limits.zero_calls:
+        return None
+    cause = say(
+        "the learning rate is 0 in all {steps} steps: {scheduler}, created at {line}, begins with "
+        "0 and was stepped 0 times",
+        **_values(fact),
+    )
+    advice = say("call scheduler.step() after each optimizer.step()")
+    code = "scheduler.step()  # after each optimizer.step()"
+    return Misfit(3, "error", cause, advice, 0.0, fact.number("steps"), code)
 
 
 def begins_early(fact: Fact) -> bool:
@@ -131,6 +157,7 @@ def _values(fact: Fact) -> Values:
         "steps": int(steps),
         "length": int(length) if length == length else 0,
         "others": fact.text("others"),
+        "before": int(_known(fact, "before")),
         "lr": fact.number("lr"),
         "highest": fact.number("highest"),
         "every": round(steps / calls) if calls and steps == steps else 0,
@@ -161,6 +188,49 @@ def _of_another(values: Values) -> tuple[Message, Message]:
             "optimizer, create a new scheduler for it as well"
         ),
     )
+
+
+def _loaded_at_its_end(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
+    """Detect the state of a finished schedule, with which a training goes on at a rate of zero."""
+    num = fact.number("calls") - fact.number("zero_since")
+    if not values["before"] or fact.number("zero_since") != 1 or num < limits.zero_calls:
+        return None
+    values["step"] = int(fact.number("zero_iteration"))
+    cause = say(
+        "the learning rate has been 0 since step {step}, when {scheduler} was stepped for the "
+        "first time (at {line}): the state that it was given is that of a schedule which {before} "
+        "calls had brought to its end",
+        **values,
+    )
+    advice = say(
+        "do not load the state of the scheduler for a new training, so that the schedule begins "
+        "anew; to continue the same training, make it longer than {before} calls",
+        **values,
+    )
+    return Misfit(3, "error", cause, advice, num, limits.zero_calls, without_its_state(fact))
+
+
+def _is_no_factor(fact: Fact, values: Values) -> Misfit | None:
+    """Detect a function that returns a learning rate where a factor of one is asked for."""
+    base, top = fact.number("base"), fact.number("top")
+    lasts = fact.number("calls") - fact.number("top_call") >= LASTING
+    if not fact.number("ended") or not lasts or not 0 < base < MAX_BASE:
+        return None
+    if not math.isclose(top, base * base, rel_tol=SAME_FACTOR):
+        return None
+    values |= {"base": base, "top": top}
+    cause = say(
+        "the function of {scheduler} (stepped at {line}) returns a learning rate where it has to "
+        "return a factor: the highest learning rate was {top:.3g}, which is that of the optimizer, "
+        "{base:.3g}, times itself",
+        **values,
+    )
+    advice = say(
+        "return a factor between 0 and 1: divide what the function returns by the learning rate of "
+        "the optimizer, {base:.3g}",
+        **values,
+    )
+    return Misfit(3, "warning", cause, advice, top, base, as_factor(fact))
 
 
 def _ended(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:

@@ -123,6 +123,7 @@ class EventHandlers:
         self.unscale_ends, self.scaler_updated = (scales.unscale_ends,), (scales.scaler_updated,)
         self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)
         self.stage_scaled = (PipelineStageHooks(log, registry).stage_scaled,)
+        self.schedule_made = (schedules.made,)
         self.scheduled = (schedules.scheduled, rates.scheduled)
         self.epoch_begins = (schedules.epoch_begins,)
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)

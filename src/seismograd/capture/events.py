@@ -39,6 +39,7 @@ EventName = Literal[
     "weighted",
     "normalised",
     "stage_scaled",
+    "schedule_made",
     "scheduled",
     "epoch_begins",
     "state_loads",
@@ -136,6 +137,9 @@ class Listener:
     def stage_scaled(self, parameters: list[Any], divisor: float) -> None:
         """The schedule of a pipeline has divided these gradients by its number of micro-batches."""
 
+    def schedule_made(self, scheduler: Any) -> None:
+        """The script has created a learning rate scheduler, which has set its first rate."""
+
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
 
@@ -181,6 +185,7 @@ class EventHub:
     weighted: Callable[[Scalar], None]
     normalised: Callable[[list[Any], Scalar | None], None]
     stage_scaled: Callable[[list[Any], float], None]
+    schedule_made: Callable[[Any], None]
     scheduled: Callable[[Any, object], None]
     epoch_begins: Callable[[Any], None]
     state_loads: Callable[[Any, object], None]
@@ -196,6 +201,8 @@ class EventHub:
         self.late: dict[str, Callable[[], Undo | None]] = {}
         # to call before a step of these optimizers (by id), which is a part of another one's step
         self.within: dict[int, Callable[[], None]] = {}
+        # threads inside a scaler that divides: what it reduces are flags, and no norm of a clip
+        self.unscaling: set[int] = set()
         os.register_at_fork(after_in_child=self._forked)
 
     def attach(self, listener: Listener) -> None:

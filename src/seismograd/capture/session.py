@@ -248,6 +248,10 @@ class Session(Listener):
         """The schedule of a pipeline has divided these gradients by its number of micro-batches."""
         self._take("stage_scaled", self._handlers.stage_scaled, parameters, divisor)
 
+    def schedule_made(self, scheduler: Any) -> None:
+        """The script has created a learning rate scheduler, which has set its first rate."""
+        self._take("schedule_made", self._handlers.schedule_made, scheduler)
+
     def scheduled(self, scheduler: Any, metric: object) -> None:
         """The script has stepped this learning rate scheduler, with this metric."""
         self._take("scheduled", self._handlers.scheduled, scheduler, metric)

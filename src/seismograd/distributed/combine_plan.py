@@ -140,7 +140,16 @@ def _shares(
             if shard.kind == "plain":
                 name = theirs.parameters[int(column)].name
                 tensor = ownership.class_of(name, rank)
-                counts[i] = tensor not in counted[target] and stepping.get(name, rank) == rank
+                # An empty part of what is cut is no replica of the others: of them it says nothing.
+                is_void = (
+                    theirs.parameters[int(column)].numel == 0 < parameters[target].numel
+                    and name not in ownership.separate
+                )
+                counts[i] = (
+                    not is_void
+                    and tensor not in counted[target]
+                    and stepping.get(name, rank) == rank
+                )
                 if counts[i]:
                     counted[target].add(tensor)
                 plain[target] |= bool(counts[i])

@@ -16,6 +16,7 @@ from seismograd.analysis.schedule_fit import (
     Misfit,
     begins_early,
     misfit,
+    never_stepped,
     not_loaded,
     remade,
     too_early,
@@ -37,8 +38,9 @@ class ScheduleMismatch(FactRule):
     What it finds
         A schedule that counts epochs but is stepped after every batch, or the reverse; one whose
         length counts samples, micro-batches or the batches of all processes; a learning rate that
-        is zero, or nearly so, for most of the training; a scheduler that is stepped before the
-        optimizer, belongs to one that is never stepped, or starts over again and again;
+        is zero, or nearly so, for most of the training; a state of a finished schedule that was
+        loaded; a function for `LambdaLR` that returns a learning rate; a scheduler that is stepped
+        before the optimizer, belongs to one that is never stepped, or starts over again and again;
         ReduceLROnPlateau with the wrong mode.
 
     Why it hurts
@@ -65,6 +67,10 @@ class ScheduleMismatch(FactRule):
         and the loss has fallen. In both cases the learning rate was lowered at least once. Not
         resumed: the state of the optimizer was loaded, its saved learning rate is not the one with
         which the schedule began, and the new scheduler takes its first step after the optimizer's.
+        Finished: the state of a scheduler was loaded, and the rate is zero from its first call on.
+        Never stepped: a scheduler set the rate to zero when it was created, all rates are zero, and
+        no scheduler of that optimizer is ever stepped. No factor: at the end, the highest rate of a
+        `LambdaLR` is the square of the optimizer's own.
 
     False alarms
         A cosine that is meant to swing, or a schedule that is meant to end early.
@@ -106,6 +112,7 @@ class ScheduleMismatch(FactRule):
     _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
     _last: dict[int, Fact] = memory(dict[int, Fact])
     _plateaus: dict[int, Fact] = memory(dict[int, Fact])
+    _rates: dict[int, float] = memory(dict[int, float])  # the highest of each optimizer
     _ranks: dict[int, int] = memory(dict[int, int])  # of what was found
     _loss: LossLevel = memory(lambda: LossLevel(num_recent=5))
     _counts: list[float] = memory(list[float])
@@ -115,6 +122,11 @@ class ScheduleMismatch(FactRule):
         is_backward = integers(block.events, "kind") == EventKind.BACKWARD
         counts = numbers(block.events, "count")[is_backward]
         self._counts += counts[np.isfinite(counts)].tolist()[: MAX_COUNTED - len(self._counts)]
+        steps = block.events[integers(block.events, "kind") == EventKind.STEP]
+        for optimizer, rate in zip(
+            integers(steps, "optimizer").tolist(), numbers(steps, "value").tolist(), strict=True
+        ):
+            self._rates[optimizer] = max(rate, self._rates.get(optimizer, 0.0))
         return super().observe(block)
 
     def judge(self, fact: Fact) -> None:
@@ -123,7 +135,8 @@ class ScheduleMismatch(FactRule):
             case FactKind.SCHEDULE:
                 self._begun.setdefault(number, fact)
                 self._last[number] = fact
-                self._take(fact, misfit(fact, self, math.nan))
+                if fact.number("calls"):
+                    self._take(fact, misfit(fact, self, math.nan))
             case FactKind.PLATEAU:
                 self._begun.setdefault(number, fact)
                 self._plateaus[number] = fact
@@ -136,6 +149,10 @@ class ScheduleMismatch(FactRule):
     def finish(self) -> Iterable[Finding]:
         mean = sum(self._counts) / len(self._counts) if self._counts else math.nan
         for fact in self._last.values():
+            if not fact.number("calls"):
+                is_zero = self._rates.get(fact.optimizer) == 0
+                self._take(fact, never_stepped(fact, self) if is_zero else None)
+                continue
             self._take(fact, misfit(fact, self, mean * fact.number("backwards")))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
@@ -153,6 +170,8 @@ class ScheduleMismatch(FactRule):
             self.found.extend(fact.iteration, fact.optimizer)
             return
         first = self._begun.get(_number(fact), fact).iteration
+        if not fact.number("calls"):
+            first = int(fact.number("zero_iteration"))
         self._ranks[fact.optimizer] = found.rank
         finding = self.finding(
             severity=found.severity,

@@ -76,6 +76,7 @@ class ZeroGradBeforeStep(WindowRule):
         "SG304",
         "SG308",
         "SG309",
+        "SG310",
         "SG402",
     )
 

@@ -39,6 +39,9 @@ class EventFlag(IntFlag):
     AGAIN = 128
     SEVERAL = 256  # BACKWARD: the loss is a sum of terms that each have a graph
     OTHER_NORM = 512  # CLIP: by another norm than L2
+    # BACKWARD: it adds to what an earlier evaluation within the step has computed, although the
+    # step has changed the weights since
+    KEPT = 1024
 
 
 class Origin(IntEnum):

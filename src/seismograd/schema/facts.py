@@ -68,7 +68,10 @@ class FactKind(StrEnum):
     `zero_iteration`, `low_iteration`; `epochs`, `per_epoch`, `batch_size` as a DataLoader shows
     them, NaN where none does; `world`: processes; `others`: the optimizers that step on the same
     parameters while its own never does; `before`: calls of one whose state it was given; `name`: of
-    its optimizer; `text`, `step_text`: the statements that step it and its optimizer; `created`,
+    its optimizer; `base`: the rate that the function of a LambdaLR is multiplied by, else NaN;
+    `top`, `top_call`: the highest rate that it has set, and the first call by which it had; with
+    `calls` 0, at the end: one that set the rate to 0 when it was created and was never stepped;
+    `text`, `step_text`: the statements that step it and its optimizer; `created`,
     `creation`: the line that creates it, and the statement there; `ended`: 1 at the end.
     """
     SCHEDULE_REMADE = "schedule_remade"

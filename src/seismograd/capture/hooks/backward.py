@@ -21,7 +21,7 @@ from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
-from seismograd.capture.loop.iteration import OptimizerStep
+from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
@@ -124,6 +124,8 @@ class BackwardHooks:
                 window.look_at_others()
             if window.clearing.backward_begins(bool(window.losses)):
                 window.thrown_away()
+            if window.evaluated and not window.evaluates_again:
+                self._evaluates_again(window, captured)
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
         self.inspection.backward_begins(
@@ -264,9 +266,17 @@ class BackwardHooks:
             self._iteration_queue.end_iteration(thread_state)
             thread_state.iteration = rest
 
+    def _evaluates_again(self, window: OptimizerWindow, captured: CapturedEvent) -> None:
+        """Note a later evaluation within the step that finds the gradients of an earlier one."""
+        if window.clearing.is_kept_from_other_weights():
+            captured.flags |= EventFlag.KEPT
+            window.carried = carried_columns(window, self._registry.parameter_table)
+            window.evaluates_again = True
+
     def _is_of_closure(self, window: OptimizerWindow) -> None:
         """Return whether the backward that has just ended was called by the running step."""
         window.evaluated = True
+        window.clearing.evaluated()
         window.carried = carried_columns(window, self._registry.parameter_table)
         if window.step is not None and window.step_heard is not None:
             window.step.flags, window.step.applied = StepFlag.NONE, None

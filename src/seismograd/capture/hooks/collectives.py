@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from functools import wraps
 from importlib import import_module
@@ -88,7 +89,8 @@ def _wrap(hub: EventHub, original: Any, name: str) -> Any:
     @wraps(original)
     def collective(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        if not torch.compiler.is_compiling() and hub.listening:
+        is_heard = hub.listening and threading.get_ident() not in hub.unscaling
+        if is_heard and not torch.compiler.is_compiling():
             given = [list(_tensors(each)) for each in (*args[:2], *kwargs.values())]
             hub.collective_ends(
                 name,

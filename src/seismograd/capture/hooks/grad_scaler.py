@@ -4,6 +4,9 @@ total weight that `seismograd.control` divides by.
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -12,11 +15,14 @@ import torch
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.replace_attribute import replace, undo_all
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
+
+SHARDED = "torch.distributed.fsdp.sharded_grad_scaler"
 
 
 class ScalerHooks:
@@ -35,13 +41,26 @@ class ScalerHooks:
         window = self._registry.window(optimizer)
         if window is None or not scaler.is_enabled():
             return
-        window.grad_scale = None
-        window.clearing.mark_changed()
+        for each in self._unscaled_with(window):
+            each.grad_scale = None
+            each.clearing.mark_changed()
         self._log.record(
             thread_state, EventKind.UNSCALE, window.index, value=self._log.scalar(scaler._scale)
         )
         if window.ready is None:
             self._reader.read(thread_state, window)
+
+    def _unscaled_with(self, window: OptimizerWindow) -> list[OptimizerWindow]:
+        """Return the window, and those of optimizers that it steps on parts of its parameters."""
+        windows = self._registry.windows
+        if len(windows) == 1:
+            return [window]
+        ids = frozenset(map(id, window.held()))
+        return [
+            each
+            for each in self._registry.holding(ids)
+            if each is window or ids.issuperset(map(id, each.held()))
+        ]
 
     def scaler_updated(self, thread_state: ThreadState, scaler: Any) -> None:
         """Note that the scale may have changed."""
@@ -71,33 +90,76 @@ class ScalerHooks:
 
 def install(hub: EventHub) -> Undo:
     """Report the loss scale to the hub, the moment it is divided out, and the steps that the scaler
-    skips.
+    skips; also those of the scaler for sharded gradients, which has methods of its own.
     """
     scaler_class = torch.amp.GradScaler
-    originals = {name: vars(scaler_class)[name] for name in ("scale", "unscale_", "step", "update")}
+    undos = [_install_one(hub, scaler_class), _install_init(hub, scaler_class)]
 
-    @wraps(originals["scale"])
+    def install_late() -> Undo | None:
+        kind = vars(sys.modules[SHARDED]).get("ShardedGradScaler")
+        return _install_one(hub, kind) if isinstance(kind, type) else None
+
+    hub.late[SHARDED] = install_late
+    hub.install_late()
+    return undo_all(undos)
+
+
+def _install_init(hub: EventHub, scaler_class: type[Any]) -> Undo:
+    """Have the patches of what the program has imported by now installed before the first loss is
+    scaled.
+    """
+    original = vars(scaler_class)["__init__"]
+
+    @wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        if SHARDED in hub.late:
+            hub.install_late()
+        original(self, *args, **kwargs)
+
+    return replace(scaler_class, "__init__", __init__)
+
+
+def _install_one(hub: EventHub, scaler_class: type[Any]) -> Undo:
+    """Patch those of the methods that a class has itself."""
+    own: Mapping[str, Any] = vars(scaler_class)
+
     def scale(self: Any, outputs: Any) -> Any:
-        result = originals["scale"](self, outputs)
+        result = own_scale(self, outputs)
         hub.scaled(self)
         return result
 
-    @wraps(originals["unscale_"])
     def unscale_(self: Any, optimizer: Any) -> None:
-        originals["unscale_"](self, optimizer)
+        hub.unscaling.add(thread := threading.get_ident())
+        try:
+            own_unscale(self, optimizer)
+        finally:
+            hub.unscaling.discard(thread)
         hub.unscale_ends(self, optimizer)
 
-    @wraps(originals["step"])
     def step(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         hub.scaler_step_begins(optimizer)
-        result = originals["step"](self, optimizer, *args, **kwargs)
+        result = own_step(self, optimizer, *args, **kwargs)
         hub.scaler_step_ends(self, optimizer)
         return result
 
-    @wraps(originals["update"])
     def update(self: Any, *args: Any, **kwargs: Any) -> None:
-        originals["update"](self, *args, **kwargs)
+        own_update(self, *args, **kwargs)
         hub.scaler_updated(self)
 
-    wrappers = {"scale": scale, "unscale_": unscale_, "step": step, "update": update}
-    return undo_all([replace(scaler_class, name, wrapper) for name, wrapper in wrappers.items()])
+    own_scale: Any = own.get("scale")
+    own_unscale: Any = own.get("unscale_")
+    own_step: Any = own.get("step")
+    own_update: Any = own.get("update")
+    wrappers: dict[str, Callable[..., Any]] = {
+        "scale": scale,
+        "unscale_": unscale_,
+        "step": step,
+        "update": update,
+    }
+    return undo_all(
+        [
+            replace(scaler_class, name, wraps(own[name])(wrapper))
+            for name, wrapper in wrappers.items()
+            if name in own
+        ]
+    )

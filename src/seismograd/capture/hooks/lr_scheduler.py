@@ -24,16 +24,20 @@ CLASSES = (
 
 
 def install(hub: EventHub) -> Undo:
-    """Report to the hub each step of a scheduler that the script makes: neither the one in its
-    construction, nor those that a scheduler makes of others within its own.
+    """Report to the hub each scheduler that is created, and each step of one that the script makes:
+    not those that a scheduler makes of others within its own.
     """
     running = threading.local()
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if getattr(running, "within", False) or vars(self).get("_step_count") == 0:
+            if getattr(running, "within", False):
                 return original(self, *args, **kwargs)
+            if vars(self).get("_step_count") == 0:  # it is being constructed
+                result = original(self, *args, **kwargs)
+                hub.schedule_made(self)
+                return result
             running.within = True
             try:
                 result = original(self, *args, **kwargs)

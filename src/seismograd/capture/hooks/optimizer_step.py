@@ -4,7 +4,7 @@ which see every optimizer class, whoever wrote it, and what a call means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -81,7 +81,7 @@ class StepHooks:
             window = self._registry.window(optimizer)
             if window is None:
                 return None
-            _claim(thread_state, window)
+            _claim(thread_state, window, self._registry.windows)
         # a subclass calls its base's step, and torch announces both
         if window.stepping and is_within_a_step():
             window.steps_within += 1
@@ -302,7 +302,9 @@ class StepHooks:
         return probed
 
 
-def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
+def _claim(
+    thread_state: ThreadState, window: OptimizerWindow, others: Sequence[OptimizerWindow]
+) -> None:
     """Assign earlier backwards that reached no other optimizer to one that is first seen when it
     steps.
     """
@@ -312,6 +314,13 @@ def _claim(thread_state: ThreadState, window: OptimizerWindow) -> None:
                 event.touched |= window.bit
                 window.backward_ended(event.value, event.scale)
                 window.clearing.added()
+    if window.grad_scale is not None:
+        ids = frozenset(map(id, window.held()))
+        unscaled = {
+            e.optimizer for e in thread_state.iteration.events if e.kind == EventKind.UNSCALE
+        }
+        if any(w.index in unscaled and ids.issubset(map(id, w.held())) for w in others):
+            window.grad_scale = None
 
 
 def _closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

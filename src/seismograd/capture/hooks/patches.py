@@ -10,6 +10,7 @@ from seismograd.capture.hooks import (
     backward,
     clip_grad,
     collectives,
+    fsdp_clip,
     grad_scaler,
     load_state,
     lr_scheduler,
@@ -30,4 +31,5 @@ PATCHES = (
     collectives.install,
     zero_step.install,
     pipeline_stage.install,
+    fsdp_clip.install,
 )

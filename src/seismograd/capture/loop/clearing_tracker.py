@@ -42,6 +42,7 @@ class ClearingTracker:
         self.carried = self.not_carried
         self.is_used = False  # a step has used the gradients, and no backward has added since
         self.last = self.before = self.none
+        self.evaluated_at: list[int] = []  # how often each weight was changed before an evaluation
 
     def marks(self) -> list[Signature]:
         """Return which tensors the gradients are now, and how often each was changed in place."""
@@ -114,6 +115,24 @@ class ClearingTracker:
             self.last = now
         self.before = now
         return touched
+
+    def evaluated(self) -> None:
+        """Note that the running step has evaluated the loss at the current weights."""
+        self.evaluated_at = self._versions()
+
+    def is_kept_from_other_weights(self) -> bool:
+        """Return whether the running step has changed the weights since it evaluated the loss, and
+        the gradients that it computed then are still there: the next evaluation adds to them.
+        """
+        if self._versions() == self.evaluated_at:
+            return False
+        self.is_used = True  # the step has moved the weights by them
+        self.carried = [self._is_carried(i, mark) for i, mark in enumerate(self.marks())]
+        self.is_used = False
+        return True in self.carried
+
+    def _versions(self) -> list[int]:
+        return [-1 if (p := ref()) is None else p._version for ref in self.parameters]
 
     def added(self) -> None:
         """Note that a backward has added to these gradients."""

@@ -27,6 +27,10 @@ class KeptElsewhere(ClearingTracker):
         del looks_for_loss
         return False
 
+    def is_kept_from_other_weights(self) -> bool:
+        """Return that no evaluation is known to add to an earlier one."""
+        return False
+
     def changed(self) -> list[torch.Tensor]:
         """Return no parameters."""
         return []

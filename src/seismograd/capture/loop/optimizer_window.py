@@ -84,7 +84,8 @@ class OptimizerWindow:
         # gradients were cleared within the step: before it evaluates the loss, or after it has used
         # them
         self.cleared_within = False
-        # it has cleared a backward's gradients: the next is a later evaluation, as in LBFGS
+        # it has cleared a backward's gradients, or changed the weights since: the next is a later
+        # evaluation, as in LBFGS
         self.evaluates_again = False
         if not self.per_loss.is_clear:
             self.per_loss.clear()

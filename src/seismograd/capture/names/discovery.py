@@ -85,11 +85,20 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     optimizers.update(zeros)
     for module in list(modules.values()):
         modules.update({id(m): m for m in descendants(module) if id(m) not in modules})
-    return DiscoveredObjects(
-        tuple(modules.values()),
-        tuple(optimizers.values()),
-        {key: name for key, (_, name) in named.items()},
-    )
+    names = {key: name for key, (_, name) in named.items()}
+    for thing, name in named.values():
+        inside = _passes_for(thing)
+        if id(inside) in zeros:
+            names[id(inside)] = name
+    return DiscoveredObjects(tuple(modules.values()), tuple(optimizers.values()), names)
+
+
+def _passes_for(thing: object) -> object:
+    """Return what is inside of an optimizer that only passes for one, as accelerate's does, which
+    the script has a variable of.
+    """
+    own: Mapping[str, Any] = vars(thing) if issubclass(type(thing), torch.optim.Optimizer) else {}
+    return own.get("optimizer")
 
 
 def instances(things: Sequence[object], kinds: tuple[type, ...]) -> Iterator[object]:

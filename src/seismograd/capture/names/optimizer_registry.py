@@ -18,7 +18,7 @@ from seismograd.capture.names.paced_discovery import PacedDiscovery
 from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.names.zero_optimizer import is_zero_optimizer, kind_of
+from seismograd.capture.names.zero_optimizer import is_zero_optimizer, kind_of, name_of
 from seismograd.capture.probes.manual_updates import ManualUpdates
 from seismograd.capture.rows.zero_partition import ZeroPartition
 from seismograd.schema import Optimizer
@@ -250,7 +250,8 @@ class OptimizerRegistry:
     ) -> OptimizerWindow:
         index, key = len(self.optimizers), id(optimizer)
         name = unique(
-            [around.names.get(key) or kind_of(optimizer)], [o.name for o in self.optimizers]
+            [name_of(optimizer, around.names) or kind_of(optimizer)],
+            [o.name for o in self.optimizers],
         )[0]
         entry = Optimizer(index, kind_of(optimizer), name)
         window = OptimizerWindow(held, index, name)

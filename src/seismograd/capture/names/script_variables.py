@@ -14,14 +14,17 @@ from typing import Any, cast
 
 import torch
 
+from seismograd.capture.names.zero_optimizer import zero_classes
+
 READS_ITS_OWN_VARIABLES = frozenset({"locals", "vars", "dir", "eval", "exec"})
-INTERESTING = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor)
+TORCHS = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor)
 NOT_THE_SCRIPTS = frozenset({"torch", "builtins", "numpy", __name__.partition(".")[0]})
 MAX_ITEMS = 64  # of a list or a dictionary; MAX_VISITED of one whose first entry can be named
 MAX_DEPTH = 4  # dots and brackets in a path
 MAX_VISITED = 4096  # objects that are inspected
 
 Scope = Mapping[str, Any]
+Kinds = tuple[type[Any], ...]  # of what is named
 
 
 def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
@@ -34,6 +37,7 @@ def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
     attribute, and a module that nothing else leads to by its class. At most `most` objects are
     inspected.
     """
+    kinds = (*TORCHS, *zero_classes())
     starts: list[tuple[str, Any]] = []
     modules: list[tuple[str, Any]] = []  # those that are `self`, innermost first
     for scope in _scopes():
@@ -50,10 +54,10 @@ def variables(most: int = MAX_VISITED) -> dict[int, tuple[Any, str]]:
                     for name, value in _attributes(content)
                     if not name.startswith("_")
                 )
-    of_loops = _led_to(starts, modules, most, frozenset())[1]
+    of_loops = _led_to(starts, modules, most, frozenset(), kinds)[1]
     if of_loops:
         starts = [start for start in starts if id(start[1]) not in of_loops]
-    return _led_to(starts, modules, most, of_loops)[0]
+    return _led_to(starts, modules, most, of_loops, kinds)[0]
 
 
 def _led_to(
@@ -61,19 +65,20 @@ def _led_to(
     modules: Sequence[tuple[str, Any]],
     most: int,
     of_loops: Set[int],
+    kinds: Kinds,
 ) -> tuple[dict[int, tuple[Any, str]], set[int]]:
     """Return the names, and the ids of those that have a loop variable's name besides their
     index.
     """
     found: dict[int, tuple[Any, str]] = {}
     for name, value in starts:
-        if issubclass(type(value), INTERESTING):
+        if issubclass(type(value), kinds):
             found.setdefault(id(value), (value, name))
     direct = frozenset(found) | of_loops
     placed: set[int] = set()
-    _follow(starts, found, direct, placed, most)
+    _follow(starts, found, direct, placed, most, kinds)
     for start in reversed(modules):
-        _follow([start], found, direct, placed, most)
+        _follow([start], found, direct, placed, most, kinds)
     return found, placed
 
 
@@ -83,6 +88,7 @@ def _follow(
     direct: Set[int],
     placed: set[int],
     most: int,
+    kinds: Kinds,
 ) -> None:
     """Add what these lead to, short paths first."""
     waiting = deque((name, value, 0) for name, value in starts)
@@ -93,22 +99,24 @@ def _follow(
         if depth == MAX_DEPTH or id(value) in seen:
             continue
         seen.add(id(value))
-        parts = [(path, part) for path, part in _inside(name, value) if _may_lead_on(part)]
-        named = [part for _, part in parts if issubclass(type(part), INTERESTING)]
+        parts = [
+            (path, part) for path, part in _inside(name, value, kinds) if _may_lead_on(part, kinds)
+        ]
+        named = [part for _, part in parts if issubclass(type(part), kinds)]
         by_place = (
             _is_collection(value)
             and len(named) > 1
             and sum(id(part) in direct for part in named) <= 1
         )
         for path, part in parts:
-            if issubclass(type(part), INTERESTING):
+            if issubclass(type(part), kinds):
                 if by_place and id(part) in direct:
                     placed.add(id(part))
                 found.setdefault(id(part), (part, path))
             waiting.append((path, part, depth + 1))
 
 
-def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _inside(name: str, value: Any, kinds: Kinds) -> Iterator[tuple[str, Any]]:
     """Yield what a variable holds one level deep, without calling any of the script's code."""
     kind = cast("type[object]", type(value))
     if issubclass(kind, list | tuple):
@@ -117,11 +125,11 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value),
         )
         listed = list(islice(parts, MAX_VISITED))
-        yield from ((f"{name}[{i}]", part) for i, part in enumerate(_some(listed)))
+        yield from ((f"{name}[{i}]", part) for i, part in enumerate(_some(listed, kinds)))
     elif issubclass(kind, dict):
         if dict.__len__(value) <= MAX_VISITED:
             items = cast("dict[Any, Any]", dict.copy(value))
-            listed = zip(items, _some(list(items.values())), strict=False)
+            listed = zip(items, _some(list(items.values()), kinds), strict=False)
             yield from ((f"{name}[{key}]", part) for key, part in listed if type(key) in (str, int))
     elif _is_the_scripts(kind) or issubclass(kind, torch.nn.Module):
         for attribute, part in _attributes(value):
@@ -136,18 +144,18 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{attribute}", part
 
 
-def _some(parts: list[Any]) -> list[Any]:
+def _some(parts: list[Any], kinds: Kinds) -> list[Any]:
     """Return all of them if the first has something to name, otherwise a few."""
-    return parts if parts and issubclass(type(parts[0]), INTERESTING) else parts[:MAX_ITEMS]
+    return parts if parts and issubclass(type(parts[0]), kinds) else parts[:MAX_ITEMS]
 
 
 def _is_collection(value: Any) -> bool:
     return issubclass(type(value), list | tuple | dict)
 
 
-def _may_lead_on(value: Any) -> bool:
+def _may_lead_on(value: Any, kinds: Kinds) -> bool:
     kind = cast("type[object]", type(value))
-    return issubclass(kind, (*INTERESTING, list, tuple, dict)) or _is_the_scripts(kind)
+    return issubclass(kind, (*kinds, list, tuple, dict)) or _is_the_scripts(kind)
 
 
 def _is_the_scripts(kind: type[object]) -> bool:

@@ -7,6 +7,7 @@ DeepSpeed is never imported here. There can only be one of its optimizers where 
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -19,6 +20,11 @@ MODULES = {
     "deepspeed.runtime.fp16.fused_optimizer": "FP16_Optimizer",
     "deepspeed.runtime.fp16.unfused_optimizer": "FP16_UnfusedOptimizer",
 }
+
+
+# Stages 1 and 2 step one group after the other, each as if there were no other one: the groups as
+# they were before.
+_WHOLE: weakref.WeakKeyDictionary[Any, list[Mapping[str, Any]]] = weakref.WeakKeyDictionary()
 
 
 def zero_classes() -> tuple[type[Any], ...]:
@@ -56,6 +62,15 @@ def kind_of(optimizer: object) -> str:
     return type(optimizer).__name__
 
 
+def name_of(optimizer: object, names: Mapping[int, str]) -> str | None:
+    """Return the script's name for an optimizer, of a ZeRO optimizer the shorter one of its own and
+    of that for the one inside; `names` are by id.
+    """
+    inner = inner_optimizers(optimizer) if is_zero_optimizer(optimizer) else []
+    known = [name for each in (optimizer, *inner) if (name := names.get(id(each))) is not None]
+    return min(known, key=lambda name: name.count(".") + name.count("["), default=None)
+
+
 def is_stage_3(own: Mapping[str, Any]) -> bool:
     """Return whether a ZeRO optimizer with these attributes partitions the parameters, too."""
     return "fp16_partitioned_groups" in own
@@ -84,6 +99,9 @@ def zero_groups(zero: object) -> list[dict[str, Any]]:
     else:
         kept = ("fp16_groups", "bf16_groups", "bit16_groups")
         by_group = [list(each) for each in next(own[name] for name in kept if name in own)]
+    if len(groups) == len(by_group):
+        _WHOLE[zero] = list(groups)
+    whole = _WHOLE.get(zero, groups)
     return [
-        {**group, "params": parameters} for group, parameters in zip(groups, by_group, strict=True)
+        {**group, "params": parameters} for group, parameters in zip(whole, by_group, strict=True)
     ]

@@ -77,7 +77,15 @@ class WatchedScheduler:
     low_since: int = -1
     low_iteration: int = -1
     is_superseded: bool = False
+    base: float = math.nan  # the rate that a function of the script is a factor of
+    top: float = -math.inf  # the highest rate that it has set, and at which call that was
+    top_call: int = 0
     others: str = ""  # optimizers of the same parameters that step while its own does not
+
+    def reached(self, rate: float) -> None:
+        """Note a rate that the scheduler has set."""
+        if rate > self.top:
+            self.top, self.top_call = rate, self.calls
 
     def num_steps(self) -> int:
         """Return how many steps its optimizer has made."""
@@ -89,6 +97,16 @@ class WatchedScheduler:
         """
         during = self.last_backward - self.first_backward
         return during + round(during / (self.calls - 1)) if self.calls > 1 else self.last_backward
+
+
+@dataclass(slots=True)
+class MadeScheduler:
+    """One that was created and has not been stepped since, and that set the rate to zero."""
+
+    kind: str
+    site: int
+    optimizer: weakref.ref[Any]
+    iteration: int
 
 
 @dataclass(slots=True)
@@ -106,18 +124,33 @@ class Schedules:
         default_factory=dict[tuple[int, str, int], list[WatchedScheduler]]
     )
     _num: int = 0
+    _made: list[MadeScheduler] = field(default_factory=list[MadeScheduler])
+
+    def made(self, _: ThreadState, scheduler: Any) -> None:
+        """Remember a scheduler that begins at a rate of zero: it has to be stepped."""
+        optimizer: Any = unwrapped(vars(scheduler).get("optimizer"))
+        if optimizer is None or len(self._made) >= MAX_SCHEDULERS:
+            return
+        rates = _at_hand([setting(group, "lr") for group in groups_of(optimizer)])
+        if rates and max(rates) == 0:
+            site, kind = self.log.call_sites.here(OWN_FRAMES), type(scheduler).__name__
+            of = weakref.ref(optimizer)
+            self._made.append(MadeScheduler(kind, site, of, self.iteration()))
 
     def epoch_begins(self, _: ThreadState, loader: Any) -> None:
         """Note that a DataLoader is iterated from its beginning."""
         self._epochs.begins(loader, self.num_backwards())
 
-    def scheduled(self, _: ThreadState, scheduler: Any, metric: object) -> None:
+    def scheduled(self, thread_state: ThreadState, scheduler: Any, metric: object) -> None:
         """Note that a scheduler was stepped."""
         watched = self._watched.get(id(scheduler))
         if watched is None or watched.alive() is not scheduler:
             watched = self._first_time(scheduler)
             if watched is None:
                 return
+            for step in thread_state.iteration.steps:
+                if watched.window is not None and step.optimizer == watched.window.index:
+                    watched.reached(step.lr.value if step.lr.tensor is None else math.nan)
         if watched.is_superseded:  # they are stepped in turn, which is no restart
             self._series[watched.key] = []
         watched.calls += 1
@@ -144,6 +177,31 @@ class Schedules:
             self.facts.report(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
         for watched in self._watched.values():
             self._report(watched, ended=True)
+        stepped = {watched.key[0] for watched in self._watched.values()}
+        for made in self._made:
+            optimizer = made.optimizer()
+            window = None if optimizer is None else self.registry.known(optimizer)
+            if window is not None and id(optimizer) not in stepped:
+                self._report_unstepped(made, window)
+
+    def _report_unstepped(self, made: MadeScheduler, window: OptimizerWindow) -> None:
+        """Report a scheduler whose optimizer made steps while no scheduler of it was stepped."""
+        self.facts.report(
+            FactKind.SCHEDULE,
+            site=made.site,
+            optimizer=window.index,
+            number=self._num,
+            scheduler=made.kind,
+            calls=0,
+            lr=0.0,
+            steps=window.num_steps,
+            zero_since=0,
+            zero_iteration=made.iteration,
+            stepped=int(window.was_stepped),
+            name=window.name,
+            ended=1,
+        )
+        self._num += 1
 
     def _first_time(self, scheduler: Any) -> WatchedScheduler | None:
         known = cast("dict[str, Any]", vars(scheduler))
@@ -170,6 +228,8 @@ class Schedules:
         self._num += 1
         rates: list[object] = known.get("base_lrs", [])
         watched.highest = max(_at_hand(rates), default=-math.inf)
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            watched.base = watched.highest
         self._succeed(watched)
         return watched
 
@@ -213,6 +273,7 @@ class Schedules:
             return
         watched.lr = max(rates)
         watched.highest = max(watched.highest, watched.lr)
+        watched.reached(watched.lr)
         now = self.iteration()
         if watched.lr != 0:
             watched.zero_since = -1
@@ -261,6 +322,9 @@ class Schedules:
             length=watched.plan.length,
             periodic=int(watched.plan.periodic),
             highest=watched.highest,
+            base=watched.base,
+            top=watched.top,
+            top_call=watched.top_call,
             zero_since=watched.zero_since,
             zero_iteration=watched.zero_iteration,
             low_since=watched.low_since,

@@ -3,27 +3,60 @@
 from __future__ import annotations
 
 import ast
+import linecache
+import re
 from collections.abc import Iterable
 from types import CodeType
 
-from seismograd.capture.source.statements import Statement, is_simple, one_line, statements
+from seismograd.capture.source.recordable_source import parsed
+from seismograd.capture.source.statements import (
+    Statement,
+    is_simple,
+    name_of,
+    one_line,
+    statements,
+)
 
 
 def detached(codes: Iterable[CodeType]) -> Statement | None:
     """Return the only statement in these functions that takes what goes on through them out of the
-    graph: `h = h.detach()`, a call of `h.detach()` or `h.data`, or a whole block of
-    `torch.no_grad()`, on one line.
+    graph: `h = h.detach()`, a call of `h.detach()` or `h.data`, a copy by NumPy or `torch.tensor`,
+    a whole block of `torch.no_grad()`, on one line, or a function that they call and that has it as
+    its decorator.
     """
+    codes = list(codes)
     inside = [
         s
         for code in codes
         for s in statements(code.co_filename)
         if s.function == code.co_name and s.line in {line for *_, line in code.co_lines()}
     ]
-    found = [s for s in inside if _passes_on(s.node) and not s.evaluates]
+    found = [s for s in inside if (_passes_on(s.node) or _copies(s, inside)) and not s.evaluates]
     blocks = {s.no_grad: s for s in inside if s.no_grad is not None}
     found += [whole_block(b, s) for b, s in blocks.items() if _leads_on(b, s, inside)]
+    found += _decorated({code.co_filename for code in codes}, inside)
     return found[0] if len(found) == 1 else None
+
+
+def _decorated(files: Iterable[str], inside: list[Statement]) -> list[Statement]:
+    """Return the decorators `torch.no_grad()` of functions whose result these statements use."""
+    used = {
+        name_of(each.func)
+        for s in inside
+        if isinstance(s.node, ast.Assign | ast.Return)
+        for each in ast.walk(s.node)
+        if isinstance(each, ast.Call)
+    }
+    trees = [(file, parsed("".join(linecache.getlines(file)))) for file in files]
+    return [
+        Statement(file, each.lineno, node.name, f"@{ast.unparse(each)}", node, 0, True)
+        for file, tree in trees
+        if tree is not None
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name in used
+        for each in node.decorator_list
+        if "no_grad" in ast.unparse(each) or "inference_mode" in ast.unparse(each)
+    ]
 
 
 def _leads_on(block: ast.With, part: Statement, known: list[Statement]) -> bool:
@@ -65,9 +98,28 @@ def _passes_on(node: ast.stmt) -> bool:
             return False
 
 
+def _copies(statement: Statement, inside: list[Statement]) -> bool:
+    """Return whether a statement makes a new tensor of what a layer has returned: of a list of
+    numbers, `torch.tensor` makes one that cuts nothing.
+    """
+    match statement.node:
+        case ast.Assign(value=ast.Call(func=function, args=[ast.Name(id=given), *_])):
+            before = [s for s in inside if s.function == statement.function]
+            made = [s for s in before if s.line < statement.line]
+            made = [s for s in made if given in _names(s.node, ast.Store)]
+            is_layer = any(re.search(r"\bself\.\w+\(", s.text) for s in made)
+            return name_of(function) in ("tensor", "as_tensor", "from_numpy") and is_layer
+        case _:
+            return False
+
+
 def _detaches(expression: ast.expr) -> bool:
     match expression:
-        case ast.Call(func=ast.Attribute(attr="detach")) | ast.Attribute(attr="data"):
+        case ast.Call(func=ast.Attribute(attr="detach" | "numpy" | "item" | "tolist")):
+            return True
+        case ast.Call(func=ast.Attribute(value=owner)):  # h.detach().clone()
+            return _detaches(owner)
+        case ast.Attribute(attr="data"):
             return True
         case _:
             return False

@@ -72,6 +72,22 @@ def cut_term(file: str, near: int, *, certain: bool = False) -> Statement | None
     return only if only is None or only.no_grad is None else whole_block(only.no_grad, only)
 
 
+def cut_loss(file: str, near: int) -> Statement | None:
+    """Return the statement that makes what is backpropagated a tensor without a history:
+    `loss = torch.tensor(loss.item(), requires_grad=True)`. `near` is the line of the step.
+    """
+    known = statements(file)
+    found = [
+        s
+        for s in known
+        if isinstance(s.node, ast.Assign)
+        and not s.evaluates
+        and _cuts(s.node.value)
+        and _is_loss(s, known)
+    ]
+    return _nearest(found, known, near)
+
+
 def _first_order(
     known: tuple[Statement, ...], sums: list[tuple[Statement, list[ast.expr]]]
 ) -> list[Statement]:

@@ -25,8 +25,11 @@ LAUNCHERS = (
     "torch.distributed.launch",
     "accelerate",
     "accelerate.commands",
+    "deepspeed",
 )
 OURS = ("-m", "seismograd", "run")
+# It puts the rank in front of what it hands on unless it is told not to.
+OURS_OF_DEEPSPEED = ("--no_local_rank", "--module", "seismograd", "run")
 HELPERS = ("torch/_inductor", "torch/_dynamo", "joblib/", "multiprocessing/")  # no trainings
 WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 MOST = 3
@@ -104,6 +107,8 @@ def line_to_type(
             ["python", "-m", target] if is_module else [name if shutil.which(name) else target]
         )
         return shlex.join((*launcher, *before, *OURS, *after))
+    if name == "deepspeed":  # it starts another launcher of its own
+        return launched_line((name if shutil.which(name) else target, *arguments))
     if command.at == 0:  # the launcher itself was started
         return launched_line(command.words)
     return command.line()
@@ -111,12 +116,22 @@ def line_to_type(
 
 def launched_line(words: Sequence[str]) -> str:
     """Return a launcher's command line with `seismograd run` before the first word that is a
-    script.
+    script, or before its module.
     """
-    for at, word in enumerate(words[1:], 1):
+    is_deepspeed = Path(words[0]).name == "deepspeed"
+    at, module = len(words), ()
+    for number, word in enumerate(words[1:], 1):
+        if is_deepspeed and word == "--module":
+            at, module = number + 1, ("-m",)
+            break
         if word.endswith(".py"):
-            return shlex.join((*words[:at], *OURS, *words[at:]))
-    return shlex.join((*words, *OURS, "SCRIPT"))
+            at = number
+            break
+    before, after = words[:at], words[at:] or ("SCRIPT",)
+    if is_deepspeed:
+        before = tuple(word for word in before if word not in OURS_OF_DEEPSPEED)
+        return shlex.join((*before, *OURS_OF_DEEPSPEED, *module, *after))
+    return shlex.join((*before, *OURS, *after))
 
 
 class Launched:

@@ -22,6 +22,8 @@ class MissingClearing:
     where: str
     first_step: int
     found: int  # the iteration in which it was found
+    # a closure adds to the gradients that its earlier evaluations within the same step computed
+    in_closure: bool = False
     last_step: int = -1
     names: list[str] = field(default_factory=list[str])
     # their names in the script, by index
@@ -52,6 +54,21 @@ class MissingClearing:
             "optimizer": held[0],
             "optimizers": ", ".join(held),
         }
+        if self.in_closure:
+            cause = say(
+                "{optimizer:the} evaluates its closure several times per step, and the gradients "
+                "of the earlier evaluations, computed with other weights, are still in the sum: "
+                "the closure does not clear them before backward, which adds to what is there",
+                **values,
+            )
+            advice = say(
+                "call {optimizer}.zero_grad() first of all within the closure: clearing once "
+                "before the step does not suffice",
+                **values,
+            )
+            clearing = _clearing([stepped_of(self.stepped, held[0])])
+            code = f"{clearing}  # the first line of the closure\n{self.backward}"
+            return cause, advice, code.rstrip()
         if len(held) == 1:
             cause = say(
                 "since step {step} {optimizer:the} has used gradients that earlier steps had "

@@ -22,7 +22,16 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg301.missing_clearing import MissingClearing
-from seismograd.schema import EventKind, Evidence, Finding, IntArray, Parameter, State, StepFlag
+from seismograd.schema import (
+    EventFlag,
+    EventKind,
+    Evidence,
+    Finding,
+    IntArray,
+    Parameter,
+    State,
+    StepFlag,
+)
 
 # of a parameter, none of whose steps used a gradient again
 CLEARED = np.array(
@@ -57,15 +66,18 @@ class MissingZeroGrad(Rule):
         used, in two of its steps in a row, or in at least {min_scattered} steps if they are at
         least {min_share:.0%} of all. Several backward passes before one step are gradient
         accumulation, which is fine. So are steps that `GradScaler` skipped. If a step calls a
-        closure several times, the first call counts.
+        closure several times, as LBFGS does, a single step suffices in which a later call finds the
+        gradients of an earlier one, computed with other weights.
 
     False alarms
-        A program that deliberately keeps part of the old gradient as its own form of momentum.
+        A program that deliberately keeps part of the old gradient as its own form of momentum, or
+        an optimizer that adds up the gradients of several points within its step.
 
     What to try
         - Call `optimizer.zero_grad()` once per step, before `backward` (or right after `step`).
         - With gradient accumulation, clear at the end of each accumulation window, where `step` is
           called; not in every iteration, and not at the end of an epoch.
+        - With LBFGS, call `optimizer.zero_grad()` first of all within the closure.
         - With several optimizers or models, clear each one: `model.zero_grad()` clears only the
           gradients of that model.
 
@@ -97,15 +109,16 @@ class MissingZeroGrad(Rule):
             block.steps, StepFlag.NO_BACKWARD | StepFlag.SKIPPED
         )[:, None]
         carried = own & (block.values["carried"] != 0)
+        kept = carried & _is_kept(block)
         if not (carried & ~history["guilty"][columns]).any():
             history["num_own"][columns] += own.sum(axis=0)
             history["carried"][columns[own.any(axis=0)]] = False
         else:
-            guilty, since = self._judge(block, own, carried)
+            guilty, since = self._judge(block, own, carried, kept)
             for row in as_list(np.unique(np.argmax(guilty, axis=0)[guilty.any(axis=0)])):
                 fresh = np.flatnonzero(guilty[row] & ~history["guilty"][columns])
                 history["guilty"][columns[fresh]] = True
-                self._accuse(block, row, fresh, since[row])
+                self._accuse(block, row, fresh, since[row], bool(kept[row, fresh].any()))
         for fault in self._faults:
             if fault.follow(block, carried & history["guilty"][columns]):
                 yield self._finding(fault)
@@ -117,7 +130,7 @@ class MissingZeroGrad(Rule):
         )
 
     def _judge(
-        self, block: SharedBlock, own: BoolArray, carried: BoolArray
+        self, block: SharedBlock, own: BoolArray, carried: BoolArray, kept: BoolArray
     ) -> tuple[BoolArray, IntArray]:
         """Return where a parameter is known to be at fault, and since which iteration  # each (B,
         P).
@@ -150,17 +163,23 @@ class MissingZeroGrad(Rule):
         # often enough since the very first time: it began there
         is_from_first = num_carried >= self.min_share * (num_own - past["num_before"])
         first = np.minimum(past["first"], iterations)
-        return (carried & carried_before) | scattered, np.where(is_from_first, first, since)
+        return (carried & carried_before) | scattered | kept, np.where(is_from_first, first, since)
 
-    def _accuse(self, block: SharedBlock, row: int, fresh: IntArray, since: IntArray) -> None:
+    def _accuse(
+        self, block: SharedBlock, row: int, fresh: IntArray, since: IntArray, is_kept: bool
+    ) -> None:
         """Add parameters that were found at fault in a row to the fault of their optimizer, or
-        of the line where it steps.
+        of the line where it steps; `is_kept`: of the line where its closure calls backward.
         """
         iteration = iteration_at(block, row)
         for column in as_list(fresh):
             parameter = block.parameters[column]
             owner = -1 if parameter.optimizer is None else parameter.optimizer
-            where = site_of(block, EventKind.STEP, iteration, owner)
+            where = (
+                site_of(block, EventKind.BACKWARD, iteration)
+                if is_kept
+                else site_of(block, EventKind.STEP, iteration, owner)
+            )
             fault = next((each for each in self._faults if each.is_of(owner, where)), None)
             if fault is None:
                 fault = MissingClearing(
@@ -168,6 +187,7 @@ class MissingZeroGrad(Rule):
                     where,
                     int(since[column]),
                     iteration,
+                    is_kept,
                     stepped=_text(block, EventKind.STEP, iteration, owner),
                     backward=_text(block, EventKind.BACKWARD, iteration),
                 )
@@ -190,6 +210,24 @@ class MissingZeroGrad(Rule):
             ),
             where=fault.where,
         )
+
+
+def _is_kept(block: SharedBlock) -> BoolArray:
+    """Return where a step evaluated the loss again without clearing the gradients that it had
+    computed with other weights  # (B, P).
+    """
+    kept = np.zeros((len(block), len(block.parameters)), np.bool_)
+    again = np.flatnonzero(flagged(block.events, EventFlag.KEPT))
+    if len(again):
+        owners = [-1 if each.optimizer is None else each.optimizer for each in block.parameters]
+        rows = np.searchsorted(
+            integers(block.steps, "iteration"), integers(block.events, "iteration")[again]
+        )
+        for row, touched in zip(
+            as_list(rows), block.events["touched"][again].tolist(), strict=True
+        ):
+            kept[row] |= [each >= 0 and bool(touched >> each & 1) for each in owners]
+    return kept
 
 
 def _text(block: SharedBlock, kind: EventKind, iteration: int, optimizer: int = -1) -> str:

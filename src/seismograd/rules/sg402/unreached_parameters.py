@@ -56,7 +56,7 @@ class UnreachedParameters:
         if self.function:
             return _withheld(values)
         if self.graphless and len(self.without) == len(self.held):
-            return _graphless(values)
+            return _graphless(joined(self.detached) if self.detached else "", values)
         return _words(
             self.is_cut,
             self._is_replaced(),
@@ -91,6 +91,8 @@ def joined(statement: str) -> str:
     """
     if statement.startswith("with "):
         return without_block(statement)
+    if statement.startswith("@"):
+        return f"# {statement}"
     code = with_graph(statement)
     target, _, value = code.partition(" = ")
     return f"# {statement}" if not code or target == value else code
@@ -115,7 +117,7 @@ def _withheld(values: Values) -> Explanation:
     )
 
 
-def _graphless(values: Values) -> Explanation:
+def _graphless(mended: str, values: Values) -> Explanation:
     return (
         say(
             "none of the parameters that {optimizer:the} holds ({held}) ever gets a gradient: the "
@@ -129,7 +131,7 @@ def _graphless(values: Values) -> Explanation:
             ".numpy(), torch.tensor(…) or no_grad",
             **values,
         ),
-        "assert loss.grad_fn is not None",
+        mended or "assert loss.grad_fn is not None",
     )
 
 
@@ -188,7 +190,7 @@ def _words(
                 "{optimizer:the} holds, and not from a detached copy",
                 **values,
             ),
-            "print(loss.grad_fn)",
+            mended or "print(loss.grad_fn)",
         )
     return (
         say(
@@ -203,5 +205,5 @@ def _words(
             "otherwise use it, or remove it",
             **values,
         ),
-        "",
+        mended,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -25,10 +25,24 @@ def clues_of(
     reduction, and where numbers only lie elsewhere. `factor`: that of all gradients, or NaN.
     """
     first, second = at
-    yield from _weights(first, second, tolerance)
+    several = {p.name for p in parameters if p.difference is Difference.SHAPE}
+    yield from _weights(first, second, tolerance, several)
     yield from _losses(first, second, tolerance, factor)
     yield from _rates(first, second)
-    for side, which in ((first, say("the first run")), (second, say("the second run"))):
+    sides = (first, say("the first run")), (second, say("the second run"))
+    left_out = next((p for p in reversed(parameters) if _is_left_out(p, at)), None)
+    if left_out is not None:
+        number, count = left_out.several
+        yield say(
+            "{count} processes of {which} each have a gradient and weights of their own for "
+            "{name}: it is left out of the reduction over them, or it is an expert or a shard "
+            "there",
+            count=count,
+            which=sides[number][1],
+            name=left_out.name,
+        )
+        return
+    for side, which in sides:
         if _is_not_reduced(side.ranks):
             yield say(
                 "the processes of {which} hold different gradients of the same parameters: "
@@ -65,11 +79,19 @@ def clues_of(
             return
 
 
+def _is_left_out(each: ParameterParity, at: tuple[StepGradients, StepGradients]) -> bool:
+    """Return whether several processes of one run have a tensor of their own of the parameter."""
+    number, count = each.several
+    return each.difference is Difference.SHAPE and number >= 0 and count <= at[number].num_ranks
+
+
 def _weights(
-    first: StepGradients, second: StepGradients, tolerance: Tolerance
+    first: StepGradients, second: StepGradients, tolerance: Tolerance, several: Collection[str]
 ) -> Iterator[Message]:
     for name, norm in first.weight_norms.items():
         other = second.weight_norms.get(name, math.nan)
+        if name in several:
+            continue  # of more tensors, so that its norm is larger
         if abs(norm - other) > tolerance.norm * max(norm, other):
             yield say(
                 "the weights differ before this step already: the norm of {name} is {first:.6g} "
@@ -96,6 +118,12 @@ def _losses(
             first=one,
             second=other,
         )
+    elif abs(one * _micro(second) - other * _micro(first)) <= NEAR * abs(one) * _micro(second):
+        yield say(
+            "the losses differ by the number of micro-batches alone: {first:.6g} and {second:.6g}",
+            first=one,
+            second=other,
+        )
     else:
         yield say(
             "the losses differ too: {first:.6g} and {second:.6g}; the data, the weights or the "
@@ -103,6 +131,10 @@ def _losses(
             first=one,
             second=other,
         )
+
+
+def _micro(side: StepGradients) -> int:
+    return max(1, int(side.entry["num_backwards"]))
 
 
 def _rates(first: StepGradients, second: StepGradients) -> Iterator[Message]:

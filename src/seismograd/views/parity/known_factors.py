@@ -52,32 +52,38 @@ class KnownFactor:
     reason: Message
 
 
+# What multiplies the loss multiplies its gradients, but what is done to gradients only does not
+# multiply the loss.
+OF_THE_LOSS = frozenset({"accumulation", "loss_terms", "two"})
+
+
 def explained(
     ratio: float, first: StepGradients, second: StepGradients, near: float = NEAR
 ) -> tuple[KnownFactor, ...]:
-    """Return the known factors that this ratio is; of equal ones all, since each may be it."""
+    """Return the known factors that this ratio is; of equal ones those that also fit the losses,
+    or all, since each may be it.
+    """
     if not ratio > 0:
         return ()
-    return tuple(
+
+    def fits(found: float, value: float) -> bool:
+        return found > 0 and abs(math.log(found / value)) <= max(near, NEAR)
+
+    known = [each for each in _candidates(first, second) if fits(ratio, each.value)]
+    losses = float(first.entry["loss"]) / float(second.entry["loss"] or math.nan)
+    likely = [
         each
-        for each in _candidates(first, second)
-        if abs(math.log(ratio / each.value)) <= max(near, NEAR)
-    )
+        for each in known
+        if not (fits(losses, 1.0) if each.code in OF_THE_LOSS else fits(losses, each.value))
+    ]
+    return tuple(likely or known)
 
 
 def _candidates(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
     """Yield what each run may do that the other does not; the second's factors are reciprocals."""
     yield from _of_run(first, 1.0, say("the first run"))
     yield from _of_run(second, -1.0, say("the second run"))
-    weights = first.term_weight, second.term_weight
-    if weights[0] > 0 and weights[1] > 0 and abs(math.log(weights[0] / weights[1])) > NEAR:
-        reason = say(
-            "what a term counts in the losses, {first:.4g} and {second:.4g}: one is a sum "
-            "where the other is a mean, or they are divided by other numbers",
-            first=weights[0],
-            second=weights[1],
-        )
-        yield KnownFactor(weights[0] / weights[1], "loss_terms", reason)
+    yield from _of_terms(first, second)
     two = say("a factor of two, as between (x − y)² and ½ (x − y)², or a loss counted twice")
     yield KnownFactor(2.0, "two", two)
     yield KnownFactor(0.5, "two", two)
@@ -91,6 +97,18 @@ def _of_run(side: StepGradients, sign: float, which: Message) -> Iterator[KnownF
         yield from _both_ways(num_ranks**sign, "world_size", which, count=num_ranks)
     if num_micro > 1:
         yield from _both_ways(num_micro**sign, "accumulation", which, count=num_micro)
+    if num_ranks > 1 and num_micro > 1:
+        yield KnownFactor(
+            (num_ranks * num_micro) ** sign,
+            "world_size_and_accumulation",
+            say(
+                "the number of processes times that of micro-batches of {which}, {ranks} × "
+                "{micro}: it divides by neither",
+                which=which,
+                ranks=num_ranks,
+                micro=num_micro,
+            ),
+        )
     if scale > 0 and scale != 1:
         yield from _both_ways(scale**sign, "loss_scale", which, scale=f"{scale:g}")
 
@@ -101,3 +119,33 @@ def _both_ways(
     too_large, too_small = _REASONS[code]
     yield KnownFactor(factor, code, Message(too_large, {"which": which, **values}))
     yield KnownFactor(1 / factor, code, Message(too_small, {"which": which, **values}))
+
+
+def _of_terms(first: StepGradients, second: StepGradients) -> Iterator[KnownFactor]:
+    """Yield the factor between what a term of the loss counts in both, in the mean over processes
+    that have data of their own.
+    """
+    counts = first.num_data_ranks, second.num_data_ranks
+    weights = first.term_weight / counts[0], second.term_weight / counts[1]
+    if not (weights[0] > 0 and weights[1] > 0):
+        return
+    if abs(math.log(weights[0] / weights[1])) <= NEAR:
+        return
+    yield KnownFactor(
+        weights[0] / weights[1],
+        "loss_terms",
+        say(
+            "what a term counts in the mean of the losses of all processes, {first:.4g} and "
+            "{second:.4g}: one is a sum where the other is a mean, or they are divided by other "
+            "numbers",
+            first=weights[0],
+            second=weights[1],
+        )
+        if max(counts) > 1
+        else say(
+            "what a term counts in the losses, {first:.4g} and {second:.4g}: one is a sum "
+            "where the other is a mean, or they are divided by other numbers",
+            first=weights[0],
+            second=weights[1],
+        ),
+    )

@@ -47,6 +47,17 @@ class ParameterParity:
     distance: float = math.nan
 
     @property
+    def several(self) -> tuple[int, int]:
+        """Return in which of the runs, 0 or 1, the parameter is several tensors of the shape that
+        it has in the other one, and how many; (-1, 0) in none.
+        """
+        shapes = self.first.parameter.shape, self.second.parameter.shape
+        for side in (0, 1):
+            if len(shapes[side]) and shapes[side][1:] == shapes[1 - side]:
+                return side, shapes[side][0]
+        return -1, 0
+
+    @property
     def agrees(self) -> bool:
         """Return whether nothing is known to differ."""
         return self.difference in AGREEING

@@ -96,6 +96,8 @@ def how(each: ParameterParity) -> str:
         return translate("×{factor}, in the same direction").format(factor=number(each.ratio, 6))
     if each.difference is Difference.MOVED:
         return translate("the same numbers in other places")
+    if each.difference is Difference.SHAPE and each.several[1]:
+        return translate("one tensor and {num:,} different ones").format(num=each.several[1])
     if each.difference is Difference.SHAPE:
         return translate("{first} and {second} scalars").format(
             first=count(each.first.parameter.numel), second=count(each.second.parameter.numel)

@@ -56,6 +56,14 @@ class StepGradients:
         return max(1, len(self.ranks))
 
     @property
+    def num_data_ranks(self) -> int:
+        """Return how many processes have trained together on data of their own: one where all
+        have the same loss, as under tensor parallelism.
+        """
+        losses = self.ranks["loss"]
+        return 1 if len(np.unique(losses[np.isfinite(losses)])) < 2 else self.num_ranks
+
+    @property
     def norm(self) -> float:
         """Return the norm of all gradients that are finite."""
         norms = [g.norm for g in self.gradients.values() if g.state == State.FINITE]
