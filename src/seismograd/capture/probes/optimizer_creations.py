@@ -26,7 +26,11 @@ class OptimizerCreations:
 
     def step_begins(self, window: OptimizerWindow, optimizer: Any) -> None:
         """Report an optimizer that steps for the first time."""
-        if window.index in self._reported or window.step_heard is None or window.step_heard.site < 0:
+        if (
+            window.index in self._reported
+            or window.step_heard is None
+            or window.step_heard.site < 0
+        ):
             return
         self._reported.add(window.index)
         if not self.facts.has_room(FactKind.OPTIMIZER_CREATED):
