@@ -41,6 +41,8 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
 def test_an_excerpt_names_the_variables_of_the_script(
     program: str, excerpt: str, tmp_path: Path
 ) -> None:
+
+pytestmark = pytest.mark.usefixtures("without_garbage")
     (finding,) = judged(FAULTY[program][2], tmp_path / "run")
     assert finding.excerpt.startswith(excerpt)
 
