@@ -25,6 +25,8 @@ from tests.capture.sessions import make_session
 from tests.record.processes import python_at_work
 from tests.single_rows import RowList
 
+pytestmark = pytest.mark.usefixtures("without_garbage")
+
 TRAIN = """
 import sys, time, torch, seismograd
 torch.manual_seed(0)
@@ -47,8 +49,6 @@ with seismograd.watch(model, optimizer, out=sys.argv[1], **eval(sys.argv[3])):
 def test_all_steps_before_an_evaluation_survive_a_kill(
     tmp_path: Path, num_steps: int, selection: str
 ) -> None:
-
-pytestmark = pytest.mark.usefixtures("without_garbage")
     path = tmp_path / "run"
     with python_at_work(TRAIN, path, str(num_steps), selection) as process:
         assert process.stdout is not None

@@ -14,6 +14,8 @@ from tests.rules.held_faults import FAULTY, HEALTHY  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("without_garbage")
+
 
 @pytest.mark.parametrize(("code", "words", "program"), FAULTY.values(), ids=FAULTY)
 def test_it_is_found_with_its_cause(
@@ -41,8 +43,6 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
 def test_an_excerpt_names_the_variables_of_the_script(
     program: str, excerpt: str, tmp_path: Path
 ) -> None:
-
-pytestmark = pytest.mark.usefixtures("without_garbage")
     (finding,) = judged(FAULTY[program][2], tmp_path / "run")
     assert finding.excerpt.startswith(excerpt)
 
