@@ -39,7 +39,9 @@ def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
     newer = synthetic.write_run(tmp_path / "newer", [block])
     (newer / "meta.json").write_text(json.dumps(read_unsealed(newer / "meta.json") | {"schema": 9}))
     cut = synthetic.write_run(
-        tmp_path / "cut", [block], run_info=synthetic.info(created_utc="2026-05-02T00:00:00Z")
+        tmp_path / "cut",
+        [block, later],
+        run_info=synthetic.info(created_utc="2026-05-02T00:00:00Z"),
     )
     (cut / "steps.bin").write_bytes((cut / "steps.bin").read_bytes()[:-1])
     (tmp_path / "empty").mkdir()
@@ -52,7 +54,7 @@ def test_each_run_is_listed_and_the_rest_passed_over(tmp_path: Path) -> None:
     assert [each.problem == NO_PROBLEM for each in listed] == [True] * 3 + [False] * 3
     assert [each.run is None for each in listed] == [False] * 3 + [True] * 3
     runs = [each.run for each in listed if each.run is not None]
-    assert [run.num_rows for run in runs] == [6, 14, 7]
+    assert [run.num_rows for run in runs] == [7, 14, 7]
     assert [run.torn is None for run in runs] == [False, True, True]
     assert [run.ended for run in runs] == [True, False, True]
     assert all(each.created_utc == "" for each in listed[3:])

@@ -38,8 +38,11 @@ class SettingSources:
     def rate_times(self, optimizer: int, factor: float, iteration: int) -> MendedStatement | None:
         """Return the statement that the learning rate of an optimizer comes from, with a rate this
         many times as high: of a schedule that is given the rate, of the script where it writes the
-        rate itself, else of the optimizer. `None` where that is not known by this iteration.
+        rate itself, else of the optimizer. `None` where that is not known by this iteration, nor
+        where the factor is not known: NaN, as of a rate of 0.
         """
+        if math.isnan(factor):
+            return None
         schedule, made = self._schedules.get(optimizer), self._created.get(optimizer)
         if schedule is not None and schedule.iteration <= iteration:
             kind = schedule.text("scheduler")

@@ -46,7 +46,7 @@ class WithheldGradients:
     _windows: Sequence[OptimizerWindow] = ()
     _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
     _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    _told: set[str] = field(default_factory=set[str])
+    _reported: set[str] = field(default_factory=set[str])
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at."""
@@ -95,9 +95,9 @@ class WithheldGradients:
         return [self.parameter_table.parameters[column].name for column in columns]
 
     def _report(self, function: type, optimizer: int, names: list[str]) -> None:
-        if self._told.issuperset(names):
+        if self._reported.issuperset(names):
             return
-        self._told.update(names)
+        self._reported.update(names)
         backward = getattr(function, "backward", None)
         code = backward.__code__ if isinstance(backward, FunctionType) else None
         site = (

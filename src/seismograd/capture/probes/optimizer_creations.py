@@ -22,13 +22,17 @@ class OptimizerCreations:
 
     facts: Facts
     log: EventLog
-    _told: set[int] = field(default_factory=set[int])
+    _reported: set[int] = field(default_factory=set[int])
 
     def step_begins(self, window: OptimizerWindow, optimizer: Any) -> None:
         """Report an optimizer that steps for the first time."""
-        if window.index in self._told or window.step_heard is None or window.step_heard.site < 0:
+        if (
+            window.index in self._reported
+            or window.step_heard is None
+            or window.step_heard.site < 0
+        ):
             return
-        self._told.add(window.index)
+        self._reported.add(window.index)
         if not self.facts.has_room(FactKind.OPTIMIZER_CREATED):
             return
         site = window.step_heard.site
