@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, log_dtype
-from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.layout import LEVELS
+from seismograd.record.segment_documents import SegmentInfo, segment_from_json
 from seismograd.record.strict_json import loads
 from seismograd.schema import STATISTICS, STEP_DTYPE, Site
 from tests import synthetic
