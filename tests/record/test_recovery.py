@@ -192,6 +192,19 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(
     assert open_run(path).torn is None
 
 
+def test_a_sample_that_was_cut_with_its_log_is_missed_where_there_are_no_parameters(
+    tmp_path: Path,
+) -> None:
+    block = synthetic.block(np.ones((3, 0)), sample_rows=[1])
+    path = synthetic.write_run(tmp_path / "run", [block])
+    assert open_run(path).num_rows == 3
+    for name in (CHECKS, layout.SAMPLE_ROWS):
+        (path / "segments/0000" / name).write_bytes(b"")
+    run = open_run(path)
+    assert run.num_rows == 1
+    assert run.torn is not None
+
+
 def test_opening_a_long_run_that_was_never_sampled_reads_its_end_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,8 +160,10 @@ class Segment:
 
     def holds_all_samples(self, num_samples: int) -> bool:
         """Return whether the logs of checksums know of no more samples than these; false without a
-        log.
+        log, and without parameters: nothing shows then that the log itself was not cut.
         """
+        if not self.num_columns:
+            return False
         logged = [part.num_logged_samples() for part in self.parts]
         return None not in logged and num_samples >= sum(each or 0 for each in logged)
 
