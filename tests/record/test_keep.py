@@ -11,7 +11,7 @@ import pytest
 
 from seismograd import Run, SeismogradError, open_run
 from seismograd.diagnosis.verdict import judge
-from seismograd.record import layout
+from seismograd.record import layout, size_limit
 from seismograd.record.disk_use import disk_use
 from seismograd.record.inspection import inspect
 from seismograd.record.seals import dumps_sealed
@@ -224,15 +224,17 @@ def test_the_condition_and_every_report_say_which_steps_there_are(both: tuple[Ru
     assert b"192\xe2\x80\x93447" in source.meta() or b"192\\u2013447" in source.meta()
 
 
-def test_a_size_is_kept_by_removing_what_is_old_first(tmp_path: Path) -> None:
+def test_a_size_is_kept_by_removing_what_is_old_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With both options the record goes on for longer."""
+    monkeypatch.setattr(size_limit, "LOOKED_AT_EVERY_S", 0.0)
     num_rows: list[int] = []
     for keep in (None, 1):
         settings = RecordSettings(max_bytes=700_000, keep_raw=keep)
         writer = Writer(tmp_path / str(keep), synthetic.info(), settings)
         for first in range(0, 3000, 50):
             writer.observe(endless_block(first, 50))
-            writer._sized = -1e9  # looks at once
         writer.close()
         num_rows.append(open_run(tmp_path / str(keep)).num_rows)
     assert num_rows[0] < num_rows[1]
