@@ -4,6 +4,7 @@ ever; what is gone is said, and never a number.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from seismograd import Run, SeismogradError, open_run
 from seismograd.diagnosis.verdict import judge
 from seismograd.record import layout, size_limit
+from seismograd.record.checksums import CHECKS
 from seismograd.record.disk_use import disk_use
 from seismograd.record.inspection import inspect
 from seismograd.record.seals import dumps_sealed
@@ -187,6 +189,41 @@ def test_a_part_that_was_cut_off_ends_the_record_there(tmp_path: Path) -> None:
     first = int(last.name) * 64
     assert first < run.num_rows <= first + 9
     assert run.torn is not None
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_an_earlier_part_of_which_a_file_was_cut_is_not_measured_there(
+    both: tuple[Run, Run], tmp_path: Path, has_log: bool
+) -> None:
+    whole = both[1]
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path)
+    part = sorted(path.glob("segments/0000/raw/*"))[1]
+    first = int(part.name) * 64
+    if not has_log:
+        (part / CHECKS).unlink()
+    for file in sorted(part.glob("*.[fu]*")):
+        content = file.read_bytes()
+        for num_bytes in (len(content) * 2 // 5, None):
+            file.unlink() if num_bytes is None else file.write_bytes(content[:num_bytes])
+            run = open_run(path)
+            assert run.num_rows == 1000
+            assert np.isin(run.states, (State.NOT_MEASURED, State.FINITE)).all()
+            for name in ("grad_norm", "zeros", "applied_norm", "weight_norm"):
+                found, written = run.series(name), whole.series(name)
+                there = ~np.isnan(found)
+                np.testing.assert_array_equal(found[there], written[there])
+                if file.name.startswith(name):
+                    assert np.isnan(found[first + 63]).all()
+            rows, values = run.samples("exponents")
+            np.testing.assert_array_equal(
+                run.row_reader.samples("exponents", rows, range(NUM_PARAMETERS)), values
+            )
+            view = run.levels.parameters("grad_norm", 0, 1000, 1000)
+            assert set(np.flatnonzero(view.counts.sum(axis=(0, 2)))) <= {0, int(State.FINITE)}
+            assert sum(len(block) for block in run.blocks()) <= 360
+            assert not has_log or inspect(path).damage
+        file.write_bytes(content)
 
 
 def test_all_steps_within_the_limit_are_there(tmp_path: Path) -> None:
