@@ -18,7 +18,6 @@ import numpy as np
 from seismograd.i18n import say
 from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, ChecksumWriter
-from seismograd.record.documents import EndCounts, end_to_json
 from seismograd.record.pyramid.cells import (
     FACTOR,
     NUM_STATES,
@@ -26,11 +25,11 @@ from seismograd.record.pyramid.cells import (
     cell_rows,
     join,
     merge,
+    pyramid_statistics,
     record_dtype,
     to_records,
 )
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
-from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import (
     STEP_SCALARS,
@@ -38,6 +37,7 @@ from seismograd.record.pyramid.step_scalars import (
     states_of_values,
     step_values,
 )
+from seismograd.record.run_documents import EndCounts, end_to_json
 from seismograd.record.strict_json import dumps
 from seismograd.record.writer import Writer
 from seismograd.schema import (

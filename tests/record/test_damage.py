@@ -19,7 +19,7 @@ from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, checksum, log_dtype
 from seismograd.record.inspection import inspect
 from seismograd.record.reader import Run, open_run
-from seismograd.record.segment import open_segment
+from seismograd.record.segment_opening import open_segment
 from seismograd.schema import STATISTICS, Note, State
 from tests import synthetic
 from tests.record.edits import without_checksums

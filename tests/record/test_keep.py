@@ -13,9 +13,9 @@ from seismograd import Run, SeismogradError, open_run
 from seismograd.diagnosis.verdict import judge
 from seismograd.record import layout
 from seismograd.record.disk_use import disk_use
-from seismograd.record.documents import RemovedPart, removed_to_json
 from seismograd.record.inspection import inspect
 from seismograd.record.seals import dumps_sealed
+from seismograd.record.segment_documents import RemovedPart, removed_to_json
 from seismograd.record.writer import Writer
 from seismograd.schema import Conclusion, RowBatch, RuleStatus, State
 from seismograd.settings.record_settings import RecordSettings, parse_keep

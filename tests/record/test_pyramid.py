@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from seismograd import Run, open_run
 from seismograd.record.layout import LEVELS, level_path
 from seismograd.record.pyramid.cells import FACTOR, NUM_STATES, PYRAMID_STATISTICS, record_dtype
-from seismograd.record.pyramid.pyramid_levels import PyramidView
+from seismograd.record.pyramid.pyramid_view import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS, step_states, step_values
 from seismograd.schema import RowBatch, State
 from tests import synthetic

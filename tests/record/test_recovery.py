@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from seismograd import Run, open_run
 from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, log_dtype
-from seismograd.record.documents import SegmentInfo, segment_from_json
 from seismograd.record.entry_files import EntryFiles
 from seismograd.record.layout import LEVELS
+from seismograd.record.segment_documents import SegmentInfo, segment_from_json
 from seismograd.record.strict_json import loads
 from seismograd.schema import STATISTICS, STEP_DTYPE, Site
 from tests import synthetic
@@ -190,6 +190,19 @@ def test_what_lies_beyond_the_last_step_is_left_out_and_said(
         assert len(run.ranks) == len(run.pairs) == 0
         (path / name).write_bytes(text)
     assert open_run(path).torn is None
+
+
+def test_a_sample_that_was_cut_with_its_log_is_missed_where_there_are_no_parameters(
+    tmp_path: Path,
+) -> None:
+    block = synthetic.block(np.ones((3, 0)), sample_rows=[1])
+    path = synthetic.write_run(tmp_path / "run", [block])
+    assert open_run(path).num_rows == 3
+    for name in (CHECKS, layout.SAMPLE_ROWS):
+        (path / "segments/0000" / name).write_bytes(b"")
+    run = open_run(path)
+    assert run.num_rows == 1
+    assert run.torn is not None
 
 
 def test_opening_a_long_run_that_was_never_sampled_reads_its_end_only(

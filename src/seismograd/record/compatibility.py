@@ -8,15 +8,15 @@ from typing import Any, cast
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.record import layout
-from seismograd.record.documents import (
+from seismograd.record.recorded_files import file_size, read_document
+from seismograd.record.run_claim import STARTED
+from seismograd.record.run_documents import (
     EndCounts,
     Meta,
     end_from_json,
     meta_from_json,
     meta_to_json,
 )
-from seismograd.record.recorded_files import file_size, read_document
-from seismograd.record.run_claim import STARTED
 from seismograd.record.seals import loads_sealed
 from seismograd.record.strict_json import dumps, loads
 from seismograd.record.validation import build

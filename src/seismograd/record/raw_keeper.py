@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seismograd.record import layout
-from seismograd.record.documents import RemovedPart, removed_to_json
 from seismograd.record.seals import dumps_sealed
+from seismograd.record.segment_documents import RemovedPart, removed_to_json
 from seismograd.schema import Finding, RowBatch
 
 _AROUND = 100  # steps before and after a finding

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from seismograd.errors import SeismogradError
@@ -18,21 +17,27 @@ from seismograd.printable import printable
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
-from seismograd.record.documents import (
-    EndCounts,
+from seismograd.record.completeness import (
+    damage_message,
+    kept_steps,
+    not_kept_message,
+    torn_message,
+)
+from seismograd.record.entry_files import EntryFiles
+from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
+from seismograd.record.line_documents import (
     fact_from_json,
     note_from_json,
     optimizer_from_json,
     site_from_json,
 )
-from seismograd.record.entry_files import EntryFiles
-from seismograd.record.finding_json import finding_line_from_json, findings_from_lines
-from seismograd.record.pyramid.cells import FACTOR
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recorded_lines import read_lines
-from seismograd.record.recovery import intact_part, torn_message
+from seismograd.record.recovery import intact_part
 from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
+from seismograd.record.run_arrays import RunArrays
+from seismograd.record.run_documents import EndCounts
 from seismograd.record.sample_reader import SampleSeries
 from seismograd.record.segment import Segment
 from seismograd.record.snapshot_reader import Snapshot, read_snapshots, whole_tensor
@@ -48,13 +53,10 @@ from seismograd.schema import (
     RowBatch,
     SampleKind,
     Site,
-    State,
     StateArray,
-    Statistic,
 )
 from seismograd.schema.finding_html import finding_html
 
-_STRETCHES_TOLD = 4
 _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
     layout.SITES: site_from_json,
     layout.OPTIMIZERS: optimizer_from_json,
@@ -179,13 +181,10 @@ class Run:
         """Return one row per iteration  # (T,) STEP_DTYPE."""
         return self._entries.read(layout.STEPS, 0, self._whole.num_rows)
 
-    @cached_property
+    @property
     def states(self) -> StateArray:
         """Return each gradient's `State`  # (T, P)."""
-        states = np.full((self._whole.num_rows, len(self.parameters)), State.NOT_MEASURED, np.uint8)
-        for segment, start, stop in self._whole.spans():
-            states[start:stop, self._columns(segment)] = segment.state(0, stop - start)
-        return states
+        return self._arrays.states
 
     def series(self, name: str) -> FloatArray:
         """Return a statistic of every iteration; NaN where it was not measured or there was no
@@ -197,25 +196,7 @@ class Run:
         Raises:
             SeismogradError: there is no such statistic, or it has several numbers per parameter.
         """
-        statistic = self._statistic(name)
-        if statistic.width > 1:
-            raise SeismogradError(
-                say("{name} has several values per parameter", name=name),
-                say("use samples() to read it"),
-            )
-        series = np.full((self._whole.num_rows, len(self.parameters)), np.nan)
-        if statistic.sampled:
-            rows, values = self.samples(name)
-            series[rows] = values
-            return series
-        for segment, start, stop in self._whole.spans():
-            if name in segment.info.statistics:
-                columns = self._columns(segment)
-                series[start:stop, columns] = segment.values(name, 0, stop - start)
-                for begin, end in segment.damaged_values(name, 0, stop - start):
-                    series[start + begin : start + end, columns] = np.nan
-        series[self.states <= State.ABSENT] = np.nan
-        return series
+        return self._arrays.series(name)
 
     def samples(self, name: str) -> tuple[IntArray, FloatArray]:
         """Return a sampled statistic: the rows it was measured in  # (S,), and its numbers, NaN as
@@ -224,28 +205,7 @@ class Run:
         Raises:
             SeismogradError: there is no such statistic, or it is measured in every iteration.
         """
-        statistic = self._statistic(name)
-        if not statistic.sampled:
-            raise SeismogradError(
-                say("{name} is measured at every step", name=name), say("use series() to read it")
-            )
-        all_rows = [np.empty(0, np.int64)]
-        all_values = [np.empty((0, len(self.parameters), statistic.width))]
-        for segment, _, stop in self._whole.spans():
-            if statistic not in segment.sampled():
-                continue
-            rows = segment.sample_rows(stop)
-            # of damaged ones nobody knows the rows, or nothing is known
-            whole = segment.whole_samples(0, len(rows))
-            values = np.full((len(rows), len(self.parameters), statistic.width), np.nan)
-            values[:, self._columns(segment)] = segment.values(name, 0, len(rows)).reshape(
-                len(rows), segment.num_parameters, statistic.width
-            )
-            values[self.states[rows] <= State.ABSENT] = np.nan
-            all_rows.append(rows[whole])
-            all_values.append(values[whole])
-        joined = np.concatenate(all_values)
-        return np.concatenate(all_rows), joined if statistic.width > 1 else joined[:, :, 0]
+        return self._arrays.samples(name)
 
     def sampled(self, kind: SampleKind | str) -> SampleSeries:
         """Return what was sampled of a kind, `"module_signals"` for example: `steps` that it was
@@ -373,15 +333,11 @@ class Run:
     @property
     def checked(self) -> tuple[CheckedRanges, ...]:
         """Return the checksums of the files of the run, and of those of each segment."""
+        segments = self._whole.segments
         return (
             self._entries.checked,
-            *(segment.checked for segment in self._whole.segments),
-            *(
-                part.checked
-                for segment in self._whole.segments
-                if segment.info.rows_per_part
-                for part in segment.parts
-            ),
+            *(segment.checked for segment in segments),
+            *(checked for segment in segments for checked in segment.checked_parts),
             self._checked_samples,
         )
 
@@ -390,61 +346,21 @@ class Run:
         """Return a message about numbers that are not those that were written, and so count as not
         measured, as far as they have been read by now; `None` without any. `fsck` reads all.
         """
-        names = sorted(self._entries.checked.known)
-        for segment in self._whole.segments:
-            known = {
-                *segment.checked.known,
-                *(n for part in segment.parts for n in part.checked.known),
-            }
-            names += [f"{segment.path.name}/{name}" for name in sorted(known)]
-        names += [f"{layout.SAMPLES}/{name}" for name in sorted(self._checked_samples.known)]
-        if not names:
-            return None
-        return say(
-            "some numbers in {files} are damaged and shown as not measured; `seismograd fsck` says "
-            "which",
-            files=", ".join(names),
-        )
+        return damage_message(self._entries.checked, self._whole.segments, self._checked_samples)
 
     @cached_property
     def kept(self) -> tuple[tuple[int, int], ...]:
         """Return the first and the last step of each stretch whose raw values are there, of a run
         that kept those of some steps only (`--keep`); empty where all are.
         """
-        kept: list[list[int]] = []
-        is_all = True
-        for segment, start, stop in self._whole.spans():
-            first = segment.info.first_row
-            is_all &= not segment.not_kept(0, stop - start)
-            for _, begin, end in segment.pieces(0, stop - start):
-                if kept and kept[-1][1] == begin + first:
-                    kept[-1][1] = end + first
-                else:
-                    kept.append([begin + first, end + first])
-        if is_all:
-            return ()
-        steps = [
-            self._entries.read(layout.STEPS, row, row + 1)["iteration"]
-            for begin, end in kept
-            for row in (begin, end - 1)
-        ]
-        numbers = [int(step[0]) for step in steps]
-        return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+        return kept_steps(self._entries, self._whole)
 
     @property
     def not_kept(self) -> Message | None:
         """Return a message about steps whose raw values were removed (`--keep`); `None` where all
         are there.
         """
-        if not self.kept:
-            return None
-        told = [f"{first}–{last}" for first, last in self.kept[-_STRETCHES_TOLD:]]
-        return say(
-            "raw values of steps {steps} only, as --keep asked for; of the others the smallest, "
-            "largest and last norms of each {num} steps are there",
-            steps=", ".join(["…"] * (len(told) < len(self.kept)) + told),
-            num=FACTOR,
-        )
+        return not_kept_message(self.kept)
 
     def blocks(
         self, size: int = 1024, start: int = 0, stop: int | None = None
@@ -489,13 +405,9 @@ class Run:
         """Return the gradients as an `xarray.Dataset` over steps and parameters."""
         return self.table(**chosen).to_xarray()
 
-    def _statistic(self, name: str) -> Statistic:
-        if name not in self._by_name:
-            raise SeismogradError(
-                say("this run has no statistic named {name}", name=name),
-                say("available names: {names}", names=", ".join(self._by_name)),
-            )
-        return self._by_name[name]
+    @cached_property
+    def _arrays(self) -> RunArrays:
+        return RunArrays(self._whole, self._by_name, self._columns, len(self.parameters))
 
     def _columns(self, segment: Segment) -> list[int]:
         """Return the columns of the union that a segment's parameters have."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from seismograd.i18n import Message, say
 from seismograd.record import layout
 from seismograd.record.entry_files import EntryFiles
-from seismograd.record.segment import Segment, open_segment
+from seismograd.record.segment import Segment
+from seismograd.record.segment_opening import open_segment
 from seismograd.schema import Statistic
 
 _CHUNK = 65536  # rows
@@ -169,32 +169,3 @@ def _first_lost_sample(entries: EntryFiles, segment: Segment, end: int) -> int:
         if len(lost):
             return chunk + int(lost[0])
     return end
-
-
-def torn_message(whole: IntactPart, files: Sequence[str]) -> Message | None:
-    """Return a message about what was begun and left out; `files` are those with a torn last
-    line.
-    """
-    names = ", ".join(files)
-    if whole.num_lost and files:
-        return say(
-            "complete steps: {rows}; at least {lost} more and the end of {files} were cut off (the "
-            "run was killed while writing, or is still writing)",
-            rows=whole.num_rows,
-            lost=whole.num_lost,
-            files=names,
-        )
-    if whole.num_lost:
-        return say(
-            "complete steps: {rows}; steps cut off: at least {lost} (the run was killed while "
-            "writing, or is still writing)",
-            rows=whole.num_rows,
-            lost=whole.num_lost,
-        )
-    if files:
-        return say(
-            "the end of {files} was cut off (the run was killed while writing, or is still "
-            "writing)",
-            files=names,
-        )
-    return None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges, outside
-from seismograd.record.documents import subject_from_json
+from seismograd.record.line_documents import subject_from_json
 from seismograd.record.recorded_files import require_directory
 from seismograd.record.recorded_lines import read_lines
 from seismograd.schema import (

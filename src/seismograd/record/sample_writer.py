@@ -9,7 +9,7 @@ import numpy as np
 from seismograd.record import layout
 from seismograd.record.append_file import AppendFile
 from seismograd.record.checksums import CheckedFile, ChecksumWriter
-from seismograd.record.documents import subject_to_json
+from seismograd.record.line_documents import subject_to_json
 from seismograd.record.seals import dumps_sealed
 from seismograd.schema import SAMPLE_BATCH_DTYPE, SampleBatch, SampleKind, SampleSubject
 from seismograd.schema.samples import to_entries

@@ -9,17 +9,17 @@ import numpy as np
 from seismograd.record import layout
 from seismograd.record.append_file import replace_document, sync_file
 from seismograd.record.checksums import ChecksumWriter
-from seismograd.record.documents import (
+from seismograd.record.pyramid.cells import pyramid_statistics
+from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
+from seismograd.record.raw_keeper import RowsOfPart
+from seismograd.record.raw_writer import RawWriter
+from seismograd.record.seals import dumps_sealed
+from seismograd.record.segment_documents import (
     ColumnChange,
     SegmentInfo,
     change_to_json,
     segment_to_json,
 )
-from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
-from seismograd.record.pyramid.pyramid_levels import pyramid_statistics
-from seismograd.record.raw_keeper import RowsOfPart
-from seismograd.record.raw_writer import RawWriter
-from seismograd.record.seals import dumps_sealed
 from seismograd.schema import STATISTICS, AnyArray, Parameter, RowBatch
 
 _STATISTICS = layout.STATISTIC_BY_NAME

@@ -1,5 +1,5 @@
 """Build the values of the schema from JSON that may be damaged or made up: each field has the type
-that it is annotated with, numbers are in range, and text is printable.
+that it is annotated with, numbers are in range, and text is printable. And back.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from seismograd.printable import printable
 from seismograd.record.strict_json import number
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -41,6 +44,13 @@ def build(kind: type[T], data: Any, **given: Any) -> T:
         if field.name in data and field.name not in given
     }
     return kind(**known, **given)
+
+
+def fields_of(value: DataclassInstance) -> dict[str, Any]:
+    """Return the fields of a value by name, for `build`, unchanged: `dataclasses.asdict` copies
+    each number, which takes 20 ms for a thousand parameters.
+    """
+    return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
 def checked(annotation: Any, value: Any) -> Any:

@@ -16,15 +16,8 @@ from seismograd.record import layout
 from seismograd.record.append_file import AppendFile, replace_document, sync_file
 from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.disk_use import disk_use
-from seismograd.record.documents import (
-    EndCounts,
-    end_to_json,
-    fact_to_json,
-    lines_to_json,
-    meta_to_json,
-    note_to_json,
-)
 from seismograd.record.finding_json import conclusion_to_json, finding_to_json
+from seismograd.record.line_documents import fact_to_json, lines_to_json, note_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import (
@@ -36,6 +29,7 @@ from seismograd.record.pyramid.step_scalars import (
 from seismograd.record.raw_keeper import RawKeeper
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.run_claim import STARTED, claim
+from seismograd.record.run_documents import EndCounts, end_to_json, meta_to_json
 from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.schema import AnyArray, FloatArray, State, StateArray
+from seismograd.schema import AnyArray, FloatArray, State, StateArray, Statistic
 
 CountArray = npt.NDArray[Any]  # unsigned or int32: whatever holds the counts
 FACTOR = 8  # cells of a level that become one of the next
@@ -42,6 +42,15 @@ class PyramidCells:
 def cell_rows(level: int) -> int:
     """Return how many rows a cell of this level summarizes; level 0 is the rows themselves."""
     return FACTOR**level
+
+
+def pyramid_statistics(names: Sequence[str], statistics: Mapping[str, Statistic]) -> dict[str, str]:
+    """Return the statistics of a segment that its pyramid has, and their dtypes."""
+    return {
+        name: statistics[name].dtype
+        for name in PYRAMID_STATISTICS
+        if name in names and name in statistics
+    }
 
 
 def record_dtype(level: int, num_columns: int, statistics: Mapping[str, str]) -> np.dtype[np.void]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from seismograd.record.pyramid.pyramid_levels import PyramidView
+from seismograd.record.pyramid.pyramid_view import PyramidView
 from seismograd.schema import FloatArray, State
 
 NONFINITE = 32767

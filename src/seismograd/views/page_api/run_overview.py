@@ -14,7 +14,7 @@ from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import Message
 from seismograd.record.finding_json import finding_to_json
-from seismograd.record.pyramid.pyramid_levels import PYRAMID_STATISTICS
+from seismograd.record.pyramid.cells import PYRAMID_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.rules import RULES

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seismograd.diagnosis.verdict import Verdict
-from seismograd.record.pyramid.pyramid_levels import PyramidView
+from seismograd.record.pyramid.pyramid_view import PyramidView
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.schema import SEVERITIES, BoolArray, FloatArray, IntArray, Parameter, State
 from seismograd.views.epoch_rows import epoch_rows
