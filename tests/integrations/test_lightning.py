@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import seismograd
 from seismograd.capture.hub import HUB
-from seismograd.record.reader import Run, open_run
+from seismograd.record.reader import open_run
+from tests.integrations.trained_norms import norms
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
@@ -101,18 +102,6 @@ def fitted(made: Any, directory: Path, callbacks: list[Any], **options: Any) -> 
     validation = DataLoader(data, batch_size=10) if made.__name__ == "Automatic" else None
     trainer.fit(module, loader, validation)
     return list(module.state_dict().values())
-
-
-def norms(run: Run) -> dict[str, list[float]]:
-    """Return the norms of each parameter that has any: models of other tests may be alive, which
-    `watch()` sees without training them.
-    """
-    every = np.concatenate([each.values["grad_norm"] for each in run.blocks(64)])
-    return {
-        p.name: column.tolist()
-        for p, column in zip(run.parameters, every.T, strict=True)
-        if not np.isnan(column).all()
-    }
 
 
 @pytest.mark.parametrize("kind", ["automatic", "manual"])

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import seismograd
 from seismograd.capture.hub import HUB
-from seismograd.record.reader import Run, open_run
+from seismograd.record.reader import open_run
+from tests.integrations.trained_norms import norms
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
@@ -102,18 +103,6 @@ def test_it_records_what_run_records_and_changes_no_bit(tmp_path: Path) -> None:
     assert (ours.steps["applied_norm"] < ours.steps["grad_norm"]).all()
     assert ours.ended
     assert [note.kind for note in ours.notes] == [note.kind for note in theirs.notes]
-
-
-def norms(run: Run) -> dict[str, list[float]]:
-    """Return the norms of each parameter that has any: models of other tests may be alive, which
-    `watch()` sees without training them.
-    """
-    every = np.concatenate([each.values["grad_norm"] for each in run.blocks(64)])
-    return {
-        p.name: column.tolist()
-        for p, column in zip(run.parameters, every.T, strict=True)
-        if not np.isnan(column).all()
-    }
 
 
 def test_a_training_that_raises_closes_its_record(tmp_path: Path) -> None:
