@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.documented_code import code_in
 from tests.synthetic import block, finding, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +27,7 @@ def read(path: str) -> Any:
 
 def documented() -> list[Any]:
     yaml = pytest.importorskip("yaml")
-    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
-    found = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [yaml.safe_load(each) for each in found]
+    return [yaml.safe_load(each) for each in code_in("ci.md", "yaml")]
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ order, as a reader would type them.
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,9 @@ from seismograd.record.reader import open_run
 from seismograd.settings.tracker_options import TrackerOption
 from seismograd.sinks.tracker import RunStart
 from seismograd.sinks.tracker_sink import TrackerSink
+from tests.documented_code import code_in
 from tests.synthetic import block, finding
 from tests.views.samples import small_net
-
-DOCS = Path(__file__).parent.parent / "docs"
-
-
-def python_blocks(document: str) -> list[str]:
-    text = (DOCS / document).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_examples_of_export_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +24,7 @@ def test_the_examples_of_export_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pytest.importorskip(package)
     small_net(tmp_path / "runs" / "one")
     monkeypatch.chdir(tmp_path)
-    blocks = python_blocks("export.md")
+    blocks = code_in("export.md", "python")
     assert len(blocks) == 5
     names: dict[str, object] = {}
     for each in blocks:
@@ -45,7 +37,7 @@ def test_the_tracker_of_the_document_is_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: dict[str, Any] = {}
-    (block_of_code,) = python_blocks("trackers.md")
+    (block_of_code,) = code_in("trackers.md", "python")
     exec(block_of_code, names)
     monkeypatch.setattr(
         "seismograd.sinks.tracker_sink.make_tracker", lambda option: names["Mine"](option.target)
@@ -67,18 +59,39 @@ def test_the_callbacks_of_the_document_record(
 ) -> None:
     for package in ("torch", "transformers", "accelerate", "lightning"):
         pytest.importorskip(package, exc_type=ImportError)
-    trainer, lightning, accelerate = python_blocks("integrations.md")
+    trainer, lightning, _ = code_in("integrations.md", "python")
     monkeypatch.chdir(tmp_path)
     names = callback_names()
     for each in (trainer, lightning):
         exec(each, names)
-    if importlib.util.find_spec("tensorboard") is not None:
-        exec(accelerate, names)
-        names["recording"].close()
-        names["accelerator"].end_training()
     assert open_run(tmp_path / "runs" / "trainer").num_rows == 3
     assert open_run(tmp_path / "runs" / "lightning").num_rows == 2
     assert (tmp_path / "runs" / "lightning.jsonl").exists()
+
+
+def test_the_line_for_accelerate_of_the_document_records_and_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("torch", "accelerate", "tensorboard"):
+        pytest.importorskip(package, exc_type=ImportError)
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    net = torch.nn.Linear(4, 1)
+    names: dict[str, Any] = {
+        "net": net,
+        "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
+    }
+    exec(code_in("integrations.md", "python")[2], names)
+    for _ in range(2):
+        names["accelerator"].backward(names["net"](torch.ones(2, 4)).square().mean())
+        names["optimizer"].step()
+        names["optimizer"].zero_grad()
+    names["recording"].close()
+    names["accelerator"].end_training()
+    assert open_run(tmp_path / "runs" / "accelerate").num_rows == 2
+    written = [each.read_bytes() for each in (tmp_path / "logs" / "net").glob("events*")]
+    assert any(b"seismograd/grad_norm" in each for each in written)
 
 
 def callback_names() -> dict[str, Any]:
@@ -108,12 +121,4 @@ def callback_names() -> dict[str, Any]:
 
     samples = [{"x": torch.ones(4), "labels": torch.tensor(1.0)}] * 8
     loader = torch.utils.data.DataLoader(torch.ones(8, 4), batch_size=4)
-    net = torch.nn.Linear(4, 1)
-    return {
-        "model": Regression(),
-        "samples": samples,
-        "module": Module(),
-        "loader": loader,
-        "net": net,
-        "optimizer": torch.optim.SGD(net.parameters(), lr=0.1),
-    }
+    return {"model": Regression(), "samples": samples, "module": Module(), "loader": loader}

@@ -330,7 +330,7 @@ class Recording:
     def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:
         """Write the gradients of an update that is not made, and what else was asked for."""
         metadata = {"step": str(step), "content": "gradients", "reason": code, "samples": samples}
-        self._session.save_gradients(path, metadata)
+        self._session.running_step.save_gradients(path, metadata)
         if self._snapshots is not None:
             self._snapshots.halted(step, code)
 
@@ -348,7 +348,7 @@ class Recording:
             plan, lambda: ranks.directory, lambda error: errors.failed("snapshots", error)
         )
         listener = SnapshotListener(
-            self._session, plan, files, errors, lambda: (ranks.rank, ranks.size)
+            self._session.running_step, plan, files, errors, lambda: (ranks.rank, ranks.size)
         )
         if self._sinks is not None:
             self._sinks.on_finding(lambda finding: listener.take_finding(finding.code))
@@ -378,7 +378,7 @@ class Recording:
         def report(message: Message) -> None:
             self._ranks.note(Note("guard", session.num_stepped - 1, message))
 
-        return UpdateGuard(session, session.guard, report)
+        return UpdateGuard(session.running_step, session.guard, report)
 
     def _on_join(self) -> None:
         """Hand on what this process measured alone, and look for rows that wait in the session:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.analysis.depth_profile import MAX_FITTED, layer_norms, layers_of, profiles
+from seismograd.analysis.depth_profile import layer_norms, profiles
+from seismograd.analysis.profile_layers import layers_of
+from seismograd.analysis.robust_line import MAX_FITTED
 from seismograd.schema import Parameter, State
 from tests.synthetic import block, make_parameters
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from seismograd.analysis.mended_argument import with_factor
 from seismograd.analysis.mended_line import mended_line
 from seismograd.analysis.mended_loss import mended_loss
 from seismograd.analysis.mended_term import with_graph, without_block
@@ -79,3 +80,10 @@ def test_an_overflow_in_half_precision_is_computed_in_float32() -> None:
 def test_a_deviation_of_one_sample_gets_a_correction_of_zero() -> None:
     mended = mended_line("s = x.std(dim=0)", "std", BirthReason.ONE_SAMPLE, "forward")
     assert mended == "s = x.std(dim=0, correction=0)"
+
+
+def test_a_statement_that_is_nested_too_deep_is_none() -> None:
+    """Records may hold anything."""
+    text = "loss = " + "-" * 100_000 + "1"
+    assert with_graph(text) == without_block(text) == with_factor(text, 2.0) == ""
+    assert mended_loss(text, "mse", "broadcast") == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from unittest.mock import patch
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.profile_layers import bias_name
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import SpikeTrack
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.rules import RULES, GradientSpike
-from seismograd.rules.sg104.layer_connections import LayerConnections, depth_number
+from seismograd.rules.sg104.layer_connections import NEVER_ZERO, LayerConnections, depth_number
 from seismograd.schema import Parameter, RowBatch, State
 from tests.rules.cutting import result, row_by_row
 from tests.rules.test_sg1_cuts import signals
@@ -78,7 +79,29 @@ def _is_cut_off(parameters: tuple[Parameter, ...], state: np.ndarray, column: in
         return False
     others = [each for each in alive if each.optimizer == here.optimizer and each.trainable]
     before = any(is_weight(each) and depth_number(each) < depth_number(here) for each in others)
-    return not before and any(depth_number(each) > depth_number(here) for each in others)
+    after = any(depth_number(each) > depth_number(here) for each in others)
+    return not before and after and not _is_blocked_later(parameters, state, here)
+
+
+def _is_blocked_later(
+    parameters: tuple[Parameter, ...], state: np.ndarray, here: Parameter
+) -> bool:
+    """Layers right after it get nothing, not even in their biases, and one of them cannot be dead
+    by its activation.
+    """
+    now = {each.name: each_state for each, each_state in zip(parameters, state, strict=True)}
+    later = [
+        each
+        for each in sorted(parameters, key=depth_number)
+        if is_weight(each)
+        and each.trainable
+        and each.optimizer == here.optimizer
+        and depth_number(each) > depth_number(here)
+    ]
+    silent = takewhile(
+        lambda each: now[each.name] == State.ZERO == now.get(bias_name(each.name)), later
+    )
+    return any(each.activation in NEVER_ZERO for each in silent)
 
 
 @given(st.data(), st.integers(1, 12))
@@ -90,7 +113,14 @@ def test_a_layer_is_cut_off_when_only_what_comes_after_it_gets_a_gradient(
             data.draw(st.sampled_from([None, 0, 1, 2, 3])),
             data.draw(st.sampled_from([None, 0, 1])),
         )
-        return replace(each, depth=depth, optimizer=optimizer, trainable=data.draw(st.booleans()))
+        activation = data.draw(st.sampled_from(["", "relu"]))
+        return replace(
+            each,
+            depth=depth,
+            optimizer=optimizer,
+            trainable=data.draw(st.booleans()),
+            activation=activation,
+        )
 
     parameters = tuple(described(each) for each in make_parameters(num))
     state = np.array(

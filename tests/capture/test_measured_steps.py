@@ -18,7 +18,7 @@ from seismograd.capture.hub import HUB
 from seismograd.capture.loop.measured_steps import FIRST_STEPS, Extent, MeasuredSteps
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.overhead_budget import WHOLE, Thinning
-from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.errors import SeismogradError
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import EventKind, Note, RowBatch, State, concatenate

@@ -23,7 +23,7 @@ from seismograd.capture.loop.overhead_budget import (
     Thinning,
 )
 from seismograd.cli.run import _share as share_of
-from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.errors import SeismogradError
 from seismograd.measure.finite import all_finite
 from seismograd.measure.reference import ReferenceBackend

@@ -7,8 +7,9 @@ from types import CodeType
 
 import pytest
 
+from seismograd.capture.source.cut_terms import cut_loss, cut_term
 from seismograd.capture.source.detaching_statement import detached
-from seismograd.capture.source.loss_statements import cut_loss, cut_term, loss_call
+from seismograd.capture.source.loss_calls import loss_call
 from seismograd.capture.source.statements import creation, statement_at
 
 TWO_LOSSES = """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import seismograd
-from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.record.reader import Run, open_run
 from tests.capture.watched import watched
 

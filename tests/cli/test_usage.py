@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seismograd.cli import COMMANDS, application, main
+from seismograd.cli import application, main
+from seismograd.cli.command_list import COMMANDS
 from seismograd.record.layout import META
 from seismograd.views.formats import format_list
 from seismograd.views.text_layout import cell_width

@@ -6,7 +6,9 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.diagnosis.engine import Diagnosis, LiveRules, diagnose
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.diagnosis.live_rules import LiveRules
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.i18n import Message, say
 from seismograd.rules import RULES, Rule
 from seismograd.schema import Conclusion, Finding, RowBatch

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from seismograd.analysis.depth_profile import fit_line
 from seismograd.analysis.norm_growth import GrowthBaseline, NormGrowth, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
+from seismograd.analysis.robust_line import fit_line
 
 flags = st.lists(st.booleans(), max_size=120)
 cuts = st.lists(st.integers(0, 120), max_size=8)

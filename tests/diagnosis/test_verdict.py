@@ -12,7 +12,8 @@ import pytest
 
 import seismograd
 from seismograd.diagnosis import verdict
-from seismograd.diagnosis.engine import Diagnosis, LiveRules
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.diagnosis.live_rules import LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.diagnosis.verdict import judge, known_verdict, recorded_verdict
 from seismograd.errors import TrainingHalted

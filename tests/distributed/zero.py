@@ -35,20 +35,20 @@ from tests.distributed.loops import (  # noqa: E402
     reference,
     two_parts_of_all,
 )
-from tests.distributed.zero_cases import CASES, LIMIT, ZeroCase  # noqa: E402
+from tests.distributed.zero_cases import (  # noqa: E402
+    CASES,
+    LIMIT,
+    ZeroCase,
+    compile_no_extensions,
+    config_of,
+)
 
 
 def engine_of(case: ZeroCase) -> Any:
     model = net().float()
-    config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 4,
-        "gradient_accumulation_steps": case.parts,
-        "gradient_clipping": LIMIT if case.clip else 0.0,
-        "zero_optimization": {"stage": case.stage, **dict(case.zero)},
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": case.bfloat16},
-    }
+    limit = LIMIT if case.clip else 0.0
+    config = config_of(case.stage, case.parts, limit, **dict(case.zero))
+    config["bf16"] = {"enabled": case.bfloat16}
     parameters = list(model.parameters())
     listed: Any = parameters
     if case.groups == 2:
@@ -89,8 +89,7 @@ def whole_weights(engine: Any) -> list[torch.Tensor]:
 
 def main(out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
-    for each in deepspeed.ops.__compatible_ops__:  # none is compiled
-        deepspeed.ops.__compatible_ops__[each] = False
+    compile_no_extensions()
     deepspeed.init_distributed("gloo", verbose=False)
     for name in names:
         case = CASES[name]

@@ -1,4 +1,4 @@
-"""The trainings of `zero.py`, where DeepSpeed need not be installed."""
+"""The trainings of `zero.py` and what they are configured by, without importing DeepSpeed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,26 @@ class ZeroCase:
     zero: tuple[tuple[str, Any], ...] = ()
     adam: bool = False
     num_ranks: int = 2
+
+
+def config_of(stage: int, parts: int, limit: float, **zero: Any) -> dict[str, Any]:
+    """Return DeepSpeed's configuration of a training; a limit of 0 clips nothing."""
+    return {
+        "train_micro_batch_size_per_gpu": 4,
+        "gradient_accumulation_steps": parts,
+        "gradient_clipping": limit,
+        "zero_optimization": {"stage": stage, **zero},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def compile_no_extensions() -> None:
+    """Keep DeepSpeed from compiling any of its own operations."""
+    import deepspeed
+
+    for each in deepspeed.ops.__compatible_ops__:
+        deepspeed.ops.__compatible_ops__[each] = False
 
 
 CASES = {

@@ -18,10 +18,11 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from tests.distributed.zero_cases import compile_no_extensions, config_of  # noqa: E402
+
 STEPS, PARTS, LIMIT = 5, 2, 0.5
 
-for each in deepspeed.ops.__compatible_ops__:  # none is compiled
-    deepspeed.ops.__compatible_ops__[each] = False
+compile_no_extensions()
 
 
 class Net(nn.Module):
@@ -45,14 +46,7 @@ class Rows(torch.utils.data.Dataset):
 
 
 def config(stage: int) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": 4,
-        "gradient_accumulation_steps": PARTS,
-        "gradient_clipping": LIMIT,
-        "zero_optimization": {"stage": stage},
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-    }
+    return config_of(stage, PARTS, LIMIT)
 
 
 def trainer(stage: int) -> list[float]:

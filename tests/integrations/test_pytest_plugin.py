@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from seismograd.golden.fingerprint import Fingerprint, fingerprint_of
 from seismograd.golden.golden_file import read_golden, write_golden
 from seismograd.integrations.ulp_perturbation import UlpPerturbation
 from seismograd.record.reader import open_run
+from tests.documented_code import code_in
 
 pytest_plugins = ["pytester"]
 
@@ -108,6 +108,25 @@ def test_another_direction_of_the_same_norm_is_seen(pinned: Pinned, tmp_path: Pa
     assert "1 of 13 parameters differ" in text
 
 
+@pytest.mark.extended
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's own, at any of these flags
+def test_what_the_page_says_of_the_tolerance_holds(pinned: Pinned, tmp_path: Path) -> None:
+    """The figures of docs/pinned.md."""
+    for seed in range(50, 100):
+        assert said(pinned, trained(tmp_path / str(seed), seed)) == ""
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert said(pinned, trained(tmp_path / "without oneDNN")) == ""
+    num_threads = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            assert said(pinned, trained(tmp_path / f"{number} threads")) == ""
+    finally:
+        torch.set_num_threads(num_threads)
+    text = said(pinned, trained(tmp_path / "scaled", factor=1.000005))
+    assert text.startswith("step 0, the gradient of ")
+
+
 def test_what_is_not_finite_or_not_there_is_said(pinned: Pinned) -> None:
     base = pinned.fingerprint
     states = base.states.copy()
@@ -137,14 +156,9 @@ def test_a_file_that_is_none_is_one_line(text: str, tmp_path: Path) -> None:
         read_golden(path)
 
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "pinned.md"
-
-
 def documented_test(scale: str = "") -> str:
     """Return the example of the document, its loss multiplied."""
-    (code,) = re.findall(
-        r"^```python\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    (code,) = code_in("pinned.md", "python")
     return code.replace("            model(torch", f"            ({scale}model(torch").replace(
         ".mean()", ".mean())"
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import seismograd
 from seismograd.capture.hub import HUB
 from seismograd.record.reader import open_run
-from tests.integrations.same_norms import assert_same_norms
+from tests.integrations.trained_norms import assert_same_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import seismograd
-from seismograd.diagnosis.engine import diagnose
+from seismograd.diagnosis.whole_record import diagnose
 from tests.launch.programs import PROGRAMS, STEPS
 
 FILLS_THE_DISK = """

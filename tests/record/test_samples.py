@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seismograd.diagnosis.engine import Diagnosis, diagnose
+from seismograd.diagnosis.engine import Diagnosis
 from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message
 from seismograd.pipeline.pump import Pump

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from seismograd.diagnosis.engine import Diagnosis, RuleStatus, diagnose
+from seismograd.diagnosis.engine import Diagnosis, RuleStatus
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.schema import Finding, RowBatch
 
 Result = tuple[tuple[Finding, ...], tuple[RuleStatus, ...]]

@@ -13,8 +13,8 @@ import pytest
 
 import seismograd
 from seismograd.cli import main
-from seismograd.diagnosis.engine import diagnose
 from seismograd.diagnosis.selected_rules import selected_rules
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.errors import SeismogradError
 from seismograd.settings.rule_selection import select_rules
 from tests.synthetic import block, write_run

@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus, diagnose  # noqa: E402
+from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from tests.rules.loops_at_fault import loop  # noqa: E402
 from tests.rules.loops_with_closures import FAULTY, HEALTHY, lbfgs  # noqa: E402

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from seismograd.diagnosis.engine import LiveRules
+from seismograd.diagnosis.live_rules import LiveRules
 from seismograd.rules import RULES
 from seismograd.schema import RowBatch
 from tests.rules.cutting import cut, result, row_by_row

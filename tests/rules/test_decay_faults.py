@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates  # noqa: E402
 from seismograd.rules.sg112.sg112_moves_without_gradient import MovesWithoutGradient  # noqa: E402

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, Diagnosis, diagnose
+from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, Diagnosis
 from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.i18n import Message
 from seismograd.schema import Fact, FactKind, Finding, RowBatch
 from tests.rules.cutting import cut

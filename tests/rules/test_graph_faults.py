@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
 from tests.rules.graph_faults import (  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from tests.rules.loops_at_fault import FAULTY, loop  # noqa: E402
 from tests.rules.loops_in_health import HEALTHY  # noqa: E402

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode  # noqa: E402
 from seismograd.schema import Fact, FactKind  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import seismograd  # noqa: E402
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 from tests.rules.programs import FAULTY, HEALTHY, Program  # noqa: E402

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 from tools.rules_pages import page, table
 
-from seismograd.diagnosis.engine import diagnose
 from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.record.reader import open_run
 from seismograd.rules import RULES
 from seismograd.settings.rule_selection import select_rules

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 import seismograd  # noqa: E402
 from seismograd.capture.probes.time_profiles import _recurrences  # noqa: E402
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind  # noqa: E402
 from tests.rules.recurrence_faults import (  # noqa: E402

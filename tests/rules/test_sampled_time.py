@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 import seismograd  # noqa: E402
 from seismograd.analysis.through_time import MAX_KEPT, ThroughTime  # noqa: E402
 from seismograd.analysis.time_samples import measurements_of  # noqa: E402
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules import ExplodingGradient, VanishingGradient  # noqa: E402
 from seismograd.schema import (  # noqa: E402

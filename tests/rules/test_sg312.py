@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.rules.sg312_uneven_windows import UnevenWindows  # noqa: E402
 from tests.rules.cutting import cut  # noqa: E402
 from tests.rules.programs import Listen, Program, adam, batch, mlp, sgd  # noqa: E402

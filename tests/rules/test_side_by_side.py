@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import seismograd
-from seismograd.analysis.depth_profile import chains_of
+from seismograd.analysis.profile_layers import chains_of
 from seismograd.schema import Finding, Optimizer, Parameter
 from tests.capture.watched import watched
 from tests.rules.cutting import result

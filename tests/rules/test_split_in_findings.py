@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 
 import seismograd  # noqa: E402
 from seismograd.analysis.split_words import cause_of  # noqa: E402
-from seismograd.diagnosis.engine import diagnose  # noqa: E402
+from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.i18n import use_language  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import (  # noqa: E402

@@ -6,82 +6,19 @@ Shapes: B iterations, P parameters, L layers, R rows of one kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, distinct, statistic
-from seismograd.analysis.medians import row_medians_in_place
+from seismograd.analysis.profile_layers import ProfileLayers, chains_of
+from seismograd.analysis.robust_line import fit_line, row_sums
 from seismograd.schema import FloatArray, IntArray, Parameter, RowBatch, State
 
-# layers that a line is fitted through; of more layers, this many at equal distances
-MAX_FITTED = 48
 _SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 _MEANING = np.array([np.nan, np.nan, 0.0, np.nan, np.inf])  # of a State
 _MOST_DECADES = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileLayers:
-    """The weights of at least two dimensions that pass a signal on, nearest the input first.
-
-    Embeddings are excluded (a batch touches few of their rows), and so is anything with a single
-    row, such as a class token.
-    """
-
-    names: tuple[str, ...]  # of the weights
-    bias_names: tuple[str, ...]  # empty where there is none
-    columns: IntArray  # (2 L,) of the weights, then of the biases, -1 where there is none
-    without: IntArray  # position of that in `columns`
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def chains_of(parameters: Sequence[Parameter]) -> tuple[ProfileLayers, ...]:
-    """Return the layers of each branch, longest first: those of an actor and of a critic beside it
-    are two chains. There is always one.
-    """
-    branches = sorted({each.branch for each in parameters if _passes_a_signal_on(each)}) or [0]
-    chains = [layers_of(parameters, branch) for branch in branches]
-    return tuple(sorted(chains, key=len, reverse=True))
-
-
-def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> ProfileLayers:
-    """Return the layers among these parameters, or of one branch of them: by `depth`, or as they
-    are listed when no depth is known.
-    """
-    column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
-    found = [
-        column
-        for column, parameter in enumerate(parameters)
-        if _passes_a_signal_on(parameter) and branch in (None, parameter.branch)
-    ]
-    placed = [column for column in found if parameters[column].depth is not None]
-    order = sorted(placed, key=lambda column: parameters[column].depth or 0) if placed else found
-    names = tuple(parameters[column].name for column in order)
-    bias_names = tuple(name if (name := bias_name(weight)) in column_of else "" for weight in names)
-    biases = [column_of.get(name, -1) for name in bias_names]
-    columns = np.array([*order, *biases], np.int64)
-    return ProfileLayers(names, bias_names, columns, np.flatnonzero(columns < 0))
-
-
-def _passes_a_signal_on(parameter: Parameter) -> bool:
-    return (
-        parameter.trainable
-        and sum(size > 1 for size in parameter.shape) >= 2
-        and "Embedding" not in parameter.module
-    )
-
-
-def bias_name(weight: str) -> str:
-    """Return the name of the bias beside a weight: `net.0.weight` -> `net.0.bias`,
-    `rnn.weight_hh_l0` -> `rnn.bias_hh_l0`; empty for other names.
-    """
-    owner, dot, name = weight.rpartition(".")
-    return f"{owner}{dot}{name.replace('weight', 'bias')}" if "weight" in name else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +174,7 @@ def profiles(norm: FloatArray, min_layers: int, decays: bool, min_range: float) 
     for rows, usable_norm in _by_length(norm, usable, num_layers, candidates):
         height = np.log10(usable_norm)
         half = height.shape[1] // 2
-        rises = _sum(height[:, -half:]) > _sum(height[:, :half])
+        rises = row_sums(height[:, -half:]) > row_sums(height[:, :half])
         wanted = rises == decays
         if wanted.any():
             slope[rows[wanted]], goodness[rows[wanted]] = fit_line(height[wanted])
@@ -265,47 +202,3 @@ def _by_length(
 
 def _power(decades: FloatArray) -> FloatArray:
     return np.power(10.0, np.minimum(np.maximum(decades, -_MOST_DECADES), _MOST_DECADES))
-
-
-def fit_line(height: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return slope and R² of a robust line through each row  # (R, L) -> (R,), (R,).
-
-    The slope is the median of the slopes between all pairs of points (Theil 1950, Sen 1968), so
-    that a third of them may lie anywhere.
-    """
-    position, first, second, distance = _pairs(height.shape[1])
-    height = height.take(position, axis=1)
-    slopes = height.take(second, axis=1)
-    slopes -= height.take(first, axis=1)
-    slopes /= distance
-    slope = row_medians_in_place(slopes)
-    rest = height - slope[:, None] * position
-    rest -= row_medians_in_place(rest.copy())[:, None]
-    spread = height - (_sum(height) / len(position))[:, None]
-    share = _sum(rest * rest) / np.maximum(_sum(spread * spread), np.finfo(np.float64).tiny)
-    return slope, np.maximum(1 - share, 0)
-
-
-def _sum(values: FloatArray) -> FloatArray:
-    """Return the sum of each row, always added in the same order: that of `np.sum` depends on how
-    many rows there are.
-    """
-    return np.add.accumulate(values, axis=1)[:, -1]
-
-
-@lru_cache(maxsize=64)
-def _pairs(num_layers: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """Return the layers that a line is fitted through, all pairs of their positions, and the
-    distance of each pair.
-    """
-    fitted = min(num_layers, MAX_FITTED)
-    position = np.array(
-        [layer * (num_layers - 1) // (fitted - 1) for layer in range(fitted)], np.int64
-    )
-    first, second = np.triu_indices(fitted, 1)
-    return (
-        position,
-        first.astype(np.int64),
-        second.astype(np.int64),
-        np.asarray(position[second] - position[first], np.float64),
-    )

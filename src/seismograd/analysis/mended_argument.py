@@ -6,6 +6,8 @@ import ast
 import math
 import re
 
+from seismograd.parsed_source import parsed
+
 HIDDEN = "…"  # a string that the record does not hold
 PLACES = {"lr": 1}  # of arguments that are often given without their name
 
@@ -17,7 +19,7 @@ def with_argument(text: str, call: str, argument: str, factor: float, now: float
     Where the record does not hold the whole statement, the call with this argument alone; empty
     where there is no such call, or neither it nor `now` says what the value is.
     """
-    tree = _parsed(text)
+    tree = parsed(text)
     found = [] if tree is None else _calls(tree, call)
     if tree is None or len(found) != 1:
         return ""
@@ -30,7 +32,7 @@ def with_argument(text: str, call: str, argument: str, factor: float, now: float
 
 def with_factor(text: str, factor: float) -> str:
     """Return an assignment with its value multiplied by a number."""
-    tree = _parsed(text)
+    tree = parsed(text)
     match tree:
         case ast.Module(body=[ast.Assign() as node]):
             node.value = _scaled(node.value, factor, math.nan) or node.value
@@ -92,13 +94,6 @@ def _constant(number: float) -> ast.expr:
 
 def _written(number: float) -> str:
     return re.sub(r"e-0(\d)$", r"e-\1", f"{number:.1g}")
-
-
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError):
-        return None
 
 
 def _unparsed(tree: ast.Module) -> str:

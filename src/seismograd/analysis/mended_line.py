@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
+from seismograd.parsed_source import parsed
 from seismograd.schema import BirthReason
 
 SMALL = ast.Name("1e-8")  # a constant would be written 1e-08
@@ -56,9 +57,8 @@ def _mend_for(operation: str, reason: str, phase: str) -> Mend | None:
 
 def _parsed(text: str) -> ast.Module | None:
     for attempt in (text, f"{text}\n    pass"):
-        try:
-            tree = ast.parse(attempt)
-        except (SyntaxError, ValueError):
+        tree = parsed(attempt)
+        if tree is None:
             continue
         return tree if len(tree.body) == 1 else None
     return None

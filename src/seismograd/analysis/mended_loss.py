@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from seismograd.parsed_source import parsed
+
 SQUASHES = ("softmax", "sigmoid", "log_softmax", "logsigmoid")
 
 
@@ -13,9 +15,8 @@ def mended_loss(text: str, loss: str, given: str, targets: tuple[float, float] =
     when the input is made elsewhere. `loss` and `given` are those of a fact of kind `LOSS_INPUT`,
     `targets` the smallest and the largest one.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    tree = parsed(text)
+    if tree is None:
         return ""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) >= 2]
     if given == "targets":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from seismograd.parsed_source import parsed
+
 CUTS = ("item", "detach", "numpy")
 COPIES = ("tensor", "as_tensor", "from_numpy", "float")
 
@@ -13,9 +15,8 @@ def with_graph(text: str) -> str:
     `float(…)`, and with `create_graph=True` in `torch.autograd.grad(…)`; empty where there is
     none of them.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    tree = parsed(text)
+    if tree is None:
         return ""
     joiner = _Joiner()
     joined = joiner.visit(tree)
@@ -24,9 +25,8 @@ def with_graph(text: str) -> str:
 
 def without_block(text: str) -> str:
     """Return the statements of a block, and its first line as a comment above them."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    tree = parsed(text)
+    if tree is None:
         return ""
     match tree.body:
         case [ast.With(items=[item], body=body)]:

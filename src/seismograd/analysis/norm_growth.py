@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seismograd.analysis.depth_profile import fit_line
 from seismograd.analysis.medians import median
+from seismograd.analysis.robust_line import fit_line
 from seismograd.schema import FloatArray, IntArray
 
 

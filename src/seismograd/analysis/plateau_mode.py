@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seismograd.analysis.loss_level import LossLevel
-from seismograd.analysis.schedule_fit import Misfit
+from seismograd.analysis.schedule_misfit import Misfit
 from seismograd.i18n import say
 from seismograd.schema import Fact
 

@@ -6,11 +6,9 @@ window, before that call changes it.
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from threading import get_ident
 from time import perf_counter
 from typing import Any, TypeVarTuple
@@ -18,10 +16,8 @@ from typing import Any, TypeVarTuple
 import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.birth.held_calls import HeldCall
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
-from seismograd.capture.guard.applied_update import AppliedUpdate, applied_update
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard, failure_message
 from seismograd.capture.loop.event_log import EventLog
@@ -41,15 +37,14 @@ from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
-from seismograd.capture.snapshots.held_parameters import HeldParameters
+from seismograd.capture.running_step import RunningStep
 from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, FactKind, Note, Optimizer, RowBatch, SampleBatch
+from seismograd.schema import Fact, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
 from seismograd.tensors.device_scalars import Scalar
-from seismograd.tensors.stored_copies import copies_of, placements_of, write_tensors
 
 Ts = TypeVarTuple("Ts")
 
@@ -149,6 +144,22 @@ class Session(Listener):
             self._states,
             spent,
         )
+        self._running_step = RunningStep(
+            self._lock,
+            self._thread_states,
+            registry,
+            iteration_queue,
+            self._handlers.steps,
+            self._births,
+            facts,
+        )
+
+    @property
+    def running_step(self) -> RunningStep:
+        """Return what may be asked of the step that an optimizer is about to make, and done to
+        it.
+        """
+        return self._running_step
 
     @property
     def call_sites(self) -> CallSites:
@@ -433,75 +444,6 @@ class Session(Listener):
         """
         with self._lock:
             return self._iteration_queue.so_far(self._thread_states.here())
-
-    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Return whether the running step of this optimizer will compute its gradients itself."""
-        with self._lock:
-            window = self._registry.known(optimizer)
-            return (
-                window is not None
-                and window.stepping
-                and not window.steps_within
-                and window.ready is None
-            )
-
-    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
-        """Return what the running step of this optimizer is about to use; `None` where it has not
-        begun, or runs within another step of the same optimizer.
-        """
-        with self._lock:
-            window = self._registry.known(optimizer)
-            if window is None or not window.stepping or window.steps_within:
-                return None
-            self._handlers.steps.read_evaluated(self._thread_states.here(), window)
-            return applied_update(window)
-
-    def leave_out_update(
-        self, optimizer: torch.optim.Optimizer, reason: str, norm: float, usual: float
-    ) -> None:
-        """Clear the gradients of an optimizer whose step is about to use them, and record that the
-        step is not made. What exchanges its code is up to the caller.
-        """
-        with self._lock:
-            window = self._registry.known(optimizer)
-            if window is not None:
-                self._handlers.steps.leave_out(window)
-                self.facts.report(
-                    FactKind.GUARDED,
-                    optimizer=window.index,
-                    reason=reason,
-                    norm=norm,
-                    usual=usual,
-                )
-
-    @property
-    def iteration_number(self) -> int:
-        """Return the number that the current iteration will have."""
-        return self._iteration_queue.num_rows
-
-    @property
-    def batches(self) -> Sequence[HeldCall]:
-        """Return the calls of models before the running step, where they are kept."""
-        return self._births.batches
-
-    def held_parameters(self, optimizer: torch.optim.Optimizer) -> HeldParameters | None:
-        """Return the parameters of an optimizer by name; `None` where it is not known."""
-        with self._lock:
-            window, table = self._registry.known(optimizer), self._registry.parameter_table
-            if window is None:
-                return None
-            named = {table.parameters[table.column(p)].name: p for p in window.held() if p in table}
-            scale = 1.0 if window.grad_scale is None else window.grad_scale.read()
-            return HeldParameters(window.index, window.name, named, scale)
-
-    def save_gradients(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the current gradients, by the names of their parameters, to a file; without those
-        whose memory was freed. `metadata` is what the file says of them.
-        """
-        with self._lock:
-            gradients = self._registry.named_gradients()
-            placed = {"shards": json.dumps(placements_of(gradients))}
-            write_tensors(copies_of(gradients), path, {**metadata, **placed})
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float | None] | None:
         """Return the norms of these gradients as the running clip has just read them, still scaled;

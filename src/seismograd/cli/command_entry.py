@@ -1,4 +1,4 @@
-"""The definition of a command: an entry of `COMMANDS`, and what its function may return."""
+"""The definition of a command: an entry of the list, and what its function may return."""
 
 from __future__ import annotations
 

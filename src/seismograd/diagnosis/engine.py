@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import merge
+from collections.abc import Callable, Iterable, Sequence
 
 from seismograd.analysis.script_names import with_model_name
 from seismograd.analysis.shared_block import SharedBlock, share_readers
@@ -176,111 +175,6 @@ class Diagnosis:
         if all(name in _SAMPLED for name in missing):
             return say("needs sampled statistics: {names}", names=", ".join(missing))
         return say("needs statistics that were not recorded: {names}", names=", ".join(missing))
-
-
-class LiveRules:
-    """The rules as a sink: `publish` takes each finding the moment it is first found, `conclude`
-    the final list.
-
-    Without `conclude`, `publish` takes those as well.
-    """
-
-    def __init__(
-        self,
-        publish: Callable[[Finding], None],
-        conclude: Callable[[Conclusion], None] | None = None,
-        diagnosis: Diagnosis | None = None,
-    ) -> None:
-        self._publish = publish
-        self._conclude = conclude
-        self._diagnosis = Diagnosis() if diagnosis is None else diagnosis
-        self._published: set[Key] = set()
-
-    def observe(self, block: RowBatch) -> None:
-        """Judge the next iterations."""
-        if self._diagnosis.observe(block):
-            for finding in self._diagnosis.findings():
-                if (finding.code, finding.optimizer) not in self._published:
-                    self._published.add((finding.code, finding.optimizer))
-                    self._publish(finding)
-
-    def note(self, note: Note) -> None:
-        """Read a note."""
-        self._diagnosis.note(note)
-
-    def learn(self, fact: Fact) -> None:
-        """Take a fact."""
-        self._diagnosis.learn(fact)
-
-    def sampled(self, batch: SampleBatch) -> None:
-        """Take what was sampled in a step."""
-        self._diagnosis.sampled(batch)
-
-    def close(self) -> None:
-        """Judge what is only known at the end."""
-        self._diagnosis.close()
-        if self._conclude is not None:
-            self._conclude(self._diagnosis.conclusion())
-        else:
-            for finding in self._diagnosis.findings():
-                self._publish(finding)
-
-    def abandon(self) -> None:
-        """Do nothing: there is nothing to release."""
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Return what was found so far."""
-        return self._diagnosis.findings()
-
-    def statuses(self) -> tuple[RuleStatus, ...]:
-        """Return the outcome of each rule so far."""
-        return self._diagnosis.statuses()
-
-
-def diagnose(
-    blocks: Iterable[RowBatch],
-    rules: Sequence[Callable[[], Rule]] = RULES,
-    notes: Iterable[Note] = (),
-    facts: Iterable[Fact] = (),
-    fact_kinds: Iterable[str] = tuple(FactKind),
-    samples: Callable[[SampleKind], Iterable[SampleBatch]] = lambda _: (),
-) -> Diagnosis:
-    """Judge a whole record; of `samples` only the kinds are read that a rule asks for."""
-    diagnosis = Diagnosis(rules, fact_kinds)
-    for fact in facts:
-        diagnosis.learn(fact)
-    kinds = sorted(diagnosis.sample_kinds)
-    in_order = _Ahead(merge(*(samples(kind) for kind in kinds), key=lambda each: each.step))
-    for block in blocks:
-        if len(block):
-            for batch in in_order.up_to(int(block.steps["iteration"][-1])):
-                diagnosis.sampled(batch)
-        diagnosis.observe(block)
-    for batch in in_order.rest():
-        diagnosis.sampled(batch)
-    for note in notes:
-        diagnosis.note(note)
-    diagnosis.close()
-    return diagnosis
-
-
-class _Ahead:
-    """Samples in the order of their steps, read as they are needed."""
-
-    def __init__(self, batches: Iterator[SampleBatch]) -> None:
-        self._batches, self._next = batches, next(batches, None)
-
-    def up_to(self, step: int) -> Iterator[SampleBatch]:
-        """Yield those up to this step."""
-        while self._next is not None and self._next.step <= step:
-            batch, self._next = self._next, next(self._batches, None)
-            yield batch
-
-    def rest(self) -> Iterator[SampleBatch]:
-        """Yield all others."""
-        while self._next is not None:
-            batch, self._next = self._next, next(self._batches, None)
-            yield batch
 
 
 def _place(waiting: Fact | SampleBatch) -> tuple[int, int]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from seismograd.diagnosis.causes import in_reading_order
-from seismograd.diagnosis.engine import FOUND, NO_REASON, NOT_EVALUATED, diagnose
+from seismograd.diagnosis.engine import FOUND, NO_REASON, NOT_EVALUATED
 from seismograd.diagnosis.rule import Rule
+from seismograd.diagnosis.whole_record import diagnose
 from seismograd.package_info import VERSION
 from seismograd.record.reader import Run
 from seismograd.rules import RULES

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from seismograd.diagnosis.engine import Diagnosis, LiveRules
+from seismograd.diagnosis.engine import Diagnosis
+from seismograd.diagnosis.live_rules import LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.record.lazy_writer import LazyWriter
 from seismograd.record.writer import Writer

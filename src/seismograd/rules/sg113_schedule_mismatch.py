@@ -12,10 +12,10 @@ import numpy as np
 from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.plateau_mode import wrong_mode
-from seismograd.analysis.schedule_fit import (
-    Misfit,
+from seismograd.analysis.schedule_fit import misfit
+from seismograd.analysis.schedule_misfit import Misfit
+from seismograd.analysis.schedule_use import (
     begins_early,
-    misfit,
     never_stepped,
     not_loaded,
     remade,

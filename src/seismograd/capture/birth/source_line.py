@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.source.recordable_source import parsed, recordable_line
+from seismograd.capture.source.recordable_source import recordable_line
 from seismograd.exception_origin import is_ours
+from seismograd.parsed_source import parsed
 
 MAX_DEPTH = 3  # calls within calls
 MAX_LINE = 200  # characters that are recorded

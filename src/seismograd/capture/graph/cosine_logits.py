@@ -17,8 +17,9 @@ OF_A_NORM = SAME_VALUES | {"ClampMinBackward0", "AddBackward0", "SqrtBackward0"}
 
 def cosines(node: Any) -> Iterator[Fault]:
     """Detect a cross entropy whose logits are the cosines between features and the weights of the
-    classes, not multiplied by enough: with C classes and a scale s it is at least
-    log(1 + (C - 1) exp(-2 s)) (Wang et al., 2017, NormFace, proposition 2, for a mean loss).
+    classes, not multiplied by enough. With C classes and a scale s it is at least
+    log(1 + (C - 1) exp(-2 s)): the right class's cosine is at most 1, those of others at least -1
+    (Wang et al., 2017, NormFace, give a higher bound for the mean over balanced classes).
     """
     shape = shape_of(node)
     product, scale = _scaled_product(source(node))

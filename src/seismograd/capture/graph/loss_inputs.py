@@ -20,7 +20,7 @@ from seismograd.capture.graph.target_values import probabilities, signs
 from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.source.loss_statements import loss_call
+from seismograd.capture.source.loss_calls import loss_call
 from seismograd.schema import FactKind, Site
 
 MAX_OPERATIONS = 256  # nodes visited per loss

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
-from seismograd.capture.source.loss_statements import cut_term
+from seismograd.capture.source.cut_terms import cut_term
 from seismograd.schema import FactKind, Site
 from seismograd.tensors.device_scalars import Scalar
 

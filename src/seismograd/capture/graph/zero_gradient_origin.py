@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from seismograd.capture.graph.loss_reduction import NLL
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.gradient_stops import MAX_SCALARS, GradientStop, last_size, stops_at
+from seismograd.capture.graph.traversal import LEAF
 from seismograd.schema import ZeroCause
 
-MAX_NODES = 20_000
-MAX_SCALARS = 1 << 26  # nodes visited per loss
-
-ROUNDING = {
-    "CeilBackward0": "ceil",
-    "FloorBackward0": "floor",
-    "RoundBackward0": "round",
-    "RoundBackward1": "round",
-    "SignBackward0": "sign",
-    "TruncBackward0": "trunc",
-}
-# operations whose gradient is zero where their result is
-ACTIVATED = {"ReluBackward0": "relu", "ThresholdBackward0": "relu"}
-COMPARING = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
-PRODUCTS = {  # operands of a product by the positions of their sources, as the node saves them
-    "AddmmBackward0": {1: "mat1", 2: "mat2"},
-    "BaddbmmBackward0": {1: "batch1", 2: "batch2"},
-    "BmmBackward0": {0: "self", 1: "mat2"},
-    "ConvolutionBackward0": {0: "input", 1: "weight"},
-    "MmBackward0": {0: "self", 1: "mat2"},
-    "MulBackward0": {0: "self", 1: "other"},
-    "MvBackward0": {0: "self", 1: "vec"},
-}
+MAX_NODES = 20_000  # visited per loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +29,16 @@ class Blocked:
     last_size: int = 0  # of a softmax over another dimension than the last
 
 
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    cause: ZeroCause
-    node: Any
-    operation: str = ""
-    weight: torch.Tensor | None = None
-
-
 def blocked_by(tops: list[Any]) -> Blocked | None:
     """Return what blocks gradients from leaves of this graph; `None` when every leaf has a path to
     the loss, as far as the graph shows.
     """
     every = _leaves(tops, lambda _node: {})
     budget = [MAX_SCALARS]
-    stops: list[_Stop] = []
+    stops: list[GradientStop] = []
 
-    def stop(node: Any) -> dict[int, _Stop]:
-        found = dict(_stops_at(node, budget))
+    def stop(node: Any) -> dict[int, GradientStop]:
+        found = dict(stops_at(node, budget))
         stops.extend(found.values())
         return found
 
@@ -77,11 +47,11 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
     if not left or not stops:
         return None
     first = min(stops, key=_is_a_consequence)  # of equal ones the nearest to the loss
-    last_size = _last_size(first.node) if first.cause == ZeroCause.SOFTMAX_OF_ONE else 0
-    return Blocked(first.cause, first.operation, left, first.weight, last_size)
+    size = last_size(first.node) if first.cause == ZeroCause.SOFTMAX_OF_ONE else 0
+    return Blocked(first.cause, first.operation, left, first.weight, size)
 
 
-def _is_a_consequence(stop: _Stop) -> int:
+def _is_a_consequence(stop: GradientStop) -> int:
     """Rank a stop: what is zero has been made so by something, and a term that is multiplied by
     zero may be switched off on purpose, beside another one with a fault.
     """
@@ -91,7 +61,7 @@ def _is_a_consequence(stop: _Stop) -> int:
 
 
 def _leaves(
-    tops: list[Any], stops_at: Callable[[Any], dict[int, _Stop]]
+    tops: list[Any], stops_at: Callable[[Any], dict[int, GradientStop]]
 ) -> dict[int, torch.Tensor]:
     """Return the leaves reached from these nodes, nearest first, without the edges that block
     gradients.
@@ -112,226 +82,3 @@ def _leaves(
                 seen.add(below)
                 queue.append(below)
     return leaves
-
-
-def _stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
-    """Yield the sources of a node that never receive a gradient from it."""
-    name: str = node.name()
-    if name in PRODUCTS:
-        yield from _of_product(node, name, budget)
-        return
-    cause, operation = _whole(node, name, budget)
-    if cause is not None:
-        for position in range(len(node.next_functions)):
-            yield position, _Stop(cause, node, operation)
-    elif name == "DivBackward0":
-        # -a / b² is what the divisor gets
-        above = _kept(node, "self", budget) if source(node, 1) is not None else None
-        if above is not None and source(node) is not None and _is_zero(above):
-            yield 1, _Stop(ZeroCause.ZERO_INPUT, node)
-    elif name == "WhereBackward0":
-        condition = _kept(node, "condition", budget)
-        if condition is not None:
-            for position, is_off in ((0, not bool(condition.any())), (1, bool(condition.all()))):
-                if is_off:
-                    yield position, _Stop(ZeroCause.MASKED, node, "where")
-
-
-def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
-    """Return why a node passes no gradient on to any of its sources; `None` when it does."""
-    if name in ROUNDING:
-        return ZeroCause.ROUNDING, ROUNDING[name]
-    if name in ("SoftmaxBackward0", "LogSoftmaxBackward0"):
-        return _of_softmax(node, name, budget)
-    if name in ACTIVATED:
-        result = _kept(node, "result" if name == "ReluBackward0" else "self", budget)
-        return (
-            (ZeroCause.FLAT, ACTIVATED[name])
-            if result is not None and not bool((result > 0).any())
-            else (None, "")
-        )
-    if name in ("SigmoidBackward0", "TanhBackward0"):
-        result = _kept(node, "result", budget)
-        if result is None:
-            return None, ""
-        slope = result * (1 - result) if name == "SigmoidBackward0" else 1 - result * result
-        return (
-            (ZeroCause.FLAT, name.removesuffix("Backward0").lower())
-            if _is_zero(slope)
-            else (None, "")
-        )
-    if name.startswith(
-        ("ClampBackward", "ClampMinBackward", "ClampMaxBackward", "HardtanhBackward")
-    ):
-        return (ZeroCause.FLAT, "clamp") if _is_clamped(node, budget) else (None, "")
-    if name in ("ProdBackward0", "ProdBackward1"):
-        return (ZeroCause.NO_OVERLAP, "prod") if _has_no_overlap(node, budget) else (None, "")
-    if name in NLL:
-        return (ZeroCause.IGNORED, "nll_loss") if _is_ignored(node) else (None, "")
-    if name in COMPARING:
-        one, other = _kept(node, "self", budget), _kept(node, "target", budget)
-        if one is None or other is None or not torch.equal(one, other):
-            return None, ""
-        return (
-            ZeroCause.SOLVED
-            if source(node, 1) is None or source(node) is None
-            else ZeroCause.WITH_ITSELF
-        ), ""
-    if name in ("MaskedFillBackward0", "NativeDropoutBackward0"):
-        is_fill = name == "MaskedFillBackward0"
-        mask = _kept(node, "mask" if is_fill else "result1", budget)
-        passes_none = mask is not None and (bool(mask.all()) if is_fill else _is_zero(mask))
-        return (
-            (ZeroCause.MASKED, "masked_fill" if is_fill else "dropout")
-            if passes_none
-            else (None, "")
-        )
-    if name in ("ExpBackward0", "DivBackward0", "SubBackward0"):
-        return (
-            (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
-        )
-    return None, ""
-
-
-def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, _Stop]]:
-    """Check a product: an operand gets no gradient where the other one is zero."""
-    operands = PRODUCTS[name]
-    (one, first), (other, second) = operands.items()
-    for position, partner, kept in ((one, other, second), (other, one, first)):
-        value = _kept(node, kept, budget) if source(node, position) is not None else None
-        if value is None or not _is_zero(value):
-            continue
-        made_by = source(node, partner)
-        leaf = _leaf_behind(made_by)
-        if leaf is not None and leaf.dim() > 0:
-            yield position, _Stop(ZeroCause.ZERO_WEIGHT, node, "", leaf)
-        elif made_by is None:
-            yield (
-                position,
-                _Stop(ZeroCause.ZERO_FACTOR, node, "×" if value.numel() == 1 else "mask"),
-            )
-        else:
-            yield position, _Stop(ZeroCause.ZERO_INPUT, node)
-
-
-def _of_softmax(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
-    dim, shape = int(node._saved_dim), shape_of(node)
-    dim -= (1 << 64) if dim >= 1 << 63 else 0
-    operation = "softmax" if name == "SoftmaxBackward0" else "log_softmax"
-    if shape and shape[dim] == 1:
-        return ZeroCause.SOFTMAX_OF_ONE, operation
-    result = _kept(node, "result", budget) if name == "SoftmaxBackward0" else None
-    return (
-        (ZeroCause.FLAT, operation)
-        if result is not None and _is_zero(result * (1 - result))
-        else (None, "")
-    )
-
-
-def _last_size(node: Any) -> int:
-    """Return the size of the last dimension; 0 where that is the one that the softmax is over."""
-    dim, shape = int(node._saved_dim), shape_of(node)
-    return 0 if dim in (len(shape) - 1, (1 << 64) - 1) else shape[-1]
-
-
-def _has_no_overlap(node: Any, budget: list[int]) -> bool:
-    """Return whether it is a product of clamped numbers, as of the sides of the overlap of two
-    boxes, that passes nothing back: where its derivative is not zero, the clamp's is.
-    """
-    value, below = _kept(node, "self", budget), source(node)
-    is_clamp = below is not None and below.name().startswith(("ClampBackward", "ClampMinBackward"))
-    if value is None or not (is_clamp or (below is not None and below.name() in ACTIVATED)):
-        return False
-    dim = getattr(node, "_saved_dim", None)
-    with torch.no_grad():
-        is_zero = value == 0
-        if dim is None:
-            return int(is_zero.sum()) > 0
-        dim = int(dim) - ((1 << 64) if int(dim) >= 1 << 63 else 0)
-        # the derivative of a factor is the product of the others; the clamp's is zero at zeros
-        return bool(is_zero.any(dim).all())
-
-
-def _is_clamped(node: Any, budget: list[int]) -> bool:
-    value = _kept(node, "self", budget)
-    limits = {
-        name: getattr(node, f"_saved_{name}", None) for name in ("min", "max", "min_val", "max_val")
-    }
-    low = limits["min"] if limits["min"] is not None else limits["min_val"]
-    high = limits["max"] if limits["max"] is not None else limits["max_val"]
-    if (
-        value is None
-        or any(isinstance(limit, torch.Tensor) for limit in (low, high))
-        or (low is None and high is None)
-    ):
-        return False
-    inside = torch.ones_like(value, dtype=torch.bool)
-    if low is not None:
-        inside &= value >= low
-    if high is not None:
-        inside &= value <= high
-    return not bool(inside.any())
-
-
-def _is_ignored(node: Any) -> bool:
-    target, ignored = saved(node, "target"), int(node._saved_ignore_index)
-    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
-    return target is not None and target.numel() > 0 and bool((target == ignored).all())
-
-
-def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
-    """Return whether it is exp(a - b), a / b or a - b, where a and b are the same and both have a
-    graph: their gradients cancel.
-    """
-    if name == "ExpBackward0":
-        difference, result = source(node), _kept(node, "result", budget)
-        while difference is not None and difference.name() in SAME_VALUES:
-            difference = source(difference)
-        if difference is None or difference.name() != "SubBackward0" or result is None:
-            return False
-        return (
-            source(difference) is not None
-            and source(difference, 1) is not None
-            and bool((result == 1).all())
-        )
-    one, other = source(node), source(node, 1)
-    if one is None or other is None:
-        return False
-    if name == "SubBackward0":
-        return one is other and node.next_functions[0][1] == node.next_functions[1][1]
-    above, below = _kept(node, "self", budget), _kept(node, "other", budget)
-    return (
-        above is not None
-        and below is not None
-        and above.shape == below.shape
-        and torch.equal(above, below)
-    )
-
-
-def _leaf_behind(node: Any) -> torch.Tensor | None:
-    while node is not None and node.name() in SAME_VALUES:
-        node = source(node)
-    return (
-        getattr(node, "variable", None)
-        if node is not None and node._sequence_nr() == LEAF
-        else None
-    )
-
-
-def _kept(node: Any, name: str, budget: list[int]) -> torch.Tensor | None:
-    """Return a plain tensor that a node saved, within the limit on scalars that may be read."""
-    value = saved(node, name)
-    if (
-        value is None
-        or value.layout is not torch.strided
-        or value.numel() == 0
-        or budget[0] < value.numel()
-    ):
-        return None
-    budget[0] -= value.numel()
-    return value
-
-
-def _is_zero(value: torch.Tensor) -> bool:
-    with torch.no_grad():
-        return not bool(value.any())

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -17,45 +17,26 @@ from seismograd.capture.guard.step_bypass import Step, StepBypass
 from seismograd.capture.guard.update_judge import LONGEST, UpdateJudge
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.names.parameter_groups import attribute, held_by
+from seismograd.capture.running_step import RunningStep
 from seismograd.i18n import Message, say
 from seismograd.tensors.cuda_graph import is_capturing
 
 NONFINITE, EXPLODED = "nonfinite", "exploded"
 
 
-class GuardedSession(Protocol):
-    """What the guard asks of the session, which has read the gradients."""
-
-    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
-        """Return what the running step of this optimizer is about to use; `None` where it has not
-        begun, or runs within another step of the same optimizer.
-        """
-        ...
-
-    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Return whether the running step will compute its gradients itself."""
-        ...
-
-    def leave_out_update(
-        self, optimizer: torch.optim.Optimizer, reason: str, norm: float, usual: float
-    ) -> None:
-        """Clear the gradients, and record that the running step is not made."""
-        ...
-
-
 class UpdateGuard(Listener):
     """Attached behind the session, so that the gradients have been read.
 
     Args:
-        session: which has read them.
+        running_step: of the session, which has read them.
         errors: keeps failures of ours away from the training.
         report: takes what the user should know of the guard itself.
     """
 
     def __init__(
-        self, session: GuardedSession, errors: ErrorGuard, report: Callable[[Message], None]
+        self, running_step: RunningStep, errors: ErrorGuard, report: Callable[[Message], None]
     ) -> None:
-        self._session, self._errors, self._report = session, errors, report
+        self._running_step, self._errors, self._report = running_step, errors, report
         self._judges: dict[int, UpdateJudge] = {}
         self._bypass, self._same = StepBypass(), SameGradients()
         self._reported: set[str] = set()
@@ -87,8 +68,8 @@ class UpdateGuard(Listener):
 
     def _judge_step(self, optimizer: torch.optim.Optimizer, closure: bool, compiled: bool) -> None:
         self._bypass.restore()
-        evaluates = closure and self._session.evaluates_first(optimizer)
-        update = None if evaluates else self._session.update_at_hand(optimizer)
+        evaluates = closure and self._running_step.evaluates_first(optimizer)
+        update = None if evaluates else self._running_step.update_at_hand(optimizer)
         if (update is None and not evaluates) or self._is_helpless(optimizer, compiled):
             return
         if evaluates:
@@ -99,7 +80,7 @@ class UpdateGuard(Listener):
                 # Weights that the step has moved already would stay where they are.
                 if [p._version for p in held] != versions:
                     return False
-                found = self._session.update_at_hand(optimizer)
+                found = self._running_step.update_at_hand(optimizer)
                 return found is not None and self._leaves_out(optimizer, found)
 
             self._bypass.arrange(optimizer, self._evaluated(is_harmful))
@@ -146,7 +127,7 @@ class UpdateGuard(Listener):
             # A scaler has told the optimizer, which looks for itself.
             if attribute(optimizer, "found_inf") is not None:
                 return False
-            self._session.leave_out_update(optimizer, NONFINITE, update.norm, float("nan"))
+            self._running_step.leave_out_update(optimizer, NONFINITE, update.norm, float("nan"))
             return True
         judge = self._judges.setdefault(id(optimizer), UpdateJudge())
         usual = judge.usual(update.norm)
@@ -163,7 +144,7 @@ class UpdateGuard(Listener):
                 )
             )
             return False
-        self._session.leave_out_update(optimizer, EXPLODED, update.norm, usual)
+        self._running_step.leave_out_update(optimizer, EXPLODED, update.norm, usual)
         return True
 
     def _is_helpless(self, optimizer: torch.optim.Optimizer, compiled: bool) -> bool:

@@ -12,8 +12,9 @@ from types import CodeType, FrameType
 import torch
 
 from seismograd.capture.names.shown_paths import shown_path
-from seismograd.capture.source.recordable_source import parsed, recordable_statement
+from seismograd.capture.source.recordable_source import recordable_statement
 from seismograd.package_info import PACKAGE_DIR
+from seismograd.parsed_source import parsed
 from seismograd.printable import printable
 from seismograd.schema import Site
 

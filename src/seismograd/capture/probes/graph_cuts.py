@@ -11,8 +11,8 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.source.cut_terms import cut_loss
 from seismograd.capture.source.detaching_statement import detached
-from seismograd.capture.source.loss_statements import cut_loss
 from seismograd.capture.source.statements import Statement
 from seismograd.schema import FactKind
 

@@ -14,7 +14,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, setting
-from seismograd.capture.probes.schedules import unwrapped
+from seismograd.capture.probes.scheduler_reading import unwrapped
 from seismograd.schema import FactKind
 
 MAX_OPTIMIZERS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
@@ -17,96 +17,22 @@ from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.names.parameter_groups import attribute, groups_of, held_by, setting
+from seismograd.capture.names.parameter_groups import groups_of, held_by, setting
 from seismograd.capture.probes.epochs import Epochs
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
+from seismograd.capture.probes.scheduler_reading import (
+    done_before,
+    is_number,
+    rates_at_hand,
+    unwrapped,
+)
+from seismograd.capture.probes.watched_scheduler import MadeScheduler, Metric, WatchedScheduler
 from seismograd.capture.source.statements import creation, statement_at
 from seismograd.schema import FactKind
 
-LOW = 1e-4  # of the highest rate
 LASTING = 32  # calls
 MAX_SCHEDULERS = 64
 OFTEN = 8  # calls after each of which the optimizers of the same parameters are looked for
-
-
-@dataclass(slots=True)
-class Metric:
-    """The values given to a scheduler that watches a metric."""
-
-    mode: str
-    first: float = math.nan
-    last: float = math.nan
-    lowest: float = math.inf
-    highest: float = -math.inf
-    falls: int = 0
-    rises: int = 0
-    reductions: int = 0
-
-    def take(self, value: float) -> None:
-        """Add another value."""
-        if math.isnan(self.first):
-            self.first = value
-        self.falls += value < self.last
-        self.rises += value > self.last
-        self.last = value
-        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
-
-
-@dataclass(slots=True)
-class WatchedScheduler:
-    """One scheduler."""
-
-    number: int
-    kind: str
-    site: int
-    key: tuple[int, str, int]  # its optimizer, its class, its line
-    alive: weakref.ref[Any]
-    plan: Plan
-    metric: Metric | None
-    window: OptimizerWindow | None
-    steps_before: int  # of its optimizer, while another scheduler had it
-    begun_at: int  # steps of its optimizer, when it was first stepped
-    done_before: int  # calls that another one made, whose state it was given
-    first_backward: int  # how many there were at its first call, and at its last one
-    last_backward: int = 0
-    calls: int = 0
-    highest: float = -math.inf
-    lr: float = math.nan
-    zero_since: int = -1
-    zero_iteration: int = -1
-    low_since: int = -1
-    low_iteration: int = -1
-    is_superseded: bool = False
-    base: float = math.nan  # the rate that a function of the script is a factor of
-    top: float = -math.inf  # the highest rate that it has set, and at which call that was
-    top_call: int = 0
-    others: str = ""  # optimizers of the same parameters that step while its own does not
-
-    def reached(self, rate: float) -> None:
-        """Note a rate that the scheduler has set."""
-        if rate > self.top:
-            self.top, self.top_call = rate, self.calls
-
-    def num_steps(self) -> int:
-        """Return how many steps its optimizer has made."""
-        return 0 if self.window is None else self.window.num_steps
-
-    def num_backwards(self) -> int:
-        """Return how many there were while it was in use: those before its first call are taken to
-        be as many as between two calls.
-        """
-        during = self.last_backward - self.first_backward
-        return during + round(during / (self.calls - 1)) if self.calls > 1 else self.last_backward
-
-
-@dataclass(slots=True)
-class MadeScheduler:
-    """One that was created and has not been stepped since, and that set the rate to zero."""
-
-    kind: str
-    site: int
-    optimizer: weakref.ref[Any]
-    iteration: int
 
 
 @dataclass(slots=True)
@@ -131,7 +57,7 @@ class Schedules:
         optimizer: Any = unwrapped(vars(scheduler).get("optimizer"))
         if optimizer is None or len(self._made) >= MAX_SCHEDULERS:
             return
-        rates = _at_hand([setting(group, "lr") for group in groups_of(optimizer)])
+        rates = rates_at_hand([setting(group, "lr") for group in groups_of(optimizer)])
         if rates and max(rates) == 0:
             site, kind = self.log.call_sites.here(OWN_FRAMES), type(scheduler).__name__
             of = weakref.ref(optimizer)
@@ -222,12 +148,12 @@ class Schedules:
             window,
             self._steps_before(optimizer, window),
             0 if window is None else window.num_steps,
-            _done_before(known),
+            done_before(known),
             self.num_backwards(),
         )
         self._num += 1
         rates: list[object] = known.get("base_lrs", [])
-        watched.highest = max(_at_hand(rates), default=-math.inf)
+        watched.highest = max(rates_at_hand(rates), default=-math.inf)
         if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
             watched.base = watched.highest
         self._succeed(watched)
@@ -267,22 +193,10 @@ class Schedules:
             )
 
     def _read_rate(self, watched: WatchedScheduler, optimizer: Any) -> None:
-        """Return the current highest rate of any group; rates on a device are not read."""
-        rates = _at_hand([setting(group, "lr") for group in groups_of(optimizer)])
-        if not rates:
-            return
-        watched.lr = max(rates)
-        watched.highest = max(watched.highest, watched.lr)
-        watched.reached(watched.lr)
-        now = self.iteration()
-        if watched.lr != 0:
-            watched.zero_since = -1
-        elif watched.zero_since < 0:
-            watched.zero_since, watched.zero_iteration = watched.calls, now
-        if watched.lr > LOW * watched.highest:
-            watched.low_since = -1
-        elif watched.low_since < 0:
-            watched.low_since, watched.low_iteration = watched.calls, now
+        """Note the current highest rate of any group; rates on a device are not read."""
+        rates = rates_at_hand([setting(group, "lr") for group in groups_of(optimizer)])
+        if rates:
+            watched.has_set(max(rates), self.iteration())
 
     def _report(self, watched: WatchedScheduler, ended: bool) -> None:
         window = watched.window
@@ -354,40 +268,3 @@ class Schedules:
             for each in self.registry
             if each.was_stepped and any(id(p) in held for p in each.held())
         )
-
-
-def _done_before(known: Mapping[str, Any]) -> int:
-    """Return how many calls were made before this first one: it has been given the state of
-    another scheduler, or told where to begin.
-    """
-    last = known.get("last_epoch")
-    return max(0, last - 1) if isinstance(last, int) else 0
-
-
-def _at_hand(rates: Iterable[Any]) -> list[float]:
-    """Return those that can be read without waiting for a device."""
-    return [
-        float(rate)
-        for rate in rates
-        if isinstance(rate, int | float)
-        or (type(rate) is torch.Tensor and rate.device.type == "cpu" and rate.numel() == 1)
-    ]
-
-
-def is_number(value: object) -> bool:
-    """Return whether this is a number that can be read without running code of the script."""
-    return isinstance(value, int | float) or (
-        type(value) in (torch.Tensor, torch.nn.Parameter) and value.numel() == 1  # pyright: ignore
-    )
-
-
-def unwrapped(optimizer: Any) -> Any:
-    """Return the optimizer that steps: a framework's wrapper (accelerate's) is one itself and keeps
-    the real one, which torch announces, as its `optimizer`.
-    """
-    for _ in range(4):
-        inner = attribute(optimizer, "optimizer") if hasattr(optimizer, "__dict__") else None
-        if not isinstance(inner, torch.optim.Optimizer):
-            break
-        optimizer = inner
-    return optimizer

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seismograd.capture.birth.held_calls import HeldCall
 from seismograd.capture.events import EventName, Listener
-from seismograd.capture.guard.applied_update import AppliedUpdate
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.running_step import RunningStep
 from seismograd.capture.snapshots.batch_tensors import batch_tensors
-from seismograd.capture.snapshots.held_parameters import HeldParameters
 from seismograd.capture.snapshots.snapshot_files import Moment, SnapshotFiles, StoredFile
 from seismograd.schema.snapshots import SnapshotContent, SnapshotReason, snapshot_file
 from seismograd.settings.snapshot_plan import SnapshotPlan
@@ -27,37 +25,11 @@ MAX_NONFINITE = 3  # steps
 SEEN_AT_ONCE = frozenset({"SG201", "SG202"})  # by the gradients themselves, at their step
 
 
-class SnapshotSession(Protocol):
-    """What snapshots ask of the session."""
-
-    @property
-    def iteration_number(self) -> int:
-        """Return the number that the current iteration will have."""
-        ...
-
-    @property
-    def batches(self) -> Sequence[HeldCall]:
-        """Return the calls of models before the running step, where they are kept."""
-        ...
-
-    def update_at_hand(self, optimizer: torch.optim.Optimizer) -> AppliedUpdate | None:
-        """Return what the running step is about to use."""
-        ...
-
-    def evaluates_first(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Return whether the running step will compute its gradients itself."""
-        ...
-
-    def held_parameters(self, optimizer: torch.optim.Optimizer) -> HeldParameters | None:
-        """Return the parameters of an optimizer that is known."""
-        ...
-
-
 class SnapshotListener(Listener):
     """Attached behind the session, and before what may change the gradients.
 
     Args:
-        session: which knows the parameters and the steps.
+        running_step: of the session, which knows the parameters.
         plan: what is asked for.
         files: where it goes.
         errors: keeps failures of ours away from the training.
@@ -66,13 +38,14 @@ class SnapshotListener(Listener):
 
     def __init__(
         self,
-        session: SnapshotSession,
+        running_step: RunningStep,
         plan: SnapshotPlan,
         files: SnapshotFiles,
         errors: ErrorGuard,
         rank: Callable[[], tuple[int, int]],
     ) -> None:
-        self._session, self._plan, self._files, self._errors = session, plan, files, errors
+        self._running_step, self._plan = running_step, plan
+        self._files, self._errors = files, errors
         self._rank = rank
         self._found: deque[str] = deque(maxlen=64)  # codes, from the rules' thread
         self._known: set[str] = set()
@@ -124,14 +97,14 @@ class SnapshotListener(Listener):
         reason = self._reason(optimizer, closure)
         if not reason or is_capturing():
             return
-        if closure and self._session.evaluates_first(optimizer):
+        if closure and self._running_step.evaluates_first(optimizer):
             self._at_end[id(optimizer)] = reason
         else:
             self._take(optimizer, reason)
 
     def _reason(self, optimizer: torch.optim.Optimizer, closure: bool) -> str:
         """Return why a snapshot is due now; empty where none is."""
-        step, plan = self._session.iteration_number, self._plan
+        step, plan = self._running_step.iteration_number, self._plan
         if self._taken[0] == step:
             return self._taken[1]
         reason = ""
@@ -144,9 +117,9 @@ class SnapshotListener(Listener):
         elif (
             (plan.on_finding or plan.batch)
             and self._num_nonfinite < MAX_NONFINITE
-            and not (closure and self._session.evaluates_first(optimizer))
+            and not (closure and self._running_step.evaluates_first(optimizer))
         ):
-            update = self._session.update_at_hand(optimizer)
+            update = self._running_step.update_at_hand(optimizer)
             if update is not None and update.num_nonfinite:
                 self._num_nonfinite += 1
                 reason = str(SnapshotReason.NONFINITE)
@@ -155,10 +128,10 @@ class SnapshotListener(Listener):
         return reason
 
     def _take(self, optimizer: torch.optim.Optimizer, reason: str) -> None:
-        held = self._session.held_parameters(optimizer)
+        held = self._running_step.held_parameters(optimizer)
         if held is None:
             return
-        step, (rank, size) = self._session.iteration_number, self._rank()
+        step, (rank, size) = self._running_step.iteration_number, self._rank()
         named: dict[SnapshotContent, dict[str, Tensor]] = {}
         if self._takes_gradients(reason):
             named[SnapshotContent.GRADIENTS] = {
@@ -199,7 +172,7 @@ class SnapshotListener(Listener):
     def _batch(self, step: int, reason: str) -> list[StoredFile]:
         """Return what the models were called with, if that is still as it was."""
         rank, size = self._rank()
-        tensors = batch_tensors(self._session.batches)
+        tensors = batch_tensors(self._running_step.batches)
         if not tensors:
             return []
         metadata = _metadata(step, SnapshotContent.BATCH, reason, rank, size)

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from types import CodeType
 
-from seismograd.capture.source.recordable_source import parsed
 from seismograd.capture.source.statements import (
     Statement,
     is_simple,
@@ -16,6 +15,7 @@ from seismograd.capture.source.statements import (
     one_line,
     statements,
 )
+from seismograd.parsed_source import parsed
 
 
 def detached(codes: Iterable[CodeType]) -> Statement | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeGuard
 
+from seismograd.parsed_source import parsed
+
 MASK = "…"
 # such as "mean", "cuda:0", "bfloat16" and "best_model.pt"
 PLAIN = re.compile(
@@ -56,14 +58,6 @@ def recordable_line(file: str, number: int) -> str:
 
 
 @lru_cache(maxsize=32)
-def parsed(source: str) -> ast.Module | None:
-    """Return the tree of a source, `None` where it is not Python."""
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-
-
 def _is_at(node: ast.AST, number: int) -> bool:
     first = getattr(node, "lineno", None)
     return first is not None and first <= number <= (getattr(node, "end_lineno", None) or first)

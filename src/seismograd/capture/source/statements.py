@@ -13,7 +13,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
-from seismograd.capture.source.recordable_source import parsed, recordable_statement
+from seismograd.capture.source.recordable_source import recordable_statement
+from seismograd.parsed_source import parsed
 
 MAX_TEXT = 300  # characters that are recorded
 EVALUATES = re.compile(r"(^|_)(val|valid|validate|validation|eval|evaluate|test|infer|predict)")
@@ -60,6 +61,14 @@ def creation(file: str, class_name: str, near: int) -> Statement | None:
         if len(chosen) == 1:
             return chosen[0]
     return None
+
+
+def nearest(found: list[Statement], known: tuple[Statement, ...], near: int) -> Statement | None:
+    """Return the only one; of several the only one in the function around a line, before it."""
+    if len(found) > 1:
+        around = next((s.function for s in known if s.line == near), "")
+        found = [s for s in found if s.function == around and s.line <= near]
+    return found[0] if len(found) == 1 else None
 
 
 @lru_cache(maxsize=32)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from seismograd.analysis.block_rows import as_list, iteration_at, site_of
 from seismograd.analysis.chance_level import chance_loss, leverage, plain_loss
-from seismograd.analysis.depth_profile import layers_of
+from seismograd.analysis.profile_layers import layers_of
 from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.signal_split import SignalSplit
 from seismograd.analysis.split_words import advice_of, cause_of, excerpt_of, signal_evidence

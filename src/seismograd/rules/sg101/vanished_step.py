@@ -14,10 +14,10 @@ from seismograd.analysis.depth_profile import (
     EndNorms,
     LayeredBlock,
     LayerNorms,
-    ProfileLayers,
     end_norms,
     profiles,
 )
+from seismograd.analysis.profile_layers import ProfileLayers
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.sampled_splits import ChainSplit, SampledSplits, SplitOfFinding
 from seismograd.schema import EventKind, IntArray, RowBatch

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list
-from seismograd.analysis.depth_profile import (
-    EndNorms,
-    LayeredBlock,
-    chains_of,
-    end_norms,
-    profiles,
-)
+from seismograd.analysis.depth_profile import EndNorms, LayeredBlock, end_norms, profiles
+from seismograd.analysis.profile_layers import chains_of
 from seismograd.i18n import say
 from seismograd.rules.sg102.explosion import (
     BlockProfiles,

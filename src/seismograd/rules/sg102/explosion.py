@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, integers, site_of
-from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms, ProfileLayers
+from seismograd.analysis.depth_profile import DepthProfiles, LayerNorms
 from seismograd.analysis.norm_growth import NormSeries
+from seismograd.analysis.profile_layers import ProfileLayers
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.sampled_splits import SplitOfFinding
 from seismograd.diagnosis.rule import Rule

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, distinct
-from seismograd.analysis.depth_profile import bias_name
 from seismograd.analysis.parameter_index import is_weight
+from seismograd.analysis.profile_layers import bias_name
 from seismograd.schema import FloatArray, IntArray, Parameter, State, StateArray
 
 # activations behind which no unit is dead

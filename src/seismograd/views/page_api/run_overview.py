@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from seismograd.analysis.depth_profile import layers_of
+from seismograd.analysis.profile_layers import layers_of
 from seismograd.diagnosis.documentation import documentation
 from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict

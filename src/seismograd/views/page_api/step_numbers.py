@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from seismograd.analysis.depth_profile import chains_of, end_norms, fit_line, layer_norms
+from seismograd.analysis.depth_profile import end_norms, layer_norms
 from seismograd.analysis.medians import median
+from seismograd.analysis.profile_layers import chains_of
+from seismograd.analysis.robust_line import fit_line
 from seismograd.record.reader import Run
 from seismograd.schema import STATISTICS, AnyArray, FloatArray, State, StatisticKind, StepFlag
 from seismograd.views.page_api.packing import pack

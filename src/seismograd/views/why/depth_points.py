@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seismograd.analysis.depth_profile import chains_of
+from seismograd.analysis.profile_layers import chains_of
 from seismograd.analysis.signal_chain import chain_of
 from seismograd.analysis.signal_split import LAYERS
 from seismograd.record.reader import Run

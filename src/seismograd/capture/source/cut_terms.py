@@ -1,6 +1,4 @@
-"""Find the statement that calls a loss function, and the one that adds a number without a graph to
-a loss.
-"""
+"""Find the statement that takes a loss, or a term of it, out of the graph."""
 
 from __future__ import annotations
 
@@ -9,29 +7,12 @@ import re
 from collections.abc import Iterator
 
 from seismograd.capture.source.detaching_statement import whole_block
-from seismograd.capture.source.statements import Statement, calls, name_of, statements
+from seismograd.capture.source.statements import Statement, name_of, nearest, statements
 
 CUTS = ("item", "detach", "numpy", "tolist")
 LOSS_STEPS = ("training_step", "compute_loss")  # methods whose result a framework backpropagates
 SUMS = ("sum", "mean")  # of a list or of what is stacked
 COPIES = ("tensor", "as_tensor", "float", "Tensor")
-
-
-def loss_call(file: str, near: int, function: str, module: str) -> Statement | None:
-    """Return the statement that calls a loss function, or an instance of the module for it, in
-    training: of several the one in the function around the line `near`, before it.
-    """
-    known = statements(file)
-    instances = {
-        ast.unparse(target)
-        for s in known
-        if isinstance(s.node, ast.Assign)
-        and isinstance(s.node.value, ast.Call)
-        and name_of(s.node.value.func) == module
-        for target in s.node.targets
-    }
-    found = [s for s in known if not s.evaluates and calls(s.node, (function,), instances)]
-    return _nearest(found, known, near)
 
 
 def cut_term(file: str, near: int, *, certain: bool = False) -> Statement | None:
@@ -68,7 +49,7 @@ def cut_term(file: str, near: int, *, certain: bool = False) -> Statement | None
         ]
     found = found or _first_order(known, sums)
     found = [s for s in found if not (certain and s.evaluates and s.no_grad is None)]
-    only = _nearest(found, known, near)
+    only = nearest(found, known, near)
     return only if only is None or only.no_grad is None else whole_block(only.no_grad, only)
 
 
@@ -85,7 +66,7 @@ def cut_loss(file: str, near: int) -> Statement | None:
         and _cuts(s.node.value)
         and _is_loss(s, known)
     ]
-    return _nearest(found, known, near)
+    return nearest(found, known, near)
 
 
 def _first_order(
@@ -257,11 +238,3 @@ def _losses(known: tuple[Statement, ...]) -> set[str]:
         for name in _called(s.node)
     }
     return called | set(LOSS_STEPS)
-
-
-def _nearest(found: list[Statement], known: tuple[Statement, ...], near: int) -> Statement | None:
-    """Return the only one; of several the only one in the function around a line, before it."""
-    if len(found) > 1:
-        around = next((s.function for s in known if s.line == near), "")
-        found = [s for s in found if s.function == around and s.line <= near]
-    return found[0] if len(found) == 1 else None
