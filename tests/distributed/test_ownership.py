@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.distributed.ownership import Exchange, Ownership, RankView
+from seismograd.distributed.exchanges import Exchange
+from seismograd.distributed.ownership import Ownership, RankView
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.weight_checksum import is_constant
 from seismograd.schema import RANK_DTYPE, STATISTICS, STEP_DTYPE, Parameter, State

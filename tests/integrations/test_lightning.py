@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import seismograd
 from seismograd.capture.hub import HUB
 from seismograd.record.reader import open_run
-from tests.integrations.trained_norms import norms
+from tests.integrations.trained_norms import assert_same_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
@@ -123,11 +123,7 @@ def test_it_records_what_run_records_and_changes_no_bit(kind: str, tmp_path: Pat
     names = ("loss", "grad_norm", "applied_norm", "clip_norm", "lr", "num_backwards", "optimizer")
     for name in names:
         np.testing.assert_array_equal(ours.steps[name], theirs.steps[name], err_msg=name)
-    for (name, column), (other, expected) in zip(
-        norms(ours).items(), norms(theirs).items(), strict=True
-    ):
-        assert other.endswith(name)  # beside other models its name says which model it is in
-        np.testing.assert_array_equal(column, expected)
+    assert_same_norms(ours, theirs)
     assert ours.steps["epoch"].tolist() == [0] * each + [1] * each
     assert len(ours.optimizers) == (1 if kind == "automatic" else 2)
     assert ours.ended

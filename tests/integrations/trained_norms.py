@@ -17,3 +17,14 @@ def norms(run: Run) -> dict[str, list[float]]:
         for p, column in zip(run.parameters, every.T, strict=True)
         if not np.isnan(column).all()
     }
+
+
+def assert_same_norms(run: Run, reference: Run) -> None:
+    """The trained parameters and their norms are those of the reference, whose names may say also
+    which of several models they are in.
+    """
+    found, expected = norms(run), norms(reference)
+    assert found
+    for (name, column), (other, of_reference) in zip(found.items(), expected.items(), strict=True):
+        assert other.endswith(name)
+        np.testing.assert_array_equal(column, of_reference, err_msg=name)

@@ -4,6 +4,7 @@ ever; what is gone is said, and never a number.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from seismograd import Run, SeismogradError, open_run
 from seismograd.diagnosis.verdict import judge
-from seismograd.record import layout
+from seismograd.record import layout, size_limit
+from seismograd.record.checksums import CHECKS
 from seismograd.record.disk_use import disk_use
 from seismograd.record.inspection import inspect
 from seismograd.record.seals import dumps_sealed
@@ -189,6 +191,41 @@ def test_a_part_that_was_cut_off_ends_the_record_there(tmp_path: Path) -> None:
     assert run.torn is not None
 
 
+@pytest.mark.parametrize("has_log", [True, False])
+def test_an_earlier_part_of_which_a_file_was_cut_is_not_measured_there(
+    both: tuple[Run, Run], tmp_path: Path, has_log: bool
+) -> None:
+    whole = both[1]
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path)
+    part = sorted(path.glob("segments/0000/raw/*"))[1]
+    first = int(part.name) * 64
+    if not has_log:
+        (part / CHECKS).unlink()
+    for file in sorted(part.glob("*.[fu]*")):
+        content = file.read_bytes()
+        for num_bytes in (len(content) * 2 // 5, None):
+            file.unlink() if num_bytes is None else file.write_bytes(content[:num_bytes])
+            run = open_run(path)
+            assert run.num_rows == 1000
+            assert np.isin(run.states, (State.NOT_MEASURED, State.FINITE)).all()
+            for name in ("grad_norm", "zeros", "applied_norm", "weight_norm"):
+                found, written = run.series(name), whole.series(name)
+                there = ~np.isnan(found)
+                np.testing.assert_array_equal(found[there], written[there])
+                if file.name.startswith(name):
+                    assert np.isnan(found[first + 63]).all()
+            rows, values = run.samples("exponents")
+            np.testing.assert_array_equal(
+                run.row_reader.samples("exponents", rows, range(NUM_PARAMETERS)), values
+            )
+            view = run.levels.parameters("grad_norm", 0, 1000, 1000)
+            assert set(np.flatnonzero(view.counts.sum(axis=(0, 2)))) <= {0, int(State.FINITE)}
+            assert sum(len(block) for block in run.blocks()) <= 360
+            assert not has_log or inspect(path).damage
+        file.write_bytes(content)
+
+
 def test_all_steps_within_the_limit_are_there(tmp_path: Path) -> None:
     record(tmp_path / "run", 5000, 300).close()
     run = open_run(tmp_path / "run")
@@ -224,15 +261,17 @@ def test_the_condition_and_every_report_say_which_steps_there_are(both: tuple[Ru
     assert b"192\xe2\x80\x93447" in source.meta() or b"192\\u2013447" in source.meta()
 
 
-def test_a_size_is_kept_by_removing_what_is_old_first(tmp_path: Path) -> None:
+def test_a_size_is_kept_by_removing_what_is_old_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With both options the record goes on for longer."""
+    monkeypatch.setattr(size_limit, "LOOKED_AT_EVERY_S", 0.0)
     num_rows: list[int] = []
     for keep in (None, 1):
         settings = RecordSettings(max_bytes=700_000, keep_raw=keep)
         writer = Writer(tmp_path / str(keep), synthetic.info(), settings)
         for first in range(0, 3000, 50):
             writer.observe(endless_block(first, 50))
-            writer._sized = -1e9  # looks at once
         writer.close()
         num_rows.append(open_run(tmp_path / str(keep)).num_rows)
     assert num_rows[0] < num_rows[1]

@@ -19,7 +19,7 @@ from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.event_handlers import EventHandlers
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.call_sites import CallSites
-from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.loop.error_guard import ErrorGuard, failure_message
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.gradient_reductions import GradientReductions
@@ -41,7 +41,6 @@ from seismograd.capture.running_step import RunningStep
 from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.exception_origin import raised_by_user
-from seismograd.i18n import say
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
@@ -469,10 +468,7 @@ class Session(Listener):
         self._outlet.sampled(batch)
 
     def _report(self, part: str, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}"
-        message = say(
-            "a part of seismograd failed and was disabled: {part}: {error}", part=part, error=text
-        )
+        message = failure_message(part, error)
         self._note(Note("failure", self._iteration_queue.num_rows, message))
 
     def _refuse_unknown_elements(self) -> None:

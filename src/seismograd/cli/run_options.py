@@ -127,7 +127,7 @@ KeepOption = Annotated[
         metavar="raw=N|all",
         help=mark(
             "Keep the raw values of the last N steps and around findings only; of all others what "
-            "a picture needs (a tenth of the room) stays. Default: raw=all."
+            "a picture needs stays (long records took 20 to 30% of the room). Default: raw=all."
         ),
     ),
 ]

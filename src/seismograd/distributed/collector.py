@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from seismograd.capture.loop.error_guard import failure_message
 from seismograd.distributed.combine import combine
 from seismograd.distributed.combine_plan import CombinePlan, make_plan
-from seismograd.distributed.ownership import Exchange, Ownership, RankView
+from seismograd.distributed.exchanges import Exchange
+from seismograd.distributed.ownership import Ownership, RankView
 from seismograd.distributed.ownership_facts import OwnershipFacts
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
@@ -113,15 +115,7 @@ class RankCollector:
             self._failed = True
             while self._queue:
                 self._deliver(self._queue.popleft().without_shards(self._ownership.separate))
-            text = f"{type(error).__name__}: {error}"
-            self._say(
-                "failure",
-                say(
-                    "a part of seismograd failed and was disabled: {part}: {error}",
-                    part="ranks",
-                    error=text,
-                ),
-            )
+            self._say("failure", failure_message("ranks", error))
         finally:
             self._report_server.close()
 

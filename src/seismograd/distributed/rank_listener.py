@@ -12,24 +12,21 @@ from typing import Any, ParamSpec
 import torch
 
 from seismograd.capture.events import EventName, Listener
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.gradient_reductions import MAX_SCALARS
+from seismograd.capture.loop.error_guard import ErrorGuard, failure_message
 from seismograd.distributed.collector import RankCollector
+from seismograd.distributed.exchanges import ExchangeTracker
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
-from seismograd.distributed.ownership import Exchange
 from seismograd.distributed.rank_row_builder import RankRowBuilder
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
-from seismograd.i18n import say
 from seismograd.schema import Fact, Note, RowBatch
 from seismograd.tensors.shards import ShardTable
 
 P = ParamSpec("P")
 
-SCATTERING = frozenset({"reduce_scatter", "reduce_scatter_single", "reduce_scatter_tensor"})
 CHECKSUM_EVERY = 100  # steps
 # replicas that nothing keeps in sync diverge at once
 EARLY_CHECKSUMS = frozenset({2, 5, *range(10, CHECKSUM_EVERY, 10)})
@@ -75,10 +72,7 @@ class RankListener(Listener):
         self.guard = ErrorGuard(self._report)
         self._deliver, self._report_note, self._on_join = deliver, report, on_join
         self._learn = learn
-        # collectives of tensors that are no gradients: outside of a backward and its reductions
-        self._num_exchanged = 0
-        self._is_reducing = False
-        self._has_scattered = False  # gradients, of which each process has a part then
+        self._exchanges = ExchangeTracker()
         self._limits = limits or RankTimeouts.from_environment()
         self._worlds = WorldTracker()
         self._rank = 0
@@ -118,7 +112,7 @@ class RankListener(Listener):
         reduction.
         """
         del tensors
-        self._is_reducing = False
+        self._exchanges.is_reducing = False
         if self.link is None:
             self._has_looked = True
             if not self._worlds.may_have_joined():
@@ -127,14 +121,14 @@ class RankListener(Listener):
 
     def backward_ends(self) -> None:
         """Remove the hooks: the gradients are reduced."""
-        self._is_reducing = True
+        self._exchanges.is_reducing = True
         if self.link is not None:
             self._take("backward_ends", self._on_backward_ends)
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
         """Check whether the process has joined others, and what this optimizer holds."""
         del closure, compiled
-        self._is_reducing = False
+        self._exchanges.is_reducing = False
         if self.link is None:
             has_looked, self._has_looked = self._has_looked, False
             if has_looked or not self._worlds.may_have_joined():
@@ -148,9 +142,7 @@ class RankListener(Listener):
         not.
         """
         del tensors, in_backward
-        if numel > MAX_SCALARS and not self._is_reducing:
-            self._num_exchanged += 1
-        self._has_scattered |= name in SCATTERING
+        self._exchanges.collective_ends(name, numel)
 
     def clip_ends(self, kind: int, limit: object, total: object, is_l2: bool = True) -> None:
         """Note the norm that a clip found over what several processes hold."""
@@ -260,18 +252,12 @@ class RankListener(Listener):
                 self._deliver,
                 self._report_note,
                 self._learn,
-                self._exchange,
+                self._exchanges.exchange,
                 self._limits,
                 before,
             )
         else:
             self.link = ReportClient(world, self._limits)
-
-    def _exchange(self) -> Exchange:
-        """Return what this process has exchanged with others."""
-        if self._has_scattered:
-            return Exchange.SHARDS
-        return Exchange.ACTIVATIONS if self._num_exchanged else Exchange.NOTHING
 
     def _on_backward_begins(self) -> None:
         self._look()
@@ -290,15 +276,4 @@ class RankListener(Listener):
         self._shards.clipped(total)
 
     def _report(self, part: str, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}"
-        self.note(
-            Note(
-                "failure",
-                -1,
-                say(
-                    "a part of seismograd failed and was disabled: {part}: {error}",
-                    part=part,
-                    error=text,
-                ),
-            )
-        )
+        self.note(Note("failure", -1, failure_message(part, error)))

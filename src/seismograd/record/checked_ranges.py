@@ -55,24 +55,22 @@ class CheckedRanges:
 
     def end(self, name: str) -> int | None:
         """Return how many bytes of a file the log covers; `None` without a log."""
-        if not self.exists:
-            return None
-        with opened_log(self.directory, len(self.names)) as log:
-            for last in range(len(log) - 1, -1, -1):
-                for entry in _whole(log.entries(last, last + 1)):
-                    return int(entry["end"][self.names.index(name)])
-        return 0
+        return self._end(name, ())
 
     def whole_end(self, name: str, others: Sequence[str]) -> int | None:
         """Return how many bytes of a file the log covers up to the last batch of which it and
         `others` hold everything; `None` without a log. Files that are not there do not count.
         """
+        return self._end(name, (name, *others))
+
+    def _end(self, name: str, whole: Sequence[str]) -> int | None:
+        """Return where the last batch of which these files hold everything ends in a file."""
         if not self.exists:
             return None
         with opened_log(self.directory, len(self.names)) as log:
             num_batches = len(log)
             for column, each in enumerate(self.names):
-                size = file_size(self.directory / each) if each in (name, *others) else None
+                size = file_size(self.directory / each) if each in whole else None
                 if size is not None and num_batches and log.end(num_batches - 1, column) > size:
                     num_batches = bisect_right(
                         range(num_batches), size, key=lambda index, at=column: log.end(index, at)

@@ -170,3 +170,19 @@ def read_rows(
     with os.fdopen(open_file(path), "rb", buffering=0) as file:
         numbers = np.fromfile(file, dtype, num, offset=start * width * dtype.itemsize)
     return numbers.reshape(stop - start, *shape)
+
+
+def read_held_rows(
+    path: Path, dtype: np.dtype[np.generic], start: int, stop: int, *shape: int
+) -> npt.NDArray[Any]:
+    """Return what `read_rows` does; rows that the file does not hold, as one that was cut or
+    removed, are zeros.
+    """
+    width = math.prod(shape)
+    num_held = num_whole_rows(path, dtype, width)[0] if width else stop
+    if stop <= max(start, num_held):
+        return read_rows(path, dtype, start, stop, *shape)
+    rows: npt.NDArray[Any] = np.zeros((stop - start, *shape), dtype)
+    if num_held > start:
+        rows[: num_held - start] = read_rows(path, dtype, start, num_held, *shape)
+    return rows

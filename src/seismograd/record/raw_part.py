@@ -39,7 +39,7 @@ class RawPart:
         # (rows, P).
         """
         states = known_states(
-            layout.read_rows(self.path / layout.STATE, _STATE, start, stop, self.num_columns)
+            layout.read_held_rows(self.path / layout.STATE, _STATE, start, stop, self.num_columns)
         )[:, : self.num_parameters]
         for begin, end in self.damaged_states(start, stop):
             states[begin - start : end - start] = State.NOT_MEASURED
@@ -47,7 +47,7 @@ class RawPart:
 
     def damaged_states(self, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of rows whose states are not what was written."""
-        return self.checked.damaged_rows(layout.STATE, self.num_columns, start, stop)
+        return self._damaged(layout.STATE, self.num_columns, start, stop)
 
     def values(self, name: str, start: int, stop: int) -> AnyArray:
         """Return a statistic in its own dtype: of rows, or of samples for a sampled one; damaged
@@ -55,7 +55,7 @@ class RawPart:
         """
         statistic = self.statistics[name]
         shape = (self.num_columns, statistic.width)[: 1 if statistic.width == 1 else 2]
-        values = layout.read_rows(
+        values = layout.read_held_rows(
             self.path / layout.statistic_file(statistic),
             np.dtype(statistic.dtype),
             start,
@@ -71,17 +71,21 @@ class RawPart:
         written.
         """
         statistic = self.statistics[name]
-        width = self.num_columns * statistic.width
-        damaged = self.checked.damaged_rows(
-            layout.statistic_file(statistic),
-            np.dtype(statistic.dtype).itemsize * width,
-            start,
-            stop,
-        )
+        row_bytes = np.dtype(statistic.dtype).itemsize * self.num_columns * statistic.width
+        damaged = self._damaged(layout.statistic_file(statistic), row_bytes, start, stop)
         if not statistic.sampled:
             return damaged
         # of some samples nobody knows in which rows they were taken
         return damaged + self.checked.damaged_rows(layout.SAMPLE_ROWS, _INDEX.itemsize, start, stop)
+
+    def _damaged(self, name: str, row_bytes: int, start: int, stop: int) -> list[Stretch]:
+        """Return the stretches of rows of a file that are not what was written, or not there."""
+        damaged = self.checked.damaged_rows(name, row_bytes, start, stop)
+        if row_bytes:
+            num_held = (file_size(self.path / name) or 0) // row_bytes
+            if max(start, num_held) < stop:
+                damaged.append((max(start, num_held), stop))
+        return damaged
 
     def num_logged_samples(self) -> int | None:
         """Return how many samples the log of checksums knows of; `None` without a log."""

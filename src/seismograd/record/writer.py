@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,6 @@ from seismograd.i18n import say, translate
 from seismograd.record import layout
 from seismograd.record.append_file import AppendFile, replace_document, sync_file
 from seismograd.record.checksums import CheckedFile, ChecksumWriter
-from seismograd.record.disk_use import disk_use
 from seismograd.record.finding_json import conclusion_to_json, finding_to_json
 from seismograd.record.line_documents import fact_to_json, lines_to_json, note_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
@@ -33,6 +31,7 @@ from seismograd.record.run_documents import EndCounts, end_to_json, meta_to_json
 from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter
+from seismograd.record.size_limit import SizeLimit
 from seismograd.schema import (
     AnyArray,
     Conclusion,
@@ -45,8 +44,6 @@ from seismograd.schema import (
     row_ends,
 )
 from seismograd.settings.record_settings import RecordSettings
-
-_SIZED_EVERY_S = 1.0
 
 
 class Writer:
@@ -82,11 +79,9 @@ class Writer:
         self._levels: PyramidBuilder | None = None
         self._sync_s = None if settings is None else settings.sync_s
         self._synced = time.monotonic()
-        self._max_bytes = None if settings is None else settings.max_bytes
+        self._limit = SizeLimit(path, None if settings is None else settings.max_bytes)
         kept = None if settings is None else settings.keep_raw
         self._keeper = None if kept is None else RawKeeper(kept)
-        self._sized = -math.inf  # when the record's size was looked at
-        self._num_left_out = 0
         self._closed = False
         self._failure: BaseException | None = None
         try:
@@ -123,9 +118,7 @@ class Writer:
                 layout.OPTIMIZERS,
                 lines_to_json(batch.optimizers[self._num_lines[layout.OPTIMIZERS] :]),
             )
-            if len(batch) and self._is_full():
-                self._num_left_out += len(batch)
-            elif len(batch):
+            if len(batch) and self._limit.fits(len(batch)):
                 self._append_rows(batch)
             if self._sync_s is not None and time.monotonic() - self._synced >= self._sync_s:
                 self._sync()
@@ -143,7 +136,7 @@ class Writer:
     def sampled(self, batch: SampleBatch) -> None:
         """Append what was sampled in a step."""
         with self._giving_up_on_error():
-            if not self._num_left_out:
+            if not self._limit.num_left_out:
                 self._samples.append(batch)
 
     def finding(self, finding: Finding) -> None:
@@ -169,8 +162,8 @@ class Writer:
         self._closed = True
         try:
             with self._giving_up_on_error():
-                if self._num_left_out:
-                    self._say_left_out()
+                if self._limit.num_left_out:
+                    self._append_lines(layout.NOTES, [note_to_json(self._limit.note())])
                 self._flush_levels()
                 replace_document(
                     self.path / layout.END,
@@ -185,22 +178,6 @@ class Writer:
         """Close the files without an end, as a killed process leaves them."""
         self._closed = True
         self._close_files()
-
-    def _is_full(self) -> bool:
-        """Return whether the record has the size that it may have; looks once a second."""
-        if self._max_bytes is None or self._num_left_out:
-            return self._num_left_out > 0
-        if time.monotonic() - self._sized < _SIZED_EVERY_S:
-            return False
-        self._sized = time.monotonic()
-        return disk_use(self.path) >= self._max_bytes
-
-    def _say_left_out(self) -> None:
-        said = say(
-            "steps not recorded because the record had reached --max-size: {count}",
-            count=self._num_left_out,
-        )
-        self._append_lines(layout.NOTES, [note_to_json(Note("thinned", -1, said))])
 
     def _append_rows(self, batch: RowBatch) -> None:
         # The files of a segment have fixed columns, so that a row is found by its number alone:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from seismograd.exception_origin import raised_by_user
+from seismograd.i18n import Message, say
 
 T = TypeVar("T")
 
@@ -51,3 +52,12 @@ class ErrorGuard:
                 raise
             self.failed(part, error)
             return None
+
+
+def failure_message(part: str, error: BaseException) -> Message:
+    """Return what a note says of the failure of a part."""
+    return say(
+        "a part of seismograd failed and was disabled: {part}: {error}",
+        part=part,
+        error=f"{type(error).__name__}: {error}",
+    )

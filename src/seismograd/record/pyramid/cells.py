@@ -134,6 +134,14 @@ def _merged(low: AnyArray, high: AnyArray, last: AnyArray) -> FloatArray:
     return merged
 
 
+def part_of(cells: PyramidCells, start: int, stop: int) -> PyramidCells:
+    """Return cells `start` to `stop`, as a copy that keeps no others in memory."""
+    return PyramidCells(
+        cells.counts[start:stop].copy(),
+        {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()},
+    )
+
+
 def join(parts: Sequence[PyramidCells]) -> PyramidCells:
     """Concatenate consecutive cells; there is at least one part."""
     if len(parts) == 1:

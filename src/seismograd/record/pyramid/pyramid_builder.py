@@ -16,6 +16,7 @@ from seismograd.record.pyramid.cells import (
     cells_of_rows,
     join,
     merge,
+    part_of,
     record_dtype,
     to_records,
 )
@@ -118,7 +119,7 @@ class PyramidBuilder:
         all_cells = cells if waiting is None else join((waiting, cells))
         num_whole = len(all_cells) // FACTOR * FACTOR
         self._waiting[level - 1] = (
-            part(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
+            part_of(all_cells, num_whole, len(all_cells)) if len(all_cells) > num_whole else None
         )
         if num_whole and level < layout.MAX_LEVEL:
             whole = (
@@ -139,11 +140,3 @@ class PyramidBuilder:
         self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
         self._waiting.append(None)
         self._held.append([])
-
-
-def part(cells: PyramidCells, start: int, stop: int) -> PyramidCells:
-    """Return cells `start` to `stop`, as a copy that keeps no others in memory."""
-    return PyramidCells(
-        cells.counts[start:stop].copy(),
-        {name: extremes[start:stop].copy() for name, extremes in cells.extremes.items()},
-    )

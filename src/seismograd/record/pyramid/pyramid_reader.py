@@ -20,9 +20,9 @@ from seismograd.record.pyramid.cells import (
     cells_of_rows,
     join,
     merge,
+    part_of,
     record_dtype,
 )
-from seismograd.record.pyramid.pyramid_builder import part
 from seismograd.record.recorded_files import file_size
 from seismograd.schema import AnyArray, StateArray
 
@@ -142,7 +142,7 @@ class PyramidReader:
         for name in names:
             if name not in self._rebuilt:
                 self._rebuilt[name] = self.cells(_REMEMBERED_LEVEL, 0, self.num_rows, [name])
-        kept = [part(self._rebuilt[name], start, stop) for name in names]
+        kept = [part_of(self._rebuilt[name], start, stop) for name in names]
         return PyramidCells(
             kept[0].counts[:, :, columns],
             {

@@ -12,6 +12,7 @@ from seismograd.record import layout
 from seismograd.record.pyramid.cells import FACTOR, pyramid_statistics
 from seismograd.record.pyramid.pyramid_reader import Columns, PyramidReader
 from seismograd.record.raw_part import RawPart, known_states
+from seismograd.record.recorded_files import file_size
 from seismograd.record.segment import Segment
 from seismograd.schema import AnyArray, IntArray, State, StateArray, Statistic
 
@@ -108,8 +109,7 @@ def _raw(
 
 
 def _rows(path: Path, dtype: str, width: int, start: int, stop: int) -> AnyArray:
-    if stop <= start or not width:
-        return np.empty((max(stop - start, 0), width), dtype)
-    return np.memmap(
-        path, dtype, "r", start * width * np.dtype(dtype).itemsize, (stop - start, width)
-    )
+    row_bytes = np.dtype(dtype).itemsize * width
+    if stop <= start or not 0 < stop * row_bytes <= (file_size(path) or 0):
+        return layout.read_held_rows(path, np.dtype(dtype), start, stop, width)
+    return np.memmap(path, dtype, "r", start * row_bytes, (stop - start, width))
