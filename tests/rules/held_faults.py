@@ -233,12 +233,15 @@ def replaced_later(add: bool, num_before: int = 12) -> Program:
     return program
 
 
-def copied(is_cut: bool) -> Program:
-    """Steps within the step: on a copy of the model, or on weights computed from its own."""
+def copied(is_cut: bool, with_another: bool = False) -> Program:
+    """Steps within the step: on a copy of the model, or on weights computed from its own; with
+    another model that another optimizer holds.
+    """
 
     def program(listen: Listen) -> None:
         net = Net()
         optimizer = adam(net)
+        others = [adam(Net())] if with_another else []
         names = [name for name, _ in net.named_parameters()]
         with listen():
             for step in range(24):
@@ -258,6 +261,7 @@ def copied(is_cut: bool) -> Program:
                     output = torch.func.functional_call(net, weights, (x,))
                     F.cross_entropy(output, labels).backward()
                 optimizer.step()
+        del others
 
     return program
 
@@ -327,6 +331,11 @@ FAULTY: dict[str, tuple[str, str, Program]] = {
     "held copy": ("SG402", "no module has", held_copy),
     "replaced later": ("SG401", "last gradient at step 11", replaced_later(add=False)),
     "copied": ("SG401", "new copies of the parameters", copied(is_cut=True)),
+    "copied beside others": (
+        "SG401",
+        "new copies of the parameters",
+        copied(is_cut=True, with_another=True),
+    ),
     "multiplied": ("SG401", "a leaf of shape 4 × 16 (filters)", fitted_again(is_inside=False)),
     "withheld": ("SG402", "Scaled.backward returns None", fitted(WithScales)),
     "loss without a graph": ("SG402", "has no graph, and requires", fit_to_accuracy(1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,14 +88,19 @@ class RemadeParameters:
         return former is None or (is_copied and not any(each is former for each in strangers))
 
     def _are_copies(self, shapes: list[torch.Size]) -> bool:
-        """Return whether these shapes are those of all that optimizers hold, once or more often."""
-        held = [
-            each.shape
-            for each in self.parameter_table.parameters
-            if each.optimizer is not None and each.trainable
-        ]
-        return bool(shapes) and Counter(map(tuple, shapes)) == _times(
-            Counter(held), len(shapes) // max(len(held), 1)
+        """Return whether these shapes are those of all that an optimizer holds, or that optimizers
+        hold together, once or more often: of other optimizers nothing may be copied.
+        """
+        held: defaultdict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+        for each in self.parameter_table.parameters:
+            if each.optimizer is not None and each.trainable:
+                held[each.optimizer][each.shape] += 1
+        found = Counter(map(tuple, shapes))
+        together = sum(held.values(), Counter[tuple[int, ...]]())
+        return bool(found) and any(
+            found == _times(each, found.total() // each.total())
+            for each in (together, *held.values())
+            if each
         )
 
 
