@@ -209,7 +209,9 @@ class FactKind(StrEnum):
     parameter, or which operand it was; `shape`, `dtype` of what was given to the operation;
     `num` of its `numel` scalars are at fault; `module`: its path; `samples`: the rows of the batch
     at fault, the first of them, as `7 19 40`; `num_samples` of `batch`, NaN where a row is no
-    sample; `text`: the line of the script, `where` it is known; `stage`: `graph` or `replay`;
+    sample; `made_by`: what computes the operand at fault, and the operand of that, as `rsub
+    sigmoid`; `text`: the line of the script, `where` it is known; `logits`: what `logsigmoid` would
+    be given in place of its logarithm, empty where it is none; `stage`: `graph` or `replay`;
     `without_replay`: why there was none.
     """
     GUARDED = "guarded"
