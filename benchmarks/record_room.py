@@ -86,7 +86,7 @@ def growth(num_steps: int) -> None:
         with seismograd.watch(model, optimizer, out=path, quiet=True):
             for _ in range(num_steps):
                 optimizer.zero_grad()
-                sum(each.square().sum() for each in model).backward()
+                torch.stack([each.square().sum() for each in model]).sum().backward()
                 optimizer.step()
                 model.append(torch.nn.Parameter(torch.ones(8, 8)))
                 optimizer.add_param_group({"params": [model[-1]]})
