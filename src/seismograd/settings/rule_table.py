@@ -476,4 +476,10 @@ RULE_TABLE: RuleTable = {
             "min_change",
         ],
     ),
+    "SG803": (
+        "sample-without-gradient",
+        [
+            "min_evaluated",
+        ],
+    ),
 }
