@@ -141,6 +141,11 @@ class FactKind(StrEnum):
     them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
     1 when only normalization layers do.
     """
+    FROZEN_ADAPTERS = "frozen_adapters"
+    """A model has adapters, such as LoRA's, and none of their parameters trains, told at its first
+    backward. `parameters`: the first of these, `num` of them; `for_inference`: 1 when peft has
+    loaded them for that; `model`: the script's name for the outermost module.
+    """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its
