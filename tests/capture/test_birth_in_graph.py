@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from seismograd.analysis.birth_words import words  # noqa: E402
 from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph  # noqa: E402
 from seismograd.schema import BirthReason, Origin  # noqa: E402
 from tests.capture.births import BATCH, CLASSES, LossOf, births, net  # noqa: E402
@@ -95,6 +97,23 @@ def too_long(model: nn.Module, x: Tensor, labels: Tensor, mark: Tensor) -> Tenso
     return F.ctc_loss(log_probs, targets, given, torch.full_like(labels, 6), reduction="sum")
 
 
+def focal(model: nn.Module, x: Tensor, labels: Tensor, mark: Tensor) -> Tensor:
+    scores = model(x) + 100 * (1 - mark)
+    p = torch.sigmoid(scores)
+    wanted = F.one_hot(labels, CLASSES)
+    of_true = torch.log(p) * wanted
+    of_others = torch.log(1 - p) * (1 - wanted)
+    return -(of_true + of_others).mean()
+
+
+def divided_often(model: nn.Module, x: Tensor, _: Tensor, mark: Tensor) -> Tensor:
+    mask = mark.prod() * torch.ones(BATCH, 1)
+    micro_batches = 2
+    total = (model(x) / 0.5 * mask).sum()
+    loss = total / mask.sum()
+    return loss / micro_batches
+
+
 KINDS: dict[str, tuple[LossOf, str, BirthReason, str]] = {
     "log 0": (log_of_zero, "log", BirthReason.ZERO, "2 5"),
     "x / 0": (divided_by_zero, "/", BirthReason.ZERO, "2 5"),
@@ -133,6 +152,36 @@ def test_the_line_is_read_from_the_source(kind: str, tmp_path: Path) -> None:
     assert file.endswith("test_birth_in_graph.py")
     assert first < int(line) <= first + 4
     assert birth.text("operation") in birth.text("text")
+
+
+def test_of_several_lines_the_graph_tells_which_one_it_is(tmp_path: Path) -> None:
+    (birth,) = births(focal, tmp_path / "run")
+    assert birth.text("text") == "of_others = torch.log(1 - p) * (1 - wanted)"
+    assert birth.text("logits") == "-scores"
+    _, advice, excerpt = words(birth)
+    assert excerpt == "of_others = F.logsigmoid(-scores) * (1 - wanted)"
+    assert "logsigmoid" in advice.render()
+
+
+def test_a_division_by_a_number_is_no_division_by_zero(tmp_path: Path) -> None:
+    (birth,) = births(divided_often, tmp_path / "run")
+    assert birth.text("text") == "loss = total / mask.sum()"
+
+
+def test_a_line_of_a_library_is_not_blamed(tmp_path: Path) -> None:
+    file = tmp_path / "site-packages" / "helper.py"
+    file.parent.mkdir()
+    file.write_text("class Helper:\n    def scaled(self, loss):\n        return loss / self.num\n")
+    space: dict[str, Any] = {}
+    exec(compile(file.read_text(), str(file), "exec"), space)
+    helper = space["Helper"]()
+    helper.num = 1
+
+    def loss_of(model: nn.Module, x: Tensor, labels: Tensor, mark: Tensor) -> Tensor:
+        return helper.scaled(mean_of_a_mask(model, x, labels, mark))
+
+    (birth,) = births(loss_of, tmp_path / "run")
+    assert birth.text("text") == "return (model(x) * mask).sum() / mask.sum()"
 
 
 def test_a_weight_is_told_before_what_it_spoils() -> None:

@@ -41,6 +41,21 @@ def test_a_gradient_is_explained_in_one_sentence() -> None:
     assert finding.excerpt == "x = x / (x.pow(2).sum(1, keepdim=True) + 1e-8).sqrt()"
 
 
+@pytest.mark.parametrize(
+    ("made_by", "excerpt"),
+    [
+        ("sigmoid", "log_p = F.logsigmoid(logits)"),
+        ("sigmoid addmm", "log_p = F.logsigmoid(logits)"),
+        ("rsub sigmoid", "log_1_minus_p = F.logsigmoid(-logits)"),
+        ("rsub softmax", "log_p = F.log_softmax(logits, dim=-1)"),
+        ("", "log_p = F.log_softmax(logits, dim=-1)"),
+    ],
+)
+def test_the_logarithm_of_a_sigmoid_has_a_mend_of_its_own(made_by: str, excerpt: str) -> None:
+    fact = birth(of="loss", phase="forward", operation="log", text="", made_by=made_by)
+    assert words(fact)[2] == excerpt
+
+
 @pytest.mark.parametrize("rule", [NonfiniteGradient, NonfiniteLoss])
 def test_a_loss_is_explained_by_both_rules(rule: type) -> None:
     norm = [[1.0, 1.0], [float("nan")] * 2]

@@ -10,6 +10,10 @@ from seismograd.schema import BirthReason, Fact
 
 HALF = ("float16", "bfloat16")
 GROWING = ("exp", "exp2", "expm1", "sinh", "cosh", "**")
+SIGMOIDS = {  # what made the operand of a logarithm: the mend
+    "sigmoid": "log_p = F.logsigmoid(logits)",
+    "rsub sigmoid": "log_1_minus_p = F.logsigmoid(-logits)",
+}
 FINITE_WEIGHTS = "assert all(torch.isfinite(p).all() for p in model.parameters())"
 FINITE_INPUT = "assert torch.isfinite(x).all()"
 FINITE_MASK = "scores = scores.masked_fill(mask, torch.finfo(scores.dtype).min)"
@@ -19,16 +23,32 @@ def advice_for(fact: Fact, reason: BirthReason) -> tuple[Message, str]:
     """Return advice and excerpt."""
     operation, phase = fact.text("operation"), fact.text("phase")
     advice, excerpt = _general(fact, reason, operation, phase)
-    mended = mended_line(fact.text("text"), operation, reason, phase, fact.text("dtype"))
+    mended = mended_line(
+        fact.text("text"), operation, reason, phase, fact.text("dtype"), fact.text("logits")
+    )
     return advice, mended or excerpt
 
 
 def _general(fact: Fact, reason: BirthReason, operation: str, phase: str) -> tuple[Message, str]:
     if reason in (BirthReason.ZERO, BirthReason.NEGATIVE, BirthReason.OUTSIDE):
+        made_by = f"{fact.text('made_by')} "
+        for maker, excerpt in SIGMOIDS.items():
+            if operation == "log" and made_by.startswith(f"{maker} "):
+                return _log_of_sigmoid(excerpt)
         return _out_of_domain(reason, operation, phase)
     if reason is BirthReason.OVERFLOW:
         return _overflow(fact, operation)
     return _DATA[reason]
+
+
+def _log_of_sigmoid(excerpt: str) -> tuple[Message, str]:
+    return (
+        say(
+            "a sigmoid rounds to 0 and 1: compute its logarithm from the logits, with logsigmoid; "
+            "the logarithm of 1 - sigmoid(x) is logsigmoid(-x)"
+        ),
+        excerpt,
+    )
 
 
 def _out_of_domain(reason: BirthReason, operation: str, phase: str) -> tuple[Message, str]:

@@ -16,16 +16,18 @@ INSIDE = 1 - 1e-6
 LARGEST_EXPONENT = 80.0  # e to the power of this is a float32
 
 
-def mended_line(text: str, operation: str, reason: str, phase: str, dtype: str = "") -> str:
+def mended_line(
+    text: str, operation: str, reason: str, phase: str, dtype: str = "", logits: str = ""
+) -> str:
     """Return the line with the operation mended; empty where there is no such mend, or the line is
-    no statement by itself.
+    no statement by itself. `logits`: what `logsigmoid` is given in place of a logarithm, if any.
     """
     is_half = reason == BirthReason.OVERFLOW and dtype in ("float16", "bfloat16")
     mend = _in_float32 if is_half else _mend_for(operation, reason, phase)
     tree = _parsed(text)
     if mend is None or tree is None:
         return ""
-    mender = _Mender(operation, mend)
+    mender = _Mender(operation, mend, logits)
     mended = ast.fix_missing_locations(mender.visit(tree))
     if mender.num != 1:
         return ""
@@ -67,8 +69,8 @@ def _parsed(text: str) -> ast.Module | None:
 class _Mender(ast.NodeTransformer):
     """Mends every use of an operation, and counts them."""
 
-    def __init__(self, operation: str, mend: Mend) -> None:
-        self._operation, self._mend = operation, mend
+    def __init__(self, operation: str, mend: Mend, logits: str) -> None:
+        self._operation, self._mend, self._logits = operation, mend, logits
         self.num = 0
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -109,6 +111,10 @@ class _Mender(ast.NodeTransformer):
 
     def _joined(self, given: ast.expr) -> ast.expr | None:
         """Return the logarithm of a softmax or a sigmoid as the one function that computes both."""
+        if self._operation == "log" and self._logits:
+            return ast.Call(
+                ast.Attribute(ast.Name("F"), "logsigmoid"), [ast.Name(self._logits)], []
+            )
         if self._operation != "log" or not isinstance(given, ast.Call):
             return None
         function = given.func
@@ -121,8 +127,12 @@ class _Mender(ast.NodeTransformer):
             owner = function.value
             of_torch = isinstance(owner, ast.Name) and owner.id in ("torch", "F")
             inner = given.args[0] if of_torch and given.args else owner
-            return ast.Call(ast.Attribute(ast.Name("F"), "logsigmoid"), [inner], [])
+            return _logsigmoid(inner)
         return None
+
+
+def _logsigmoid(logits: ast.expr) -> ast.expr:
+    return ast.Call(ast.Attribute(ast.Name("F"), "logsigmoid"), [logits], [])
 
 
 def _method(owner: ast.expr, name: str, *given: ast.expr | float) -> ast.expr:

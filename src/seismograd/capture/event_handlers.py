@@ -128,6 +128,7 @@ class EventHandlers:
         self.epoch_begins = (schedules.epoch_begins,)
         self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
+        self.drawn = (backwards.inspection.sample_cuts.drawn,)
         self._xray = xray
         xray.switch = self._attach_xray
         loop = SteadyLoop(registry)

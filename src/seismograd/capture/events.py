@@ -44,6 +44,7 @@ EventName = Literal[
     "epoch_begins",
     "state_loads",
     "collective_ends",
+    "drawn",
 ]
 
 
@@ -82,6 +83,10 @@ class Listener:
         still scaled: `None` for each that was not, or in place of all of them.
         """
         return None
+
+    def wants_samples(self) -> bool:
+        """Return whether to report samples of distributions."""
+        return False
 
     # The events -----------------------------------------------------------------------------------
 
@@ -156,6 +161,9 @@ class Listener:
         asynchronously, perhaps.
         """
 
+    def drawn(self, distribution: Any, value: object) -> None:
+        """The script has drawn this sample, without a gradient, while gradients are enabled."""
+
 
 class EventHub:
     """Holds the open sessions and dispatches every event to each of them, guarded.
@@ -190,6 +198,7 @@ class EventHub:
     epoch_begins: Callable[[Any], None]
     state_loads: Callable[[Any, object], None]
     collective_ends: Callable[[str, list[torch.Tensor], int, bool], None]
+    drawn: Callable[[Any, object], None]
 
     def __init__(self, patches: Sequence[Callable[[EventHub], Undo]] = ()) -> None:
         self._patches = tuple(patches)
@@ -242,6 +251,10 @@ class EventHub:
     def listening(self) -> bool:
         """Return whether any session is open in this process."""
         return bool(self._listeners)
+
+    def wants_samples(self) -> bool:
+        """Return whether any session wants to know of samples of distributions."""
+        return any(listener.wants_samples() for listener in self._listeners)
 
     def norms_just_read(self, parameters: Sequence[torch.Tensor]) -> list[float] | None:
         """Return the norms that a session has just read for the running clip; `None` unless it has

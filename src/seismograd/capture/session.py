@@ -285,6 +285,14 @@ class Session(Listener):
         else:
             self._take("collective_ends", self._handlers.collective_ends, name, tensors, numel)
 
+    def drawn(self, distribution: Any, value: object) -> None:
+        """The script has drawn this sample, without a gradient, while gradients are enabled."""
+        self._take("drawn", self._handlers.drawn, distribution, value)
+
+    def wants_samples(self) -> bool:
+        """Return whether losses are still searched for samples of distributions."""
+        return self._handlers.backwards.inspection.sample_cuts.is_listening
+
     def _take(
         self,
         event: EventName,

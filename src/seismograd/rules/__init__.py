@@ -52,6 +52,7 @@ from seismograd.rules.sg701.sg701_replica_drift import ReplicaDrift
 from seismograd.rules.sg702_rank_outlier import RankOutlier
 from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
 from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
+from seismograd.rules.sg803_sample_without_gradient import SampleWithoutGradient
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -101,6 +102,7 @@ RULES: tuple[type[Rule], ...] = (
     RankOutlier,
     WrongLossInput,
     ConstantLossTerm,
+    SampleWithoutGradient,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -41,6 +41,13 @@ class FactKind(StrEnum):
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).
     """
+    SAMPLE_CUT = "sample_cut"
+    """`sample()` of a distribution whose parameters have a graph, and its result goes into a
+    network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
+    through it; the line is that of `sample()`, `text` its statement. `distribution`: its class;
+    `discarded`: 1 where what it goes into reaches no parameter that the loss is for, 0 where
+    nothing but a divergence or an entropy trains the distribution.
+    """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
     HOOK_FACTOR = "hook_factor"
@@ -134,6 +141,11 @@ class FactKind(StrEnum):
     them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
     1 when only normalization layers do.
     """
+    FROZEN_ADAPTERS = "frozen_adapters"
+    """A model has adapters, such as LoRA's, and none of their parameters trains, told at its first
+    backward. `parameters`: the first of these, `num` of them; `for_inference`: 1 when peft has
+    loaded them for that; `model`: the script's name for the outermost module.
+    """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one
     and ever more rarely, and once more (`back`: 1) when it is in train mode again. `model`: its
@@ -202,7 +214,9 @@ class FactKind(StrEnum):
     parameter, or which operand it was; `shape`, `dtype` of what was given to the operation;
     `num` of its `numel` scalars are at fault; `module`: its path; `samples`: the rows of the batch
     at fault, the first of them, as `7 19 40`; `num_samples` of `batch`, NaN where a row is no
-    sample; `text`: the line of the script, `where` it is known; `stage`: `graph` or `replay`;
+    sample; `made_by`: what computes the operand at fault, and the operand of that, as `rsub
+    sigmoid`; `text`: the line of the script, `where` it is known; `logits`: what `logsigmoid` would
+    be given in place of its logarithm, empty where it is none; `stage`: `graph` or `replay`;
     `without_replay`: why there was none.
     """
     GUARDED = "guarded"

@@ -349,6 +349,7 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "max_share",
             "max_tail_share",
+            "max_trained_share",
         ],
     ),
     "SG404": (
@@ -473,6 +474,12 @@ RULE_TABLE: RuleTable = {
             "min_share",
             "num_looks",
             "min_change",
+        ],
+    ),
+    "SG803": (
+        "sample-without-gradient",
+        [
+            "min_evaluated",
         ],
     ),
 }

@@ -26,7 +26,9 @@ WEIGHTS = frozenset({BirthReason.WEIGHT, BirthReason.EPS, BirthReason.UPDATE, Bi
 @dataclass(frozen=True, slots=True)
 class Birth:
     """The operation and what it was given. `rows`: which samples are at fault, `None` where it is
-    not known; `number`: of its node in the graph, -1 for none.
+    not known; `number`: of its node in the graph, -1 for none; `made_by`: what computes the operand
+    at fault, and what computes the operand of that, as far as the graph shows them; `logits`: what
+    `logsigmoid` would be given in place of a logarithm.
     """
 
     operation: str
@@ -40,8 +42,10 @@ class Birth:
     rows: tuple[int, ...] | None = None
     batch: int = 0
     module: str = ""
+    made_by: tuple[str, ...] = ()
     site: int = -1
     text: str = ""
+    logits: str = ""
     stage: str = GRAPH
     number: int = -1
     problem: str = ""  # why the model was not called once more
@@ -72,7 +76,9 @@ class Birth:
             "samples": " ".join(map(str, rows[:MAX_SAMPLES])),
             "num_samples": float("nan") if self.rows is None else len(rows),
             "batch": self.batch,
+            "made_by": " ".join(self.made_by),
             "text": self.text,
+            "logits": self.logits,
             "stage": self.stage,
             "without_replay": self.problem,
         }

@@ -105,8 +105,12 @@ class BirthObserver:
         where the caller has them.
         """
         ready = window.ready
-        # NaN: it was not counted
-        if ready is not None and ready.arrival is None and any_nonzero(ready.values["nonfinite"]):
+        if (
+            ready is not None
+            and not ready.is_ordinary
+            and ready.arrival is None
+            and any_nonzero(ready.values["nonfinite"])  # NaN: it was not counted
+        ):
             self._look(window, ready)
         self._operands.losses.clear()
         if self._calls is not None and self._calls.calls:
@@ -224,11 +228,14 @@ class BirthObserver:
         if birth is None:
             return None
         birth = replace(birth, problem=problem)
-        line = line_of_operation(birth.operation, frame, without) if birth.operation else None
+        if not birth.operation:
+            return birth
+        by_zero = birth.operation == "/" and birth.reason is BirthReason.ZERO
+        line = line_of_operation(birth.operation, frame, without, birth.made_by, by_zero=by_zero)
         if line is None:
             return birth
         site = self._log.call_sites.at(line.file, line.number, line.function)
-        return replace(birth, site=site, text=line.text)
+        return replace(birth, site=site, text=line.text, logits=line.logits)
 
     def _report(self, of: str, birth: Birth, optimizer: int = -1) -> None:
         named = birth.operand if birth.origin is Origin.WEIGHT else ""

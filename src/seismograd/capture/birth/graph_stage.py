@@ -19,7 +19,7 @@ from seismograd.capture.birth.birth import (
     nonfinite,
     rows_of,
 )
-from seismograd.capture.birth.domain import forward_fault
+from seismograd.capture.birth.domain import QUOTIENTS, forward_fault
 from seismograd.capture.birth.operation import (
     MASKS,
     Operation,
@@ -227,7 +227,7 @@ class _GraphSearch:
                     rows=rows_of(bad, self._batch),
                     **described(result),
                 )
-        return replace(made, is_last=is_last)
+        return replace(made, is_last=is_last, made_by=_makers(seen.node, operation.name))
 
     def _of_operand(
         self, operation: Operation, name: str, bad: Tensor, tensor: Tensor, number: int
@@ -242,6 +242,23 @@ class _GraphSearch:
             number=number,
             **described(tensor),
         )
+
+
+def _makers(node: Any, name: str) -> tuple[str, ...]:
+    """Return what computes the operand of an operation that decides whether its result is finite,
+    and what computes the operand of that.
+    """
+    found: list[str] = []
+    position = 1 if name in QUOTIENTS else 0
+    for _ in range(MAX_HOPS):
+        sources = node.next_functions
+        node = sources[position][0] if position < len(sources) else None
+        if node is None or node._sequence_nr() == LEAF or len(found) == 2:
+            break
+        position = 0
+        if node.name() not in SAME_VALUES:
+            found.append(name_of(node))
+    return tuple(found)
 
 
 def _reads_mask(node: Any) -> bool:

@@ -168,7 +168,10 @@ class ReplayMode(TorchDispatchMode):
             return Place(-1, "", module or "")
         code, line = inner.f_code, inner.f_lineno
         site = self._call_sites.at(code.co_filename, line, code.co_qualname)
-        return Place(site, text_of(code.co_filename, line), module or "")
+        # nobody changes a line of a library
+        is_own = self._call_sites.is_of_script(code.co_filename)
+        text = text_of(code.co_filename, line) if is_own else ""
+        return Place(site, text, module or "")
 
 
 def _named(func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> list[tuple[str, Any]]:

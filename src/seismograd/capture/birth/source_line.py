@@ -5,19 +5,20 @@ that is still running.
 from __future__ import annotations
 
 import ast
-import linecache
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
 
+from seismograd.capture.birth.called_functions import called, function_of, functions_in, own_nodes
+from seismograd.capture.birth.operand_source import is_never_zero, logits_of, made_by
+from seismograd.capture.loop.call_sites import is_of_package
 from seismograd.capture.source.recordable_source import recordable_line
 from seismograd.exception_origin import is_ours
-from seismograd.parsed_source import parsed
 
 MAX_DEPTH = 3  # calls within calls
 MAX_LINE = 200  # characters that are recorded
@@ -53,32 +54,61 @@ _HERE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the script."""
+    """A line of the script. `logits`: what `logsigmoid` would be given in place of its logarithm,
+    empty where that is not known.
+    """
 
     file: str
     number: int
     function: str
     text: str
+    logits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line, and what computes the operand of the operation that stands there."""
+
+    line: Line
+    made_by: tuple[str, ...]
 
 
 def line_of_operation(
-    operation: str, frame: FrameType | None, without: frozenset[CodeType] = frozenset()
+    operation: str,
+    frame: FrameType | None,
+    without: frozenset[CodeType] = frozenset(),
+    made: tuple[str, ...] = (),
+    *,
+    by_zero: bool = False,
 ) -> Line | None:
     """Return the only line that has this operation, of the function that a frame runs, before the
     line it is at, and of what that calls; where there is none, as when a framework calls the
-    script's functions, the only line of all functions in its file. `None` where there are several.
-    The functions `without` are left out.
+    script's functions, the only line of all functions in its file. The functions `without` are left
+    out.
+
+    Of several lines, return the only one whose operand is computed by what the graph says, `made`;
+    `None` where that does not tell them apart. `by_zero`: it is a division by zero.
     """
     caller = _users(frame)
     if caller is None:
         return None
-    scope = _function(caller.f_code)
+    scope = function_of(caller.f_code)
     if scope is None:
         return None
-    search = _SourceSearch(operation, without)
+    search = _SourceSearch(operation, without, by_zero)
     search.within(scope, caller.f_code, caller, before=caller.f_lineno)
-    lines = list(dict.fromkeys(search.found)) or search.in_functions_of(caller.f_code.co_filename)
+    found = search.found or search.in_functions_of(caller.f_code.co_filename)
+    lines = list(dict.fromkeys(each.line for each in found))
+    if len(lines) > 1:
+        fitting = [each.line for each in found if _agree(each.made_by, made)]
+        lines = list(dict.fromkeys(fitting))
     return lines[0] if len(lines) == 1 else None
+
+
+def _agree(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Return whether both name the same operations, as far as both go."""
+    pairs = list(zip(one, other, strict=False))
+    return bool(pairs) and all(first == second for first, second in pairs)
 
 
 def text_of(file: str, number: int) -> str:
@@ -93,11 +123,12 @@ def code_below(model: torch.nn.Module) -> set[CodeType]:
 
 
 class _SourceSearch:
-    def __init__(self, operation: str, without: frozenset[CodeType]) -> None:
+    def __init__(self, operation: str, without: frozenset[CodeType], by_zero: bool) -> None:
         self._operator = OPERATORS.get(operation)
         self._calls = CALLS.get(operation, (operation, f"{operation}_"))
         self._reached = set(without)
-        self.found: list[Line] = []
+        self._by_zero = by_zero
+        self.found: list[Found] = []
 
     def within(
         self,
@@ -111,46 +142,43 @@ class _SourceSearch:
         """Search a function, and those that it calls."""
         self._reached.add(code)
         known = names if frame is None else {**frame.f_globals, **frame.f_locals}
-        for node in _own(scope):
+        for node in own_nodes(scope):
             number = getattr(node, "lineno", None)
             if number is None or (before is not None and number > before):
                 continue
-            if self._is_it(node):
-                self.found.append(
-                    Line(
-                        code.co_filename,
-                        number,
-                        code.co_qualname,
-                        text_of(code.co_filename, number),
-                    )
-                )
+            if self._is_it(node, scope, {} if frame is None else known or {}):
+                self.found.append(_found(code.co_filename, number, code.co_qualname, node, scope))
             elif isinstance(node, ast.Call) and depth < MAX_DEPTH:
                 self._into(node, known or {}, depth)
 
-    def in_functions_of(self, file: str) -> list[Line]:
+    def in_functions_of(self, file: str) -> list[Found]:
         """Return the lines of all functions of a file, but of those that were left out."""
         left_out = {(code.co_filename, code.co_name) for code in self._reached}
         return [
-            Line(file, node.lineno, scope.name, text_of(file, node.lineno))
-            for scope in _functions(file)
+            _found(file, node.lineno, scope.name, node, scope)
+            for scope in functions_in(file)
             if (file, scope.name) not in left_out
-            for node in _own(scope)
-            if isinstance(node, ast.expr | ast.stmt) and self._is_it(node)
+            for node in own_nodes(scope)
+            if isinstance(node, ast.expr | ast.stmt) and self._is_it(node, scope, {})
         ]
 
     def _into(self, call: ast.Call, names: dict[str, Any], depth: int) -> None:
-        for function, owner in _called(call.func, names):
+        for function, owner in called(call.func, names):
             inner = function.__code__
             if inner in self._reached or not _is_of_user(inner.co_filename):
                 continue
-            scope = _function(inner)
+            scope = function_of(inner)
             if scope is not None:
                 self.within(
                     scope, inner, None, None, {**function.__globals__, "self": owner}, depth + 1
                 )
 
-    def _is_it(self, node: ast.AST) -> bool:
+    def _is_it(self, node: ast.AST, scope: ast.AST, known: Mapping[str, Any]) -> bool:
+        """Return whether a node may be the operation. `known`: the values of variables."""
         if isinstance(node, ast.BinOp | ast.AugAssign):
+            below = node.right if isinstance(node, ast.BinOp) else node.value
+            if self._by_zero and is_never_zero(below, scope, known):
+                return False
             return self._operator is not None and isinstance(node.op, self._operator)
         if isinstance(node, ast.Call):
             function = node.func
@@ -165,78 +193,26 @@ class _SourceSearch:
         return False
 
 
-def _own(scope: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a function or a module, without functions and classes within."""
-    stack = list(ast.iter_child_nodes(scope))
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            stack.extend(ast.iter_child_nodes(node))
+def _found(file: str, number: int, function: str, node: ast.AST, scope: ast.AST) -> Found:
+    operand = _operand(node)
+    logits = "" if operand is None else logits_of(operand, scope)
+    line = Line(file, number, function, text_of(file, number), logits)
+    return Found(line, () if operand is None else made_by(operand, scope))
 
 
-def _called(function: ast.expr, names: dict[str, Any]) -> Iterator[tuple[FunctionType, Any]]:
-    """Yield the functions that an expression may call: a function by its name, a method, the
-    forward of a module; of a container's modules all.
-    """
-    value = _value(function, names)
-    if isinstance(value, torch.nn.Module):
-        if type(value).forward.__module__.startswith("torch."):
-            for child in value.children():
-                forward = type(child).forward
-                if isinstance(forward, FunctionType):
-                    yield forward, child
-        elif isinstance(type(value).forward, FunctionType):
-            yield type(value).forward, value
-    elif isinstance(value, MethodType) and isinstance(value.__func__, FunctionType):
-        yield value.__func__, value.__self__
-    elif isinstance(value, FunctionType):
-        yield value, None
-
-
-def _value(expression: ast.expr, names: dict[str, Any]) -> Any:
-    """Return what an expression of names and attributes stands for, without running anything of
-    the script's: attributes are read from where objects keep them.
-    """
-    if isinstance(expression, ast.Name):
-        return names.get(expression.id)
-    if not isinstance(expression, ast.Attribute):
-        return None
-    owner = _value(expression.value, names)
-    name = expression.attr
-    if isinstance(owner, torch.nn.Module) and name in owner._modules:  # pyright: ignore[reportPrivateUsage]
-        return owner._modules[name]  # pyright: ignore[reportPrivateUsage]
-    kept: Any = getattr(owner, "__dict__", {})
-    if name in kept:
-        return kept[name]
-    for each in type(owner).__mro__:
-        if isinstance(vars(each).get(name), FunctionType):
-            return MethodType(vars(each)[name], owner)
-    return None
-
-
-def _function(code: CodeType) -> ast.AST | None:
-    """Return the syntax tree of a function, or of the module that the code is."""
-    tree = parsed("".join(linecache.getlines(code.co_filename)))
-    if tree is None or not tree.body:
-        return None
-    if code.co_name == "<module>":
-        return tree
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.name == code.co_name
-            and code.co_firstlineno in (node.lineno, *(each.lineno for each in node.decorator_list))
-        ):
-            return node
-    return None
-
-
-def _functions(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    tree = parsed("".join(linecache.getlines(file)))
-    for node in () if tree is None else ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+def _operand(node: ast.AST) -> ast.expr | None:
+    """Return what decides whether the result of an operation is finite."""
+    match node:
+        case ast.BinOp(op=ast.Div(), right=below) | ast.AugAssign(op=ast.Div(), value=below):
+            return below
+        case ast.BinOp(left=left):
+            return left
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch" | "F")), args=[first, *_]):
+            return first
+        case ast.Call(func=ast.Attribute(value=owner), args=[]):
+            return owner
+        case _:
+            return None
 
 
 def _users(frame: FrameType | None) -> FrameType | None:
@@ -249,4 +225,5 @@ def _users(frame: FrameType | None) -> FrameType | None:
 
 
 def _is_of_user(file: str) -> bool:
-    return not file.startswith(("<", *_HERE)) and Path(file).suffix == ".py"
+    is_installed = file.startswith(("<", *_HERE)) or is_of_package(file)
+    return not is_installed and Path(file).suffix == ".py"

@@ -11,6 +11,7 @@ from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponenti
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
@@ -50,6 +51,7 @@ class LossInspection:
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
+        self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self._graphless = GraphlessLosses(facts, parameter_table)
         self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
@@ -98,6 +100,10 @@ class LossInspection:
             call("exponentials", self._exponentials.look, captured, tops)
         if number in LOOKS:
             call("loss input", self._loss_inputs.look, site, tops)
+        if self.sample_cuts.waiting:
+            call("samples", self.sample_cuts.check_waiting)
+        if number in LOOKS and self.sample_cuts.may_look:
+            call("samples", self.sample_cuts.look, tops, windows)
 
     def backward_ends(self, captured: CapturedEvent, num_heard: int) -> None:
         """Note what only the backward has shown."""

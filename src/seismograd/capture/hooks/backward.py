@@ -295,7 +295,8 @@ def install(hub: EventHub) -> Undo:
             return original(tensors, *args, **kwargs)
         if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
             tensors = tuple(tensors)
-        if hub.late and not hub.late.keys().isdisjoint(sys.modules):
+        # of two views Python looks through the shorter one, else through all modules there are
+        if hub.late and not hub.late.keys().isdisjoint(sys.modules.keys()):
             hub.install_late()
         hub.backward_begins(tensors)
         try:

@@ -10,6 +10,7 @@ from seismograd.capture.hooks import (
     backward,
     clip_grad,
     collectives,
+    distribution_samples,
     fsdp_clip,
     grad_scaler,
     load_state,
@@ -32,4 +33,5 @@ PATCHES = (
     zero_step.install,
     pipeline_stage.install,
     fsdp_clip.install,
+    distribution_samples.install,
 )

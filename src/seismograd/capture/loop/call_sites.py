@@ -122,10 +122,7 @@ class CallSites:
     def _classify(self, filename: str) -> int:
         if filename.startswith(("<frozen", "<string>", *self._hidden)):
             return OWN
-        path = Path(filename)
-        if path.is_relative_to(self._home):  # the program itself may lie in an environment
-            path = path.relative_to(self._home)
-        is_installed = _installed(path) is not None
+        is_installed = is_of_package(filename, self._home)
         if filename.startswith(self._libraries):
             return LIBRARY if _installed(Path(filename)) is not None else OWN
         return LIBRARY if is_installed else USER
@@ -171,6 +168,16 @@ class CallSites:
                 if path.is_relative_to(folder):
                     return path.relative_to(folder).as_posix()
         return shown_path(path, self._home)
+
+
+def is_of_package(filename: str, home: Path | None = None) -> bool:
+    """Return whether a file is of an installed package, in this environment or in another one.
+    `home`: the folder of the program, which may lie in an environment itself.
+    """
+    path, home = Path(filename), Path.cwd() if home is None else home
+    if path.is_relative_to(home):
+        path = path.relative_to(home)
+    return _installed(path) is not None
 
 
 def _statement(file: str, line: int) -> str:

@@ -1,0 +1,92 @@
+"""SG803 sample-without-gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import Message, say
+from seismograd.schema import Evidence, Fact, FactKind, Finding
+
+
+@final
+@dataclass
+class SampleWithoutGradient(FactRule):
+    """`sample()` cuts a distribution off from the loss that is computed from the sample.
+
+    What it finds
+        `sample()` where `rsample()` was meant: in a variational autoencoder whose reconstruction
+        loss never reaches the encoder, or in an actor that should follow the gradient of a critic,
+        as in SAC.
+
+    Why it hurts
+        Only the other terms of the loss train the distribution: the KL divergence, which makes it
+        forget the input, or the entropy. Nothing raises an error, and the loss falls.
+
+    How it decides
+        While gradients are enabled, the rule sees the samples of distributions whose parameters
+        have a graph and that have an `rsample`, and looks for them in the graph of the losses that
+        follow, in the first backward passes of each line and less and less often later: among the
+        data of its products, unchanged or as a column in the same order, as that of a tanh is. One
+        such loss is enough, from step number {min_evaluated} on, in two cases. The term with the
+        sample does not contain the mean and scale that it was drawn with, and these go only into a
+        divergence from a fixed distribution or into an entropy. Or the term with the sample reaches
+        no parameter of the optimizer that makes the next step, and the gradient that it gives to
+        others is cleared before any step.
+
+    False alarms
+        None known. Policy gradients, which multiply the log_prob of a sample, and likelihoods of
+        data are told apart; where it is not clear, nothing is said.
+
+    What to try
+        - Call `rsample()` instead of `sample()`: it draws with the reparameterization trick.
+        - If the distribution has no `rsample`, use a relaxed one, or the log_prob of the sample
+          times what it led to.
+
+    References
+        - Kingma, Welling (2014), Auto-encoding variational Bayes.
+        - PyTorch documentation, torch.distributions: pathwise derivative.
+    """
+
+    code: ClassVar[str] = "SG803"
+    name: ClassVar[str] = "sample-without-gradient"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ()
+    needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SAMPLE_CUT,)
+
+    min_evaluated: int = 1  # steps
+
+    def judge(self, fact: Fact) -> None:
+        self.found.add_or_extend(self._finding(fact))
+
+    def _finding(self, fact: Fact) -> Finding:
+        text = fact.text("text")
+        return self.finding_of_fact(
+            fact,
+            self._cause(fact),
+            say("call rsample(), which draws the same samples and lets the gradient through"),
+            text.replace(".sample(", ".rsample(") if text.count(".sample(") == 1 else "",
+            evidence=(Evidence("sample_cut", "", fact.iteration, len(fact.parameters), 0.0),),
+        )
+
+    def _cause(self, fact: Fact) -> Message:
+        values: dict[str, str | int | float] = {
+            "distribution": fact.text("distribution"),
+            "line": fact.where or "?",
+            "num": len(fact.parameters),
+            "first": fact.parameters[0] if fact.parameters else "?",
+        }
+        if fact.number("discarded"):
+            return say(
+                "sample() of a {distribution} at {line} has no gradient: what is computed from it "
+                "in the loss gives none of the parameters behind the distribution ({num}, first "
+                "{first}) any gradient, and that of the others is cleared before it is used",
+                **values,
+            )
+        return say(
+            "sample() of a {distribution} at {line} has no gradient: the loss computed from it "
+            "does not reach the parameters behind the distribution ({num}, first {first}), which "
+            "only a divergence or an entropy trains",
+            **values,
+        )
