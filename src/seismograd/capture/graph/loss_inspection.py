@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.constant_norms import ConstantNorms
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_inputs import LossInputs
@@ -52,6 +53,7 @@ class LossInspection:
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
+        self._constant_norms = ConstantNorms(facts, parameter_table)
         self._graphless = GraphlessLosses(facts, parameter_table)
         self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
@@ -100,6 +102,7 @@ class LossInspection:
             call("exponentials", self._exponentials.look, captured, tops)
         if number in LOOKS:
             call("loss input", self._loss_inputs.look, site, tops)
+            call("constant norms", self._constant_norms.look, site, tops, windows)
         if self.sample_cuts.waiting:
             call("samples", self.sample_cuts.check_waiting)
         if number in LOOKS and self.sample_cuts.may_look:
