@@ -4,14 +4,13 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.measure.backend import MeasureAgain, Measurement, MeasuringBackend
-from seismograd.schema import FloatArray
+from seismograd.measure.backend import MeasureAgain, MeasuredAgain, Measurement, MeasuringBackend
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import any_distributed, held_part
 from seismograd.tensors.shards import ShardTable
@@ -73,7 +72,7 @@ class LocalBackend:
 
     def measure_again(
         self, gradients: Sequence[Tensor], keys: tuple[int, ...]
-    ) -> Mapping[str, FloatArray] | None:
+    ) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
         `MeasureAgain`.
         """

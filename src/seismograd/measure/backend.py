@@ -14,9 +14,11 @@ from torch import Tensor
 from seismograd.schema import FloatArray
 
 # `measure_again` of the backends that have it, for gradients of type `Tensor` and the very keys of
-# the last call: the values that `measure` would return without a sample, or `None` where they do
-# not lie as they did then. Nothing else has happened in that case.
-MeasureAgain = Callable[[Sequence[Tensor], tuple[int, ...]], Mapping[str, FloatArray] | None]
+# the last call: the values that `measure` would return without a sample, and whether no norm is 0
+# and no number not finite; or `None` where they do not lie as they did then. Nothing else has
+# happened in that case.
+MeasuredAgain = tuple[Mapping[str, FloatArray], bool]
+MeasureAgain = Callable[[Sequence[Tensor], tuple[int, ...]], MeasuredAgain | None]
 
 
 class PendingNumbers(Protocol):

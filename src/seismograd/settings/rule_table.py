@@ -349,6 +349,7 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "max_share",
             "max_tail_share",
+            "max_trained_share",
         ],
     ),
     "SG404": (

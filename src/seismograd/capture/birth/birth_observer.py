@@ -105,8 +105,12 @@ class BirthObserver:
         where the caller has them.
         """
         ready = window.ready
-        # NaN: it was not counted
-        if ready is not None and ready.arrival is None and any_nonzero(ready.values["nonfinite"]):
+        if (
+            ready is not None
+            and not ready.is_ordinary
+            and ready.arrival is None
+            and any_nonzero(ready.values["nonfinite"])  # NaN: it was not counted
+        ):
             self._look(window, ready)
         self._operands.losses.clear()
         if self._calls is not None and self._calls.calls:

@@ -7,6 +7,7 @@ from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.attention_faults import AttentionFaults
+from seismograd.capture.graph.constant_norms import ConstantNorms
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_graph import LossGraph
@@ -55,6 +56,7 @@ class LossInspection:
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
+        self._constant_norms = ConstantNorms(facts, parameter_table)
         self._graphless = GraphlessLosses(facts, parameter_table)
         self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
@@ -101,6 +103,8 @@ class LossInspection:
         # NaN is not large
         if abs(captured.value.value) >= MIN_LOSS:
             call("exponentials", self._exponentials.look, captured, tops)
+        if number in LOOKS:
+            call("constant norms", self._constant_norms.look, site, tops, windows)
         if self.sample_cuts.waiting:
             call("samples", self.sample_cuts.check_waiting)
         graph = call("loss graph", LossGraph, tops) if number in LOOKS else None

@@ -109,6 +109,7 @@ class GradientReading:
     arrival: PendingReading | None = None  # set while the numbers are in transfer
     is_unread: bool = False  # left out on request, and not even checked
     sketches: FloatArray | None = None  # (n, SKETCH_WIDTH), NaN where there is none
+    is_ordinary: bool = False  # known to have no norm of 0, and only finite numbers
 
     @property
     def state(self) -> StateArray:

@@ -162,7 +162,11 @@ class OptimizerWindow:
         arrived.
         """
         last = self.last
-        if last is None or (last.arrival is not None and not last.arrival.is_done()):
+        if (
+            last is None
+            or last.is_ordinary
+            or (last.arrival is not None and not last.arrival.is_done())
+        ):
             return False
         # NaN is not zero; `all` itself is Python around this
         return not np.logical_and.reduce(last.values["grad_norm"])

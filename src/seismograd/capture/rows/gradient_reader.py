@@ -110,15 +110,15 @@ class GradientReader:
             self.read(thread_state, window)
             return
         gradients = list(map(GRADIENT, held))
-        values = (
+        measured = (
             measure(gradients, planned.columns) if PLAIN.issuperset(map(type, gradients)) else None
         )
-        if values is None:
+        if measured is None:
             self.read(thread_state, window)
             return
         window.num_collectives = self._reductions.num_before
         window.num_parameters = len(held)
-        window.ready = reading_of_all(window, planned, values)
+        window.ready = reading_of_all(window, planned, *measured)
         self._spent.plain_s += perf_counter() - began_s
         self._spent.num_plain += 1
 

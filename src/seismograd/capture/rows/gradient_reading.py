@@ -118,7 +118,7 @@ def read_gradients(
 
 
 def reading_of_all(
-    window: OptimizerWindow, planned: ReadingPlan, values: Values
+    window: OptimizerWindow, planned: ReadingPlan, values: Values, is_ordinary: bool
 ) -> GradientReading:
     """Return a reading of all gradients of the plan, that needs nothing more than these numbers."""
     return GradientReading(
@@ -132,6 +132,7 @@ def reading_of_all(
         tuple(window.losses),
         window.loss_scale,
         planned.whole,
+        is_ordinary=is_ordinary,
     )
 
 

@@ -20,6 +20,7 @@ from seismograd.capture.loop.iteration import (
     unscaled,
 )
 from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
+from seismograd.measure.number_table import stacked
 from seismograd.schema import (
     SKETCH_WIDTH,
     STATISTICS,
@@ -81,10 +82,7 @@ def _read_at_once(iterations: Sequence[Iteration]) -> RowColumns:
     num_parameters = len(iterations[0].parameters)
     values = {
         **_blank(len(iterations), num_parameters),
-        **{
-            name: _stacked([reading.values[name] for reading in readings])
-            for name in readings[0].values
-        },
+        **stacked([reading.values for reading in readings]),
     }
     # What was consumed is what was ready, unless something happened to it in between.
     as_ready = not any(

@@ -119,7 +119,7 @@ class BackwardVisit:
         inspection, windows = self._backwards.inspection, self._loop.windows
         extras, listed, top = self._iteration_queue.thinning.extras, (tensor,), tensor.grad_fn
         profiles, at_site = inspection.time_profiles, inspection.num_at_site
-        inspected = at_site.get(captured.site, 0) + 1
+        inspected, last = at_site.get(captured.site, 0) + 1, window.last
         if (
             number in LOOKS
             or inspected in LOOKS
@@ -128,7 +128,7 @@ class BackwardVisit:
             or profiles.is_recurrent
             or inspection.withheld.may_look(number)
             or top is None
-            or window.has_zero_gradients()
+            or (last is not None and not last.is_ordinary and window.has_zero_gradients())
         ):
             inspection.backward_begins(
                 thread_state, captured, listed, [top], windows, number, extras

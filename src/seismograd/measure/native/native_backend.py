@@ -7,14 +7,14 @@ Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend import Measurement
+from seismograd.measure.backend import MeasuredAgain, Measurement
 from seismograd.measure.native.active_rows import ActiveRows, Memory
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
@@ -27,40 +27,23 @@ from seismograd.measure.native.library import (
 )
 from seismograd.measure.native.memory_layout import MemoryLayout
 from seismograd.measure.native.native_table import NativeTable, make_table, refill
+from seismograd.measure.number_table import FEW, NumberTable
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
 
 NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
+NONFINITE = NUMBERS.index("nonfinite")
 # where the kernel's numbers have those of the record; it calls counts by their names
 PLACES = {
     each.name: NUMBERS.index(each.name if each.kind is StatisticKind.COUNT else each.kind)
     for each in MEASURED_EVERY_TIME
 }
-IN_ORDER = tuple(sorted(PLACES, key=PLACES.__getitem__))  # they are the kernel's first numbers
 NO_SAMPLES: dict[str, FloatArray] = {}
 NO_SCALARS: FloatArray = np.empty(0)
 NONE_LENT: frozenset[int] = frozenset()
 # one for each set of parameters that get gradients together; where sets are drawn at random, the
 # old ones go
 MOST_TABLES = 64
-
-
-class KernelNumbers(Mapping[str, FloatArray]):
-    """The kernel's results for m gradients, by the names of the record; looked up on access."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self, numbers: FloatArray) -> None:
-        self._numbers = numbers  # (NUMBERS, m)
-
-    def __getitem__(self, name: str) -> FloatArray:
-        return self._numbers[PLACES[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(PLACES)
-
-    def __len__(self) -> int:
-        return len(PLACES)
 
 
 @dataclass(slots=True)
@@ -136,7 +119,7 @@ class NativeBackend:
                     "exponents": exponents,
                 }
             brought = self._bring(scalars) if scalars else NO_SCALARS
-        measured = Measurement(KernelNumbers(numbers), samples, brought)
+        measured = Measurement(NumberTable(numbers, PLACES), samples, brought)
         others = tables.gradients.others
         return (
             self._with_others(measured, tables.gradients, gradients, weights, keys, sample)
@@ -146,7 +129,7 @@ class NativeBackend:
 
     def measure_again(
         self, gradients: Sequence[Tensor], keys: tuple[int, ...]
-    ) -> Mapping[str, FloatArray] | None:
+    ) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
         `MeasureAgain`.
         """
@@ -163,8 +146,15 @@ class NativeBackend:
         address = address_of(numbers)
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
-        # a mapping that Python makes without a call of ours
-        return dict(zip(IN_ORDER, numbers, strict=False))
+        if num > FEW:
+            is_ordinary = bool(
+                np.logical_and.reduce(numbers[NORM])
+                and not np.logical_or.reduce(numbers[NONFINITE])
+            )
+        else:  # without another call
+            rows = numbers.tolist()
+            is_ordinary = all(rows[NORM]) and not any(rows[NONFINITE])
+        return NumberTable(numbers, PLACES), is_ordinary
 
     def _call(
         self, table: NativeTable, sample: bool = False

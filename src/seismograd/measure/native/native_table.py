@@ -7,11 +7,11 @@ Shapes: n tensors, m of them for the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 from seismograd.measure.native.active_rows import Memory
 from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
@@ -19,8 +19,11 @@ from seismograd.measure.native.memory_layout import MemoryLayout, layout_check, 
 from seismograd.schema import IntArray
 from seismograd.tensors.freed_memory import are_dense_readable
 
+BYTES_OF_STORAGE = UntypedStorage.nbytes
+NOT_KNOWN: list[int] = [-1]  # never what a tensor has; shared, never written to
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class NativeTable:
     """What the kernel needs to know of n tensors besides their pointers  # (m, ENTRY_WORDS).
 
@@ -34,6 +37,10 @@ class NativeTable:
     others: list[int]
     is_still_so: Callable[..., bool]
     memories: tuple[Memory, ...]
+    # as they were when all were last found readable, and what the entries hold
+    _offsets: Sequence[object] = ()
+    _storages: list[int] = field(default_factory=list[int])
+    _pointers: list[int] = field(default_factory=list[int])
 
     def mine(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the tensors that the table covers  # n -> m."""
@@ -44,9 +51,23 @@ class NativeTable:
         changed.
         """
         mine = self.mine(tensors) if self.others else tensors
-        if not self.is_still_so(*mine) or not are_dense_readable(mine):
+        if not self.is_still_so(*mine):
             return False
-        self.entries[:, POINTER] = list(map(Tensor.data_ptr, mine))
+        # Lists are made and compared in C. What lies as before in as much memory can be read as
+        # before, and mostly it is the very same memory.
+        offsets = list(map(Tensor.storage_offset, mine))
+        storages = list(map(BYTES_OF_STORAGE, map(Tensor.untyped_storage, mine)))
+        if storages != self._storages or offsets != self._offsets:
+            if not are_dense_readable(mine):
+                return False
+            self._storages = NOT_KNOWN  # in case an exception arrives in between
+            self._offsets = offsets
+            self._storages = storages
+        pointers = list(map(Tensor.data_ptr, mine))
+        if pointers != self._pointers:
+            self._pointers = NOT_KNOWN  # likewise
+            self.entries[:, POINTER] = pointers
+            self._pointers = pointers
         return True
 
 

@@ -1,0 +1,82 @@
+"""Gradients that lie as they did are measured with less looking, and what has moved, was freed or
+is not ordinary is seen all the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from seismograd.measure.native.library import POINTER, load
+from seismograd.measure.native.native_backend import NativeBackend
+from seismograd.measure.native.native_table import make_table
+from seismograd.measure.number_table import FEW, NumberTable, stacked
+
+LIBRARY = load()
+
+
+def gradients(num: int) -> list[torch.Tensor]:
+    return [torch.full((3, 5), float(i + 1)) for i in range(num)]
+
+
+def test_a_table_follows_memory_that_moves_and_leaves_memory_that_was_freed() -> None:
+    first, second = gradients(2)
+    table = make_table([first, second])
+    assert table.fill([first, second])
+    moved = second.clone()
+    assert table.fill([first, moved])
+    assert table.entries[:, POINTER].tolist() == [first.data_ptr(), moved.data_ptr()]
+    assert table.fill([first, second])
+    assert table.entries[:, POINTER].tolist() == [first.data_ptr(), second.data_ptr()]
+    size = second.untyped_storage().nbytes()
+    for left in (0, size - 4):
+        second.untyped_storage().resize_(left)
+        assert not table.fill([first, second])
+        assert not table.fill([first, second])  # the first refusal is not taken for a look
+    second.untyped_storage().resize_(size)
+    assert table.fill([first, second])
+    # the same layout elsewhere in a memory that is as large, and no longer large enough
+    whole = torch.zeros(20)
+    assert table.fill([first, whole.as_strided((3, 5), (5, 1), 5)])
+    assert table.fill([first, whole.as_strided((3, 5), (5, 1), 0)])
+    late = whole.as_strided((3, 5), (5, 1), 5)
+    whole.untyped_storage().resize_(4 * 16)
+    assert not table.fill([first, late])
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="asks the kernel")
+@pytest.mark.parametrize("num", [3, FEW + 1])
+@pytest.mark.parametrize(
+    ("value", "is_ordinary"), [(2.0, True), (0.0, False), (math.nan, False), (math.inf, False)]
+)
+def test_what_is_not_ordinary_is_told(num: int, value: float, is_ordinary: bool) -> None:
+    assert LIBRARY is not None
+    backend, keys = NativeBackend(LIBRARY), tuple(range(num))
+    given = gradients(num)
+    backend.measure(given, given, keys, (), sample=False)
+    given[1] = torch.full((3, 5), value)
+    again = backend.measure_again(given, keys)
+    assert again is not None
+    values, was_ordinary = again
+    assert was_ordinary is is_ordinary
+    whole = backend.measure(given, given, keys, (), sample=False).values
+    assert set(values) == set(whole)
+    for name in values:
+        np.testing.assert_array_equal(values[name], whole[name])
+
+
+def test_measurements_are_stacked_alike_however_they_lie() -> None:
+    places = {"grad_norm": 2, "zeros": 0}
+    tables = [NumberTable(np.arange(12.0).reshape(3, 4) + 100 * i, places) for i in range(3)]
+    expected = stacked([dict(table) for table in tables])
+    mixed = stacked([tables[0], dict(tables[1]), tables[2]])
+    for name, values in stacked(tables).items():
+        assert values.shape == (3, 4)
+        assert values.flags.c_contiguous
+        np.testing.assert_array_equal(values, expected[name])
+        np.testing.assert_array_equal(values, mixed[name])
+    assert set(expected) == set(places) == set(stacked(tables[:1]))
+    assert stacked(tables[:1])["zeros"].tolist() == [[0, 1, 2, 3]]
