@@ -17,7 +17,7 @@ from seismograd.capture.graph.token_targets import (
 )
 from seismograd.capture.graph.traversal import saved
 
-MAX_SCALARS = 1 << 24  # of the weights of an attention
+MAX_SCALARS = 1 << 23  # of the weights of an attention
 MASKED = -1e4  # what is added to a score where it is masked, at most; half precision included
 MOST = 0.9  # of the positions
 MIN_LENGTH = 3
