@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -26,7 +26,7 @@ LATIN = ("Noto Sans", "DejaVu Sans")
 
 
 @contextmanager
-def readable_fonts() -> Iterator[None]:
+def readable_fonts() -> Generator[None]:
     """Draw with fonts that are installed: in English where none of them has Chinese characters.
     A name without its glyphs is no reason to warn.
     """
