@@ -83,8 +83,8 @@ def put(document: str, name: str, command: str, output: str) -> str:
     return changed
 
 
-def pictures_of_the_page(report: Path) -> None:
-    """The upper part of a report, light and dark."""
+def pictures_of_the_page(report: Path, with_snapshots: Path) -> None:
+    """The upper part of a report, light and dark, and the units that another one shows."""
     chromium = (
         os.environ.get("SEISMOGRAD_CHROMIUM")
         or shutil.which("chromium")
@@ -108,6 +108,10 @@ def pictures_of_the_page(report: Path) -> None:
             page.wait_for_selector("#seismogram svg")
             page.wait_for_timeout(500)  # the other panels
             page.screenshot(path=ROOT / "docs" / "img" / f"page_{theme}.png")
+        page = browser.new_page(viewport={"width": 1100, "height": 900}, locale="en-US")
+        page.goto(with_snapshots.as_uri())
+        page.wait_for_selector("#pictures .units button")
+        page.locator("#pictures").screenshot(path=ROOT / "docs" / "img" / "unit_pictures.png")
         browser.close()
 
 
@@ -125,9 +129,10 @@ def main() -> None:
         text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
         run(folder, "seismograd report -o report.html --picture seismogram.svg")
         shutil.copy(folder / "seismogram.svg", ROOT / "docs" / "img" / "seismogram.svg")
-        pictures_of_the_page(folder / "report.html")
-        run(folder, "seismograd run examples/small_net.py --epochs 1")
+        run(folder, "seismograd run --snapshot every=100 examples/small_net.py --epochs 1")
         (small,) = (folder / "runs").glob("*-small_net")
+        run(folder, f"seismograd report {small.relative_to(folder)} -o units.html")
+        pictures_of_the_page(folder / "report.html", folder / "units.html")
         show = "seismograd show {run} --step 0 --format plain --lang zh"
         text = put(
             text,

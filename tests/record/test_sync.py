@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seismograd.errors import SeismogradError
+from seismograd.record import layout
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.settings.record_settings import RecordSettings, check_sync
@@ -32,7 +33,8 @@ def test_every_file_is_waited_for_and_the_steps_last(
     )
     writer = written(tmp_path / "run", RecordSettings(sync_s=1e-9), 5)
     files = {str(path) for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert files - set(waited) == {str(tmp_path / "run" / "README.txt")}
+    unneeded = {str(tmp_path / "run" / name) for name in ("README.txt", layout.LOCK)}
+    assert files - set(waited) == unneeded
     steps = str(tmp_path / "run" / "steps.bin")
     turns = " ".join(waited).split(steps)
     assert len(turns) == 6

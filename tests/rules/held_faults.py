@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -323,6 +324,81 @@ def is_body(name: str, _: nn.Module) -> bool:
     return name.startswith("body")
 
 
+class LowRank(nn.Module):
+    """A layer with an adapter beside it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, width = base, base.in_features
+        self.lora_down = nn.Linear(width, 4, bias=False)
+        self.lora_up = nn.Linear(4, base.out_features, bias=False)
+        nn.init.zeros_(self.lora_up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.lora_up(self.lora_down(x))
+
+
+class LoadedLayer(LowRank):
+    """As peft makes them, with names that say nothing."""
+
+    adapter_layer_names = ("down", "up")
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__(base)
+        self.down, self.up = nn.ModuleDict({"x": self.lora_down}), self.lora_up
+        del self.lora_down, self.lora_up
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down["x"](x))
+
+
+class Loaded(nn.Module):
+    """As peft has it after an adapter is loaded, for inference or not."""
+
+    def __init__(self, model: nn.Module, inference_mode: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.peft_config = {"default": SimpleNamespace(inference_mode=inference_mode)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+LoadedLayer.__module__ = Loaded.__module__ = "peft.tuners.lora"
+
+
+def adapted(
+    trains: Callable[[str], bool],
+    layer: type[LowRank] = LowRank,
+    later: int = 0,
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+) -> Program:
+    """A new head on a body with adapters: what trains, as its name says; `later`, all adapters."""
+
+    def program(listen: Listen) -> None:
+        torch.manual_seed(0)
+        body = nn.Sequential(layer(nn.Linear(WIDTH, 64)), nn.Tanh(), layer(nn.Linear(64, 32)))
+        model = nn.Sequential(wrap(body), nn.Tanh(), nn.Linear(32, NUM_CLASSES))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trains(name))
+        optimizer = adam(model)
+        with listen():
+            fit(model, optimizer)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(trains(name) or (later > 0 and "lora" in name))
+            fit(model, optimizer, later)
+
+    return program
+
+
+def is_head(name: str) -> bool:
+    return name.startswith("2.")
+
+
+def loaded(inference_mode: bool) -> Callable[[nn.Module], nn.Module]:
+    return lambda model: Loaded(model, inference_mode)
+
+
 FAULTY: dict[str, tuple[str, str, Program]] = {
     "new head": ("SG401", "the module was replaced", changed_after(new_head)),
     "layer of the second": ("SG401", "the module was replaced", layer_of_generator),
@@ -340,6 +416,12 @@ FAULTY: dict[str, tuple[str, str, Program]] = {
     "withheld": ("SG402", "Scaled.backward returns None", fitted(WithScales)),
     "loss without a graph": ("SG402", "has no graph, and requires", fit_to_accuracy(1)),
     "only norms": ("SG403", "only normalization layers", frozen(is_norm, pretrained=False)),
+    "adapters frozen": ("SG403", "and never got a gradient", adapted(is_head)),
+    "adapters for inference": (
+        "SG403",
+        "peft loads an adapter for inference",
+        adapted(is_head, LoadedLayer, wrap=loaded(inference_mode=True)),
+    ),
     "new head frozen": ("SG403", "frozen as it was initialized", frozen(is_body, pretrained=True)),
 }
 HEALTHY: dict[str, Program] = {
@@ -350,6 +432,13 @@ HEALTHY: dict[str, Program] = {
     "at times without a graph": fit_to_accuracy(7),
     "moved": changed_after(moved),
     "resized before": resized(before=True),
+    "adapters train": adapted(
+        lambda name: is_head(name) or "up" in name or "down" in name,
+        LoadedLayer,
+        wrap=loaded(inference_mode=False),
+    ),
+    "one adapter frozen": adapted(lambda name: is_head(name) or name.startswith("0.2.lora")),
+    "adapters unfrozen later": adapted(is_head, later=20),
     "body frozen": frozen(lambda *each: not is_body(*each), pretrained=True),
     "random features": frozen(lambda *each: not is_body(*each) or is_norm(*each), pretrained=False),
     "norms and head": frozen(lambda *each: not is_body(*each) or is_norm(*each), pretrained=True),

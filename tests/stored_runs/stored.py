@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from seismograd.record.checksums import CHECKS
+from seismograd.record.layout import LOCK
 from seismograd.record.run_claim import STARTED
 from seismograd.schema import EVENT_DTYPE, RANK_DTYPE, STEP_DTYPE
 
@@ -114,6 +115,7 @@ def masked(run: Path) -> dict[str, bytes]:
         name: re.sub(rb', "crc32": "\w+"', b"", content) if ".json" in name else content
         for name, content in files.items()
     }
+    files.pop(LOCK, None)  # empty, and not in runs of before there was one
     files.pop(STARTED, None)  # all of it follows from the machine and the day
     meta = json.loads(files["meta.json"])
     for key in CIRCUMSTANCES:

@@ -39,6 +39,7 @@ QUESTIONS = (
     "signals",
     "seismogram",
     "element",
+    "picture",
 )
 
 

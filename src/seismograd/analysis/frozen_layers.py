@@ -60,6 +60,24 @@ def misplaced(
     return found, next((layer for layer in reversed(before) if not layer.is_frozen), None)
 
 
+def holder(
+    parameters: Sequence[Parameter],
+    frozen: Collection[str],
+    got_some: Collection[str],
+    share: float,
+) -> int | None:
+    """Return the optimizer that holds these frozen parameters, where what trains is no more than
+    this share of what it holds; `None` where one of them is not frozen, or none is held.
+    """
+    meant = [each for each in parameters if each.name in frozen]
+    if not meant or any(each.trainable or each.name in got_some for each in meant):
+        return None
+    index = next((each.optimizer for each in meant if each.optimizer is not None), None)
+    held = [each for each in parameters if index is not None and each.optimizer == index]
+    trained = sum(each.numel for each in held if each.trainable)
+    return index if held and trained <= share * sum(each.numel for each in held) else None
+
+
 def _layers(parameters: Sequence[Parameter], got_some: Collection[str]) -> list[Layer]:
     """Return those of the usual kinds, in the order of registration."""
     by_path: dict[str, list[Parameter]] = {}

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class AppendFile:
-    """A new file, without a buffer.
+    """A new file, without a buffer, or with `goes_on` one that may be there already.
 
     Raises:
         OSError: it exists, or cannot be created.
@@ -23,9 +27,10 @@ class AppendFile:
 
     _descriptor = -1
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, goes_on: bool = False) -> None:
         self._path = path
-        self._descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+        only = getattr(os, "O_NOFOLLOW", 0) if goes_on else os.O_EXCL
+        self._descriptor = os.open(path, _FLAGS | os.O_CREAT | only, 0o666)
         self._identity = _identity(self._descriptor)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -51,6 +56,18 @@ class AppendFile:
         if not self._is_ours():
             self._open_again()
         os.fsync(self._descriptor)
+
+    def lock(self) -> bool:
+        """Lock the file for this process, until it is closed; return whether no other one has it.
+        Where there are no locks nobody has one.
+        """
+        if sys.platform == "win32":
+            return True
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
 
     def close(self) -> None:
         """Close the file; nothing happens when it is closed."""

@@ -68,15 +68,20 @@ class ChecksumWriter:
     Args:
         directory: of the files.
         names: of the files, in the order of the log's columns.
+        ends: of a log that is there and goes on: the bytes of each file up to its end.
 
     Raises:
         OSError: it exists, or cannot be created.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str]) -> None:
+    def __init__(
+        self, directory: Path, names: Sequence[str], ends: Sequence[int] | None = None
+    ) -> None:
         self._column = {name: column for column, name in enumerate(names)}
         self._entry: Record = np.zeros((), log_dtype(len(names)))
-        self._file = AppendFile(directory / CHECKS)
+        if ends is not None:
+            self._entry["end"] = ends
+        self._file = AppendFile(directory / CHECKS, ends is not None)
 
     def add(self, name: str, data: bytes | memoryview) -> None:
         """Count bytes that are appended to a file, once for each entry of the log."""
@@ -102,14 +107,16 @@ class ChecksumWriter:
 
 
 class CheckedFile(AppendFile):
-    """A new file without a buffer whose checksums go into a log.
+    """A file without a buffer whose checksums go into a log; see `AppendFile`.
 
     Raises:
         OSError: it exists, or cannot be created.
     """
 
-    def __init__(self, directory: Path, name: str, checks: ChecksumWriter) -> None:
-        super().__init__(directory / name)
+    def __init__(
+        self, directory: Path, name: str, checks: ChecksumWriter, goes_on: bool = False
+    ) -> None:
+        super().__init__(directory / name, goes_on)
         self._name, self._checks = name, checks
 
     def write(self, data: bytes | memoryview) -> None:

@@ -33,6 +33,7 @@ FORMAT = "seismograd run"
 
 META = "meta.json"  # what the other files mean; without it nothing is recorded
 README = "README.txt"
+LOCK = "writing.lock"  # held by the process that writes, so that no other one does
 END = "end.json"  # written at an orderly end, with the counts of rows and lines
 
 STEPS = "steps.bin"  # (T,) STEP_DTYPE
@@ -54,6 +55,8 @@ LINE_FILES = (SITES, OPTIMIZERS, NOTES, FACTS, FINDINGS)
 
 SAMPLES = "samples"  # what is looked at only on sampled steps: two files for each kind
 SUBJECTS = f"{SAMPLES}/subjects.jsonl"  # what the rows of those files are about
+
+BRANCHES = "branches"  # what the record was each time before later steps were taken back
 
 SEGMENTS = "segments"  # one directory per set of parameters and statistics
 PARAMETERS = "parameters.json"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seismograd.record import layout
+from seismograd.record.reader import Run
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_documents import RemovedPart, removed_to_json
 from seismograd.schema import Finding, RowBatch
@@ -56,6 +57,19 @@ class RawKeeper:
         """Keep what is around a finding."""
         for step in (finding.first_step, finding.last_step):
             self._found.append((step - _AROUND, step + _AROUND))
+
+    def go_on(self, run: Run) -> None:
+        """Take the parts of a record that goes on. The last one has rows of which no level has a
+        summary, so it stays.
+        """
+        for segment, first, stop in run.intact.spans():
+            size = segment.info.rows_per_part
+            for part, begin, end in segment.pieces(0, stop - first) if size else ():
+                steps = run.row_reader.steps(first + begin, first + end)["iteration"]
+                place = part.first // size, end - begin, int(steps[0]), int(steps[-1])
+                self._parts.append(RowsOfPart(segment.path, *place))
+        if self._parts and run.intact.segments[-1].info.rows_per_part:
+            self._parts.pop()
 
     def remove_old(self, closed: list[RowsOfPart], last_step: int) -> None:
         """Take the parts that were closed, and remove those that are too old by now.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,6 +15,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.printable import printable
 from seismograd.record import layout
+from seismograd.record.branches import branches_of
 from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.compatibility import read_end, read_meta
 from seismograd.record.completeness import (
@@ -33,7 +34,7 @@ from seismograd.record.line_documents import (
 )
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recorded_lines import read_lines
-from seismograd.record.recovery import intact_part
+from seismograd.record.recovery import IntactPart, intact_part
 from seismograd.record.replay import Replay
 from seismograd.record.row_reader import RowReader
 from seismograd.record.run_arrays import RunArrays
@@ -155,6 +156,33 @@ class Run:
     def num_rows(self) -> int:
         """Return the number of recorded iterations, T."""
         return self._whole.num_rows
+
+    @property
+    def intact(self) -> IntactPart:
+        """Return how far it is whole."""
+        return self._whole
+
+    @property
+    def entry_files(self) -> EntryFiles:
+        """Return its files with one entry per row, event, rank or pair of losses."""
+        return self._entries
+
+    @property
+    def checked_samples(self) -> CheckedRanges:
+        """Return the checksums of what was sampled."""
+        return self._checked_samples
+
+    @property
+    def num_whole_lines(self) -> Mapping[str, int]:
+        """Return how many whole lines its files of lines have."""
+        return {name: len(lines.values) for name, lines in self._lines.items()}
+
+    @property
+    def branches(self) -> tuple[Path, ...]:
+        """Return what the record was each time before its training went back to a checkpoint:
+        directories of runs, the oldest first.
+        """
+        return branches_of(self.path)
 
     @cached_property
     def levels(self) -> PyramidLevels:

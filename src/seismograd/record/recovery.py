@@ -70,8 +70,9 @@ def intact_part(
         num_whole, num_begun_entries[name] = entries.count(name)
         num_rows = _rows_with_entries(entries, name, num_rows, num_whole)
     segments = tuple(_segments(entries.path, statistics, checked))
+    # Of a segment before the last one rows may follow that were taken back.
     num_begun = max(
-        [num_begun, *(segment.info.first_row + segment.num_rows()[1] for segment in segments)]
+        [num_begun, *(each.info.first_row + each.num_rows()[1] for each in segments[-1:])]
     )
     num_rows = _rows_in_segments(entries, segments, num_rows)
 

@@ -8,10 +8,19 @@ import numpy as np
 
 from seismograd.record import layout
 from seismograd.record.append_file import AppendFile
+from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.checksums import CheckedFile, ChecksumWriter
-from seismograd.record.line_documents import subject_to_json
+from seismograd.record.line_documents import subject_from_json, subject_to_json
+from seismograd.record.recorded_files import file_size
+from seismograd.record.recorded_lines import read_lines
 from seismograd.record.seals import dumps_sealed
-from seismograd.schema import SAMPLE_BATCH_DTYPE, SampleBatch, SampleKind, SampleSubject
+from seismograd.schema import (
+    SAMPLE_BATCH_DTYPE,
+    SampleBatch,
+    SampleKind,
+    SampleSubject,
+    sample_dtype,
+)
 from seismograd.schema.samples import to_entries
 
 
@@ -26,6 +35,20 @@ class SampleWriter:
         self._checks: ChecksumWriter | None = None
         self._numbers: dict[SampleSubject, int] = {}
         self._num_rows: dict[SampleKind, int] = {}
+        self._goes_on = False
+
+    def go_on(self, checked: CheckedRanges) -> None:
+        """Go on with samples that are there and whole, if there are any."""
+        if not checked.exists:
+            return
+        self._goes_on = True
+        ends = [checked.end(name) or 0 for name in checked.names]
+        self._checks = ChecksumWriter(self._path / layout.SAMPLES, checked.names, ends)
+        lines = read_lines(self._path / layout.SUBJECTS, subject_from_json, 0, True).values
+        self._numbers = {subject: number for number, subject in enumerate(lines)}
+        for kind in SampleKind:
+            size = file_size(self._path / layout.sample_file(kind)) or 0
+            self._num_rows[kind] = size // sample_dtype(kind).itemsize
 
     def append(self, batch: SampleBatch) -> None:
         """Append a batch; raises `OSError` when the disk rejects it."""
@@ -66,5 +89,6 @@ class SampleWriter:
 
     def _created(self, name: str) -> AppendFile:
         if name == layout.SUBJECTS or self._checks is None:
-            return AppendFile(self._path / name)
-        return CheckedFile(self._path / layout.SAMPLES, Path(name).name, self._checks)
+            return AppendFile(self._path / name, self._goes_on)
+        folder = self._path / layout.SAMPLES
+        return CheckedFile(folder, Path(name).name, self._checks, self._goes_on)

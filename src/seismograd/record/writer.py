@@ -17,6 +17,7 @@ from seismograd.record.checksums import CheckedFile, ChecksumWriter
 from seismograd.record.finding_json import conclusion_to_json, finding_to_json
 from seismograd.record.line_documents import fact_to_json, lines_to_json, note_to_json
 from seismograd.record.pyramid.pyramid_builder import PyramidBuilder
+from seismograd.record.pyramid.pyramid_reader import ALL
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import (
     STEP_SCALARS,
@@ -25,9 +26,11 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.raw_keeper import RawKeeper
+from seismograd.record.reader import Run
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.run_claim import STARTED, claim
 from seismograd.record.run_documents import EndCounts, end_to_json, meta_to_json
+from seismograd.record.run_lock import RunLock
 from seismograd.record.sample_writer import SampleWriter
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_writer import SegmentWriter
@@ -59,12 +62,21 @@ class Writer:
         path: the directory of the run.
         info: what is known of the run before its first step.
         settings: how it is written.
+        lock: on that directory, where it is held already.
+        before: what the directory holds, of a run that goes on behind its last row.
 
     Raises:
         SeismogradError: the directory cannot be written, or holds a run.
     """
 
-    def __init__(self, path: Path, info: RunInfo, settings: RecordSettings | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: RunInfo,
+        settings: RecordSettings | None = None,
+        lock: RunLock | None = None,
+        before: Run | None = None,
+    ) -> None:
         self.path = path
         self._num_elements = len(info.elements)
         self._num_rows = 0
@@ -84,11 +96,16 @@ class Writer:
         self._keeper = None if kept is None else RawKeeper(kept)
         self._closed = False
         self._failure: BaseException | None = None
+        self._lock = lock
         try:
+            if before is not None:
+                self._go_on(before)
+                return
             path.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):  # of this program: others never come here
                 claim(path, info.script)
             self._files[layout.STEPS] = AppendFile(path / layout.STEPS)
+            self._lock = RunLock(path)
             checks = self._checks = ChecksumWriter(path, layout.CHECKED_OF_RUN)
             for name in layout.ENTRY_DTYPES:
                 if name != layout.STEPS:
@@ -104,6 +121,29 @@ class Writer:
                 say("cannot write a run to {path}: {reason}", path=str(path), reason=reason),
                 say("choose another directory with --out DIR"),
             ) from error
+
+    def _go_on(self, run: Run) -> None:
+        """Open the files of a record that ends with whole rows, to append to them."""
+        self._num_rows = run.num_rows
+        self._num_entries.update(run.intact.num_entries)
+        self._num_lines.update(run.num_whole_lines)
+        self._num_segments = len(run.intact.segments)
+        entries, levels = run.entry_files, run.levels.of_steps
+        self._files[layout.STEPS] = AppendFile(self.path / layout.STEPS, goes_on=True)
+        ends = [entries.checked.end(name) or 0 for name in entries.checked.names]
+        checks = self._checks = ChecksumWriter(self.path, layout.CHECKED_OF_RUN, ends)
+        for name in layout.ENTRY_DTYPES:
+            if name != layout.STEPS:
+                self._files[name] = CheckedFile(self.path, name, checks, goes_on=True)
+        self._levels = PyramidBuilder(self.path, len(STEP_SCALARS), STEP_STATISTICS, checks)
+        self._levels.go_on(
+            run.num_rows,
+            lambda level, start, stop: levels.cells(level, start, stop, [STEPS]),
+            lambda start, stop: levels.read_rows(start, stop, ALL, [STEPS]),
+        )
+        self._samples.go_on(run.checked_samples)
+        if self._keeper is not None:
+            self._keeper.go_on(run)
 
     def observe(self, batch: RowBatch) -> None:
         """Append the iterations of a batch, whose numbers are in the dtypes of the record
@@ -148,6 +188,21 @@ class Writer:
         self._append_findings([finding_to_json(finding)])
         if self._keeper is not None:
             self._keeper.finding(finding)
+
+    def replace_findings(self, findings: Sequence[Finding]) -> None:
+        """Write the findings anew: those that the rules have of the rows so far; errors as in
+        `finding`.
+        """
+        try:
+            lines = [finding_to_json(each) for each in findings]
+            content = b"".join(dumps_sealed(line) + b"\n" for line in lines)
+            replace_document(self.path / layout.FINDINGS, content)
+            self._num_lines[layout.FINDINGS] = len(lines)
+        except OSError as error:
+            self._failure = error
+        if self._keeper is not None:
+            for finding in findings:
+                self._keeper.finding(finding)
 
     def conclude(self, conclusion: Conclusion) -> None:
         """Append the conclusion, whose findings replace everything found while the run went on;
@@ -293,3 +348,5 @@ class Writer:
                 file.close()
         if self._segment is not None:
             self._segment.close()
+        if self._lock is not None:
+            self._lock.close()

@@ -349,6 +349,7 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "max_share",
             "max_tail_share",
+            "max_trained_share",
         ],
     ),
     "SG404": (
@@ -477,6 +478,12 @@ RULE_TABLE: RuleTable = {
     ),
     "SG803": (
         "sample-without-gradient",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG804": (
+        "wrong-attention-mask",
         [
             "min_evaluated",
         ],

@@ -18,6 +18,7 @@ from tests.synthetic import block, info, write_run
 from tests.views.page import made
 from tests.views.page.browsing import Browsing
 from tests.views.test_module_signals import NAMES, layered
+from tests.views.test_unit_pictures import keep, weights
 
 pytestmark = pytest.mark.browser
 
@@ -263,3 +264,25 @@ def test_signals_of_modules_are_drawn_where_they_were_sampled(
 
 def test_a_run_without_samples_has_no_panel_for_them(troubled: Path, browse: Browse) -> None:
     assert browse(troubled).page.locator("#signals").is_hidden()
+
+
+def test_the_gradient_of_a_unit_is_a_picture(tmp_path: Path, browse: Browse) -> None:
+    run = write_run(tmp_path / "run", [block(np.ones((9, 2)), parameters=weights((5, 64), (3, 5)))])
+    gradient = np.arange(5 * 64.0).reshape(5, 64)
+    gradient[0] = np.nan
+    keep(run, 4, **{"net.0.weight": gradient})
+    page = browse(report(run))
+    page.page.wait_for_selector("#pictures .units button")
+    assert "net.0.weight · snapshot of step 4" in str(page.page.text_content("#pictures header"))
+    page.wait_pixels("pictures")  # the unit that is not finite is the first
+    page.page.click("#pictures [data-unit='3']")
+    page.page.wait_for_function(
+        "() => document.querySelector('#pictures figcaption').textContent.startsWith('unit 3')"
+    )
+    page.press("t")
+    assert page.page.locator("#pictures tbody tr").count() == 5
+    assert "NaN/Inf" in str(page.page.text_content("#pictures tbody tr"))
+
+
+def test_a_run_without_snapshots_has_no_pictures(troubled: Path, browse: Browse) -> None:
+    assert not browse(troubled).page.is_visible("#pictures")

@@ -1,4 +1,6 @@
-"""Detect models in which the weights that are as an initialization leaves them are all frozen."""
+"""Detect models in which the weights that are as an initialization leaves them are all frozen, or
+those of adapters.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_names import NamedParameter, named
 from seismograd.capture.names.parameter_table import ParameterTable
+from seismograd.capture.probes.frozen_adapters import frozen_adapters
 from seismograd.schema import FactKind
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 from seismograd.tensors.isolation import without_user_modes
@@ -44,7 +47,9 @@ class FrozenWeights:
         for model, prefix in self.parameter_table.models():
             if not any(each() is model for each in self._seen):
                 self._seen.append(weakref.ref(model))
-                self._look(list(named(model, prefix)))
+                parameters = named(model, prefix)
+                self._look(parameters)
+                self._look_at_adapters(model, parameters)
 
     def _look(self, parameters: list[NamedParameter]) -> None:
         trained = [each for each in parameters if each.tensor.requires_grad]
@@ -68,6 +73,18 @@ class FrozenWeights:
                 norms_only=int(norms_only),
                 name=fresh[-1].name.rpartition(".")[0],
                 model=table.parameters[table.column(fresh[-1].tensor)].model,
+            )
+
+    def _look_at_adapters(self, model: torch.nn.Module, parameters: list[NamedParameter]) -> None:
+        adapters, table = frozen_adapters(model, parameters), self.parameter_table
+        if adapters is not None and (first := adapters.parameters[0]).tensor in table:
+            self.facts.report(
+                FactKind.FROZEN_ADAPTERS,
+                site=self.log.call_sites.here(OWN_FRAMES),
+                parameters=[each.name for each in adapters.parameters[:MAX_WEIGHTS]],
+                num=len(adapters.parameters),
+                for_inference=int(adapters.for_inference),
+                model=table.parameters[table.column(first.tensor)].model,
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,34 @@ class PyramidBuilder:
         self._dtypes: list[np.dtype[np.void]] = []  # by level, from 1, as is the next
         self._files: list[CheckedFile] = []
         self._held: list[list[bytes]] = []  # by level, from 1: what goes into its file
+
+    def go_on(
+        self,
+        num_rows: int,
+        cells: Callable[[int, int, int], PyramidCells],
+        rows: Callable[[int, int], tuple[StateArray, Mapping[str, AnyArray]]],
+    ) -> None:
+        """Go on with files that are there, behind so many rows; before anything is appended.
+        `cells` returns those of a level that summarize rows from one to another, `rows` the states
+        and the values of rows.
+        """
+        num_cells, size = num_rows // FACTOR, FACTOR
+        while num_cells and len(self._files) < layout.MAX_LEVEL:
+            level = len(self._files) + 1
+            path = layout.level_path(self._directory, level)
+            self._begin_level(level, goes_on=True)
+            num_there = path.stat().st_size // self._dtypes[-1].itemsize
+            if num_there < num_cells:  # those that were held when the process was killed
+                lost = cells(level, num_there * size, num_cells * size)
+                self._held[-1].append(to_records(lost, self._dtypes[-1]).tobytes())
+            first = num_cells // FACTOR * FACTOR
+            if first < num_cells:
+                waiting = cells(level, first * size, num_cells * size)
+                self._waiting[-1] = part_of(waiting, 0, len(waiting))
+            num_cells, size = num_cells // FACTOR, size * FACTOR
+        if num_rows % FACTOR:
+            states, values = rows(num_rows // FACTOR * FACTOR, num_rows)
+            self._rows = states.copy(), {name: each.copy() for name, each in values.items()}
 
     def append(self, states: StateArray, values: Mapping[str, AnyArray]) -> None:
         """Append the next rows  # states (R, P), values by name (R, P)."""
@@ -134,9 +162,10 @@ class PyramidBuilder:
             self._files[level - 1].write(b"".join(held))
             held.clear()
 
-    def _begin_level(self, level: int) -> None:
+    def _begin_level(self, level: int, goes_on: bool = False) -> None:
         (self._directory / layout.LEVELS).mkdir(exist_ok=True)
-        self._files.append(CheckedFile(self._directory, layout.level_file(level), self._checks))
+        file = CheckedFile(self._directory, layout.level_file(level), self._checks, goes_on)
+        self._files.append(file)
         self._dtypes.append(record_dtype(level, self._num_columns, self._statistics))
         self._waiting.append(None)
         self._held.append([])

@@ -64,6 +64,7 @@ class PyramidLevels:
             self._read_steps,
             entries.checked,
         )
+        self.of_steps = pyramid
         self._steps = PlacedPyramid(pyramid, 0, whole.num_rows, np.arange(len(STEP_SCALARS)))
 
     def parameters(

@@ -108,3 +108,39 @@ def new_is_frozen(fact: Fact) -> Explanation:
         say("unfreeze the new layers and give them to the optimizer; freeze the others"),
         f"{owner}.requires_grad_(True)  # before the optimizer is created",
     )
+
+
+def adapters_are_frozen(fact: Fact, optimizer: str) -> Explanation:
+    """Nothing of the adapters that an optimizer holds trains."""
+    values: Values = {
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "optimizer": optimizer,
+    }
+    if fact.number("for_inference"):
+        return (
+            say(
+                "all {num} parameters of the adapters that {optimizer} holds are frozen, {first} "
+                "among them: peft loads an adapter for inference unless it is told otherwise",
+                **values,
+            ),
+            say(
+                "pass is_trainable=True where the adapter is loaded; if it is frozen on purpose, "
+                "give the optimizer only what trains"
+            ),
+            "model = PeftModel.from_pretrained(base_model, path, is_trainable=True)",
+        )
+    return (
+        say(
+            "all {num} parameters of the adapters that {optimizer} holds are frozen, {first} among "
+            "them, and never got a gradient",
+            **values,
+        ),
+        say(
+            "unfreeze the adapters and freeze the others; if they are frozen on purpose, give the "
+            "optimizer only what trains"
+        ),
+        f"for name, parameter in {fact.text('model') or 'model'}.named_parameters():\n"
+        '    if "lora_" in name:\n'
+        "        parameter.requires_grad_(True)",
+    )

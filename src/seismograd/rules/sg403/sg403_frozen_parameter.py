@@ -9,17 +9,28 @@ from typing import ClassVar, final
 import numpy as np
 
 from seismograd.analysis.block_rows import as_list, columns_where, iteration_at
-from seismograd.analysis.frozen_layers import misplaced
+from seismograd.analysis.frozen_layers import holder, misplaced
+from seismograd.analysis.script_names import name_among
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Explanation, Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg403.freezing_mistakes import (
+    adapters_are_frozen,
     frozen_before,
     new_is_frozen,
     nothing_reads,
     trains_all_the_same,
 )
-from seismograd.schema import Evidence, Fact, FactKind, Finding, IntArray, Parameter, State
+from seismograd.schema import (
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    IntArray,
+    Optimizer,
+    Parameter,
+    State,
+)
 
 
 @final
@@ -32,8 +43,9 @@ class FrozenParameter(Rule):
         `module.requires_grad = False` (or `True`) or a typo such as `parameter.require_grad =
         False` sets an attribute that nothing reads, so nothing changes. The rule also finds the
         opposite: a head, or a layer among others of its kind, that is frozen while the layers
-        before it train; and a model in which only what is already trained can learn, or only
-        normalization layers, while new layers are frozen.
+        before it train; a model in which only what is already trained can learn, or only
+        normalization layers, while new layers are frozen; and adapters, such as LoRA's, that are
+        all frozen although the optimizer holds them.
 
     Why it hurts
         A frozen head with random weights keeps the model from using what it learns: the layers
@@ -50,19 +62,23 @@ class FrozenParameter(Rule):
         more than {max_share:.0%} of the model, or as the last layers, where they hold no more than
         {max_tail_share:.0%}; at least {max_tail_share:.0%} of the model must train. Layers are
         linear, convolutional, recurrent and attention layers; a layer that ever had a gradient is
-        not frozen.
+        not frozen. Adapters count where an optimizer holds them, none of them ever had a gradient,
+        and what trains is no more than {max_trained_share:.0%} of what the optimizer holds: after
+        {min_steps} steps where peft has loaded them for inference, otherwise at the end of the run.
 
     False alarms
         A frozen backbone, the input side of a model, frozen embeddings and normalization layers,
         adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
-        models) do not count. A classifier that is fixed on purpose is reported, and so is a random
-        network whose normalization layers alone are trained on purpose.
+        models) do not count, nor do frozen adapters beside one that trains. A classifier that is
+        fixed on purpose is reported, and so is a random network whose normalization layers alone
+        are trained on purpose.
 
     What to try
         - Call the method with the underscore, `module.requires_grad_(False)`, or set
           `requires_grad` on each parameter.
         - After freezing a whole model, unfreeze the head with `model.head.requires_grad_(True)`, or
           replace the head after freezing, since new layers are trainable.
+        - Load an adapter of peft that is to be trained further with `is_trainable=True`.
         - Make sure that the optimizer holds the parameters that are unfrozen later.
 
     References
@@ -79,6 +95,7 @@ class FrozenParameter(Rule):
     min_evaluated: int = 3  # steps
     max_share: float = 0.5  # of the scalars of all layers, between layers of one parent
     max_tail_share: float = 1 / 3  # of the scalars of all layers, at the end
+    max_trained_share: float = 0.1  # of the scalars that an optimizer with frozen adapters holds
 
     _num_rows: int = memory(int)
     _first_step: int = memory(lambda: -1)
@@ -86,10 +103,13 @@ class FrozenParameter(Rule):
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _suspects: IntArray = memory(lambda: np.zeros(0, np.int64))  # columns
     _got_some: set[str] = memory(set[str])  # suspects that had a gradient
+    _adapters: list[Fact] = memory(list[Fact])
+    _optimizers: tuple[Optimizer, ...] = memory(tuple[Optimizer, ...])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._first_step = iteration_at(block, 0) if self._first_step < 0 else self._first_step
         self._last_step = iteration_at(block, -1)
+        self._optimizers = tuple(block.optimizers)
         if block.parameters is not self._known:
             self._known = block.parameters
             self._suspects = columns_where(
@@ -108,6 +128,8 @@ class FrozenParameter(Rule):
         return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.FROZEN_ADAPTERS:
+            self._adapters.append(fact)
         if fact.kind in (FactKind.SWITCH, FactKind.FROZEN_FRESH) and not self.found:
             is_switch = fact.kind == FactKind.SWITCH
             explanation = nothing_reads(fact) if is_switch else new_is_frozen(fact)
@@ -117,6 +139,8 @@ class FrozenParameter(Rule):
     def finish(self) -> Iterable[Finding]:
         if self.min_evaluated <= self._num_rows < self.min_steps:
             self._judge(self._last_step)
+        if self.min_steps <= self._num_rows:
+            self._judge_adapters(self._last_step, is_end=True)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
@@ -136,6 +160,20 @@ class FrozenParameter(Rule):
             names = [parameter.name for layer in frozen for parameter in layer.parameters]
             explanation = frozen_before(frozen[0].parameters, before.parameters)
             self._report(names, step, explanation, self._first_step)
+        self._judge_adapters(step, is_end=False)
+
+    def _judge_adapters(self, step: int, *, is_end: bool) -> None:
+        """Report adapters that are all frozen; before the end, only those that are for certain by
+        mistake: others may be unfrozen later.
+        """
+        for fact in self._adapters:
+            is_certain = is_end or fact.number("for_inference")
+            if self.found or fact.iteration > step or not is_certain:
+                continue
+            held = holder(self._known, fact.parameters, self._got_some, self.max_trained_share)
+            if held is not None:
+                explanation = adapters_are_frozen(fact, name_among(self._optimizers, held))
+                self._report(fact.parameters, step, explanation, fact.iteration, fact.where)
 
     def _report(
         self,

@@ -149,6 +149,31 @@ TEXTS: dict[str, str] = {
     "gain_at": mark(
         "The line was fitted at step {step}, the last step at which most layers were finite."
     ),
+    # gradients of single units as pictures
+    "pictures": mark("Gradients of single units as pictures"),
+    "pictures_at": mark("snapshot of step {step}"),
+    "pictures_nearest": mark("snapshot of step {step}, the one closest to step {wanted}"),
+    "pictures_none": mark("The snapshot of this weight cannot be read."),
+    "pictures_plane": mark(
+        "Each unit's gradient has {numbers} numbers, one per input, drawn as {height} × {width}"
+    ),
+    "pictures_planes": mark(
+        "Each unit's gradient has {numbers} numbers, one per input, drawn as {planes} planes of "
+        "{height} × {width}"
+    ),
+    "pictures_row": mark("Each row's gradient has {numbers} numbers, drawn as one line"),
+    "pictures_shown": mark("shown: {shown} of {all}, the largest norm first"),
+    "pictures_zero": mark("with a gradient of exactly zero: {number} of {all}"),
+    "pictures_key": mark(
+        "red: positive, blue: negative, on a scale of its own for each; grey: exactly 0"
+    ),
+    "pictures_bad": mark("magenta: NaN or infinite"),
+    "pictures_label": mark("unit {unit}: norm {norm}, largest magnitude {largest}"),
+    "pictures_unit": mark("unit"),
+    "pictures_norm": mark("norm"),
+    "pictures_max": mark("largest magnitude"),
+    "pictures_zeros": mark("exactly 0"),
+    "pictures_nonfinite": mark("non-finite"),
     "signal_gain": mark(
         "The signal that a layer passes back is multiplied by {gain} (measured at step {step}); "
         "the norm of its weights' gradient also depends on its input."

@@ -40,6 +40,7 @@ from seismograd.views.page_api.heat_codes import SENTINELS
 from seismograd.views.page_api.loop_lines import loop_lines
 from seismograd.views.page_api.translations import in_all_languages, rendered
 from seismograd.views.run_condition import QUIET_NOTES, end_code, end_word
+from seismograd.views.unit_pictures import pictured
 from seismograd.views.values import sentences
 from seismograd.views.verdict_words import course_lines, num_evaluated, without_findings
 
@@ -87,6 +88,7 @@ def about(
         "epochs": epoch_rows(run),
         "sampled": bool(len(run.row_reader.sample_rows(0, run.num_rows))),
         "signals": bool(len(run.sampled(SampleKind.MODULE_SIGNALS))),
+        "pictures": list(pictured(run)),
         "rules": [
             {
                 "code": each.code,

@@ -19,6 +19,7 @@ from seismograd.schema import AnyArray, State
 from seismograd.views.page_api.heat_codes import encode
 from seismograd.views.page_api.packing import pack
 from seismograd.views.page_api.page_verdict import page_verdict
+from seismograd.views.page_api.pictured_units import answer_picture
 from seismograd.views.page_api.run_overview import about
 from seismograd.views.page_api.sampled_histograms import answer_histogram
 from seismograd.views.page_api.sampled_signals import answer_signals
@@ -134,6 +135,11 @@ class RunSource:
         """Return the signals of the modules in the sampled step nearest to a row."""
         return answer_signals(self.run, max(0, min(row, self.run.num_rows - 1)))
 
+    def picture(self, column: int, row: int) -> bytes:
+        """Return the gradients of single units as pictures, from the snapshot nearest to a row."""
+        last = self.run.num_rows - 1
+        return answer_picture(self.run, self._column(column), max(0, min(row, last)))
+
     def element(self, index: int, start: int, stop: int, width: int) -> bytes:
         """Return a single scalar: smallest and largest finite value of each column, and whether any
         was not finite.
@@ -215,6 +221,9 @@ class RunSource:
                 return self.lanes(number.get("row", self.run.num_rows - 1))
             case "signals":
                 return self.signals(number.get("row", self.run.num_rows - 1))
+            case "picture":
+                row = number.get("row", self.run.num_rows - 1)
+                return self.picture(number.get("column", -1), row)
             case "seismogram":
                 return self.seismogram()
             case "element":

@@ -14,6 +14,7 @@ from seismograd.schema import AnyArray, SampleKind, recorded
 from seismograd.views.page_api.packing import pack, unpack
 from seismograd.views.page_api.run_overview import telling_row
 from seismograd.views.page_api.run_source import RunSource
+from seismograd.views.unit_pictures import pictured
 
 _MOST_CELLS = 700_000
 _MOST_COLUMNS = 540
@@ -29,6 +30,8 @@ _MOST_STEP_NUMBERS = 2600  # rows times parameters
 _MOST_LANES = 8
 _MOST_ELEMENTS = 8
 _MOST_SIGNALS = 12
+_MOST_PICTURED = 3  # weights whose units are shown as pictures
+_MOST_PICTURES = 4  # moments of each
 _MOST_SIGNAL_CALLS = 4000  # calls of modules times samples
 
 
@@ -47,6 +50,7 @@ def bundle(source: RunSource) -> str:
             "step_rows": chosen_rows(source),
             "lane_rows": _lane_rows(source),
             "signal_rows": _signal_rows(source),
+            "picture_rows": {str(key): rows for key, rows in _picture_rows(source).items()},
         },
         {"bytes": whole},
     )
@@ -73,6 +77,9 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
         yield f"lanes/{row}", source.lanes(row)
     for row in _signal_rows(source):
         yield f"signals/{row}", _narrow(source.signals(row))
+    for column, picture_rows in _picture_rows(source).items():
+        for row in picture_rows:
+            yield f"picture/{column}/{row}", _narrow(source.picture(column, row))
     yield "histogram/-1", source.histogram(-1, 0, rows, _SAMPLES)
     chosen = _chosen_columns(source)
     for column in chosen:
@@ -132,6 +139,22 @@ def _signal_rows(source: RunSource) -> list[int]:
     even = [index * last // (_MOST_SIGNALS - 1) for index in range(_MOST_SIGNALS)]
     chosen = list(dict.fromkeys([*nearest, *even]))[:most]
     return sorted({reader.row_of(int(samples.steps[each])) for each in chosen})
+
+
+def _picture_rows(source: RunSource) -> dict[int, list[int]]:
+    """Return by column the rows of the snapshots whose units the report shows as pictures: the
+    last one, those nearest to what findings tell, and the first.
+    """
+    if not source.run.num_rows:
+        return {}
+    reader = source.run.row_reader
+    telling = [int(reader.steps(row, row + 1)["iteration"][0]) for row in _rows_of_findings(source)]
+    found: dict[int, list[int]] = {}
+    for column, steps in list(pictured(source.run).items())[:_MOST_PICTURED]:
+        nearest = [min(steps, key=lambda each, to=step: abs(each - to)) for step in telling]
+        chosen = list(dict.fromkeys([steps[-1], *nearest, *steps]))[:_MOST_PICTURES]
+        found[column] = sorted({reader.row_of(step) for step in chosen})
+    return found
 
 
 def _chosen_columns(source: RunSource) -> list[int]:

@@ -34,6 +34,7 @@ QUESTIONS = (
     "histogram",
     "lanes",
     "signals",
+    "picture",
     "seismogram",
     "element",
 )

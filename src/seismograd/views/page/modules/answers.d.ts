@@ -118,6 +118,8 @@ export interface Meta {
   sampled: boolean;
   /** Whether signals of modules were. */
   signals: boolean;
+  /** The columns of the weights of which snapshots hold a picture. */
+  pictures: number[];
   judged: "now" | "end" | "running";
   /** How the training went, beside what the rules say; null before the first step. */
   training: { learned: boolean; headline: Words; line: Words } | null;
@@ -230,6 +232,22 @@ export type Signals = {
 } & { [field in SignalField]?: Floats } & { [field in `${SignalField}.measured`]?: Uint8Array };
 
 export type SignalField = "rms" | "zeros" | "saturated" | "signal_rms";
+
+/** The units of a weight with the largest gradients in a snapshot (K). */
+export interface UnitPictures {
+  column: number;
+  /** -1: there is no picture. */
+  step: number;
+  units: number;
+  zero_units: number;
+  unit: Int32Array;
+  norm: Floats;
+  largest: Floats;
+  zeros: Floats;
+  nonfinite: Floats;
+  /** (K, planes, height, width): 127ths of each unit's largest magnitude, -128 for non-finite. */
+  codes: Shaped<Int8Array>;
+}
 
 export interface LoopEvent {
   step: number;

@@ -7,7 +7,7 @@ import { connected } from "./connection.js";
 import { rowAt, stepOf } from "./cursor.js";
 import { emit, on } from "./events.js";
 import { pairs } from "./pairs.js";
-import { currentMeta, currentSource, state } from "./state.js";
+import { currentMeta, currentSource, picturedColumn, state } from "./state.js";
 import { afterFrame, later } from "./timing.js";
 
 /** @type {Partial<Record<keyof Answers, number>>} */
@@ -83,6 +83,12 @@ export function askStep() {
   }
   ask("lanes", () => currentSource().lanes(state.row));
   if (currentMeta().signals) ask("signals", () => currentSource().signals(state.row));
+  askPicture();
+}
+
+function askPicture() {
+  const column = picturedColumn();
+  if (column >= 0) ask("picture", () => currentSource().picture(column, state.row));
 }
 
 const askWindowSoon = later(askWindow, 60);
@@ -95,5 +101,6 @@ on("cursor", () => {
   if (state.column !== askedColumn) {
     askedColumn = state.column;
     askParameter();
+    askPicture();
   }
 });

@@ -37,6 +37,8 @@ export class ReportSource {
     this.laneRows = outer.lane_rows;
     /** @type {number[]} */
     this.signalRows = outer.signal_rows;
+    /** @type {Record<string, number[]>} */
+    this.pictureRows = outer.picture_rows;
     /** @type {Map<string, any>} */
     this.unpacked = new Map();
   }
@@ -98,6 +100,13 @@ export class ReportSource {
   /** @param {number} column */
   async histogram(column) {
     return (await this.ask(`histogram/${column}`)) ?? this.ask("histogram/-1");
+  }
+  /**
+   * @param {number} column
+   * @param {number} row
+   */
+  picture(column, row) {
+    return this.ask(`picture/${column}/${this.nearest(row, this.pictureRows[column] ?? [])}`);
   }
   seismogram() {
     return this.ask("seismogram");

@@ -27,6 +27,7 @@ import { signalsPanel } from "./signals.js";
 import { spreadPanel } from "./spread.js";
 import { state } from "./state.js";
 import { sentences, T } from "./texts.js";
+import { picturesPanel } from "./unit_pictures.js";
 
 on("step cursor look", sayStep);
 on("meta rows", () => {
@@ -49,6 +50,7 @@ on("heat step", () => {
 function hideEmpty(meta) {
   spreadPanel.root.hidden = meta.rows > 0 && !meta.sampled;
   signalsPanel.root.hidden = !meta.signals;
+  picturesPanel.root.hidden = !meta.pictures.length;
   profilePanel.root.hidden = meta.rows > 0 && !layersNow().length;
 }
 
@@ -100,6 +102,7 @@ const PANELS = [
   scalarsPanel,
   spreadPanel,
   parameterPanel,
+  picturesPanel,
   lanesPanel,
 ];
 

@@ -122,6 +122,13 @@ export class ServerSource {
   histogram(column, start, stop, width) {
     return this.ask("histogram", { column, start, stop, width });
   }
+  /**
+   * @param {number} column
+   * @param {number} row
+   */
+  picture(column, row) {
+    return this.ask("picture", { column, row });
+  }
   seismogram() {
     return this.ask("seismogram");
   }

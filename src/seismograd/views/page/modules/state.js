@@ -33,6 +33,7 @@ export const state = {
   histogram: null,
   lanes: null,
   signals: null,
+  picture: null,
   seismogram: null,
   elementLine: null,
   rows: [],
@@ -53,6 +54,12 @@ export function currentSource() {
 
 /** The name of the run that this one is compared with. */
 export const otherName = () => state.otherMeta?.run.name ?? "";
+
+/** The weight whose units are shown as pictures: the chosen one, or else the first there is. */
+export function picturedColumn() {
+  const { pictures } = currentMeta();
+  return pictures.includes(state.column) ? state.column : (pictures[0] ?? -1);
+}
 
 /** The name of the parameter that the cursor is on. */
 export const chosenName = () =>

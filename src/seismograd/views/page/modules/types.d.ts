@@ -16,6 +16,7 @@ import type {
   Signals,
   Step,
   Timeline,
+  UnitPictures,
 } from "./answers.d.ts";
 
 /** Where answers come from. A report holds some of them only: null is one that it lacks. */
@@ -35,6 +36,7 @@ export interface Source {
   histogram(column: number, start: number, stop: number, width: number): Promise<Histogram | null>;
   lanes(row: number): Promise<Timeline | null>;
   signals(row: number): Promise<Signals | null>;
+  picture(column: number, row: number): Promise<UnitPictures | null>;
   seismogram(): Promise<Seismogram | null>;
   element(index: number, start: number, stop: number, width: number): Promise<ElementSeries | null>;
   /** Whether there may be an answer whose name begins like this. */
@@ -85,6 +87,7 @@ export interface Answers {
   histogram: Histogram | null;
   lanes: Timeline | null;
   signals: Signals | null;
+  picture: UnitPictures | null;
   seismogram: Seismogram | null;
 }
 
