@@ -44,6 +44,12 @@ class FactKind(StrEnum):
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).
     """
+    ATTENTION_MASK = "attention_mask"
+    """Attention in front of a loss is masked the wrong way. `fault`: `not causal` where each
+    position sees the next token, which is its target, `padding only` where all that is seen is the
+    padding; `place`, `text`: the line of the script that computes it, and the statement there,
+    where there is only one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
