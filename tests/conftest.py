@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,26 @@ settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unfrozen_at_the_end() -> Iterator[None]:
+    """Let the interpreter delete everything when it ends."""
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def without_garbage_of_others() -> None:
-    """Delete the models of other tests that are in reference cycles: who looks for all models of
-    the process would find them.
+    """Delete what tests of other files left behind, as far as nothing holds it."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def without_objects_of_others(without_garbage_of_others: None) -> None:
+    """Keep a test from what was in the process before it: `watch()` searches all that the
+    collector lists for models and optimizers, and what tests before it made may live on. The
+    collector neither lists nor searches what is frozen, so this is quick.
     """
     gc.collect()
-
-
-@pytest.fixture
-def without_garbage() -> None:
-    """Do so before one test, where those before it in the same file leave some."""
-    gc.collect()
+    gc.freeze()

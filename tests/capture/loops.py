@@ -531,12 +531,13 @@ def optimizer_in_backward(tell: Tell) -> Outcome:
         optimizers[p].step()
         optimizers[p].zero_grad()
 
-    for p in model.parameters():
-        p.register_post_accumulate_grad_hook(step_now)
+    hooks = [p.register_post_accumulate_grad_hook(step_now) for p in model.parameters()]
     for step in range(4):
         seen.clear()
         loss_of(model, step).backward()
         tell(dict(seen))
+    for hook in hooks:  # torch would hold the optimizers for ever: each hook reaches its parameter
+        hook.remove()
     return state(model)
 
 

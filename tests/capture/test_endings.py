@@ -25,8 +25,6 @@ from tests.capture.sessions import make_session
 from tests.record.processes import python_at_work
 from tests.single_rows import RowList
 
-pytestmark = pytest.mark.usefixtures("without_garbage")
-
 TRAIN = """
 import sys, time, torch, seismograd
 torch.manual_seed(0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,13 +26,6 @@ from tests.capture.loops import LOOPS, Loop, told_nothing
 from tests.capture.whole_record import WholeRecord
 
 NUM_STEPS = 22
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _unfrozen() -> Iterator[None]:
-    """Only once, behind all of them: the collector passes over what is frozen, and is quick."""
-    yield
-    gc.unfreeze()
 
 
 def recorded(

@@ -47,6 +47,5 @@ def watched() -> Generator[Watched]:
         yield kept
     finally:
         HUB.detach(kept.session)
-        gc.unfreeze()
         kept.session.finish()
         assert kept.session.guard.failures == {}, kept.notes

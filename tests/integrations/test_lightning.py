@@ -4,7 +4,6 @@ alone.
 
 from __future__ import annotations
 
-import gc
 import logging
 import pickle
 import warnings
@@ -110,7 +109,6 @@ def test_it_records_what_run_records_and_changes_no_bit(kind: str, tmp_path: Pat
     options: dict[str, Any] = (
         {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1} if kind == "automatic" else {}
     )
-    gc.collect()  # modules of other tests, which `run` would see
     with seismograd.watch(out=tmp_path / "run", quiet=True):  # as `seismograd run` does
         fitted(made, tmp_path, [], **options)
     called = fitted(made, tmp_path, [callback(out=tmp_path / "callback")], **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,6 @@ def weights(made: Any) -> list[Tensor]:
 
 
 def test_it_records_what_run_records_and_changes_no_bit(tmp_path: Path) -> None:
-    gc.collect()  # trainers of other tests, which `run` would see
     whole = trainer(tmp_path, [])
     with seismograd.watch(out=tmp_path / "run", quiet=True):  # as `seismograd run` does
         whole.train()

@@ -299,6 +299,32 @@ def alike_rewards(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return -(torch.exp(log_prob - log_prob.detach()) * advantages).mean()
 
 
+class Pooled(nn.Module):
+    """Features of an image of one position, normalized in groups."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.norm = nn.Linear(WIDTH, 8), norm
+        self.head = nn.Linear(8, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = self.norm(y if isinstance(self.norm, nn.GroupNorm) else y[..., None]).flatten(1)
+        return self.head(torch.relu(y))
+
+
+CONSTANT_NORM: dict[str, tuple[str, Program]] = {
+    "group norm": (
+        "model.norm = nn.GroupNorm(1, 8)",
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.GroupNorm(8, 8))),
+    ),
+    "layer norm": (
+        "model.norm = nn.Identity()",
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.LayerNorm(1))),
+    ),
+}
+
 ZERO_GRADIENT: dict[str, Program] = {
     "softmax of one": training(
         lambda m, x, y: F.binary_cross_entropy(
@@ -903,6 +929,9 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "two channels per group": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.GroupNorm(4, 8))
+    ),
     "cosines with a scale": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(16.0)
     ),

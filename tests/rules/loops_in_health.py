@@ -312,11 +312,12 @@ def in_backward(listen: Listen) -> None:
         optimizers[parameter].step()  # type: ignore[index]
         optimizers[parameter].zero_grad()  # type: ignore[index]
 
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(step_now)
+    hooks = [p.register_post_accumulate_grad_hook(step_now) for p in model.parameters()]
     with listen(model, *optimizers.values()):
         for step in range(30):
             classify(model, step).backward()
+    for hook in hooks:  # torch would hold the optimizers for ever: each hook reaches its parameter
+        hook.remove()
 
 
 def scaled_and_accumulated(model: nn.Module, optimizer: Optimizer) -> None:

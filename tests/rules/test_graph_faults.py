@@ -13,6 +13,7 @@ from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
 from tests.rules.graph_faults import (  # noqa: E402
+    CONSTANT_NORM,
     CONSTANT_TERM,
     HEALTHY,
     HOOKED,
@@ -59,6 +60,17 @@ def test_what_a_loss_was_given_by_mistake_is_found(program: Program, tmp_path: P
     ]
     assert "graph_faults.py:" in findings[0].where
     assert findings[0].cause.render()
+
+
+@pytest.mark.parametrize(("excerpt", "program"), CONSTANT_NORM.values(), ids=CONSTANT_NORM)
+def test_a_normalization_over_one_number_is_named(
+    excerpt: str, program: Program, tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.first_step) == ("SG109", "error", 0)
+    assert finding.parameters == ("body.weight", "body.bias", "norm.weight")
+    assert finding.cause.render().startswith("`norm` (")
+    assert finding.excerpt == excerpt
 
 
 @pytest.mark.parametrize(("kind", "program"), ZERO_GRADIENT.items(), ids=ZERO_GRADIENT)

@@ -14,8 +14,6 @@ from tests.rules.held_faults import FAULTY, HEALTHY  # noqa: E402
 from tests.rules.programs import Listen, Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("without_garbage")
-
 
 @pytest.mark.parametrize(("code", "words", "program"), FAULTY.values(), ids=FAULTY)
 def test_it_is_found_with_its_cause(

@@ -482,4 +482,10 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
         ],
     ),
+    "SG804": (
+        "wrong-attention-mask",
+        [
+            "min_evaluated",
+        ],
+    ),
 }
