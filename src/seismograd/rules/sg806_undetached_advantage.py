@@ -62,7 +62,7 @@ class UndetachedAdvantage(FactRule):
                 say(
                     "the loss at {line} multiplies the log-probability of actions by an advantage "
                     "that has a graph, so the loss of the policy trains the critic as well "
-                    "({num} parameters, first {first}): its values move away from the returns",
+                    "({num}, first {first}): its values move away from the returns",
                     line=fact.text("place") or fact.where or "?",
                     num=len(fact.parameters),
                     first=fact.parameters[0] if fact.parameters else "?",
