@@ -28,6 +28,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     Program,
     WithoutGrad,
     ppo_of_live,
+    saturated,
     training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -71,6 +72,17 @@ def test_a_normalization_over_one_number_is_named(
     assert finding.parameters == ("body.weight", "body.bias", "norm.weight")
     assert finding.cause.render().startswith("`norm` (")
     assert finding.excerpt == excerpt
+
+
+def test_what_a_custom_function_has_cut_off_is_dead(tmp_path: Path) -> None:
+    (finding,) = judged(saturated(20), tmp_path / "run")
+    assert (finding.code, finding.first_step, finding.last_step) == ("SG104", 21, 109)
+    assert finding.parameters == ("gates.weight", "gates.bias")
+    assert finding.cause.render().startswith("ClippedSign.backward returns only zeros")
+    file, _, line = finding.where.rpartition(":")
+    source = Path(inspect.getfile(ActorCritic)).read_text("utf-8").splitlines()
+    assert file.endswith("graph_faults.py")
+    assert source[int(line) - 1].startswith("    def backward(ctx: Any, gradient: Tensor)")
 
 
 @pytest.mark.parametrize(("kind", "program"), ZERO_GRADIENT.items(), ids=ZERO_GRADIENT)

@@ -176,6 +176,12 @@ class FactKind(StrEnum):
     one, and `parameters` behind it, which an optimizer holds, have none. `function`: its class; the
     line is that of its backward.
     """
+    FUNCTION_FLAT = "function_flat"
+    """After a step with an all-zero gradient: the backward of a custom autograd Function returned
+    only zeros for a gradient that is not zero, and `parameters` behind it, `num` of them, are
+    reached by no other way, told at the first such backwards and ever more rarely. `function`: its
+    class; the line is that of its backward.
+    """
     LOSS_WITHOUT_GRAPH = "loss_without_graph"
     """A loss is backpropagated that has no graph and requires a gradient itself, told at the first
     ones of a line and ever more rarely. `times`: how often it was so.

@@ -89,6 +89,7 @@ RULE_TABLE: RuleTable = {
             "min_loss",
             "min_rows",
             "min_evaluated",
+            "min_cut_off",
             "min_signal",
         ],
     ),

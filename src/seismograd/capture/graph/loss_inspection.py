@@ -8,6 +8,7 @@ from typing import Any
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.constant_norms import ConstantNorms
+from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_graph import LossGraph
@@ -56,6 +57,7 @@ class LossInspection:
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
+        self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
         self._graphless = GraphlessLosses(facts, parameter_table)
         self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
@@ -81,6 +83,7 @@ class LossInspection:
         for window in windows:
             if window.has_zero_gradients():
                 call("zero gradient", self._zero_gradients.look, site, tops, windows)
+                call("flat functions", self.flat_functions.backward_begins, tops, windows)
                 break
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
@@ -120,5 +123,7 @@ class LossInspection:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
         if self.withheld.is_listening:
             self._guard.call("withheld gradients", self.withheld.backward_ends)
+        if self.flat_functions.is_listening:
+            self._guard.call("flat functions", self.flat_functions.backward_ends)
         if self.time_profiles.running:
             self._guard.call("time", self.time_profiles.backward_ends, captured.site)
