@@ -28,8 +28,8 @@ class RecurrenceOverBatch(FactRule):
         The rule checks the graph of the loss, in the first backward passes of each line and less
         and less often later. One check is enough, from step number {min_evaluated} on, in two
         cases. Of the sequences that the layer ran over a single one is used, as when the last step
-        is taken of the wrong dimension. Or the targets of a language model are the tokens that come next along one dimension,
-        and the layer runs along the other one.
+        is taken of the wrong dimension. Or the targets of a language model are the tokens that come
+        next along one dimension, and the layer runs along the other one.
 
     False alarms
         None known. Where the output is used as a whole and is no language model's, nothing is said,
