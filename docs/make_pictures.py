@@ -20,6 +20,11 @@ from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = 100
+# what records the example in each, and where what it found begins; the last one is the picture
+READMES = {
+    "README.zh.md": ("seismograd run --lang zh examples/broken_net.py", "发现："),
+    "README.md": ("seismograd run examples/broken_net.py", "Found:"),
+}
 
 # rich's own template fetches a font over the network; this one loads nothing.
 TEMPLATE = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -116,17 +121,17 @@ def pictures_of_the_page(report: Path, with_snapshots: Path) -> None:
 
 
 def main() -> None:
-    """Record the two examples, then write the pictures and the README."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    """Record the two examples, then write the pictures and both READMEs."""
+    readmes = {path: path.read_text(encoding="utf-8") for path in map(ROOT.joinpath, READMES)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # so that a run is recorded under `runs/` as a user would see it
         (folder / "examples").symlink_to(ROOT / "examples")
-        command = "seismograd run examples/broken_net.py"
-        broken = run(folder, command)
-        before, _, after = broken.plain.partition("\n\n")
-        text = put(text, "broken_net", command, f"{before}\n…\n{after[after.index('Found:') :]}")
+        for path, (command, found) in zip(readmes, READMES.values(), strict=True):
+            broken = run(folder, command)
+            before, _, after = broken.plain.partition("\n\n")
+            shown = f"{before}\n…\n{after[after.index(found) :]}"
+            readmes[path] = put(readmes[path], "broken_net", command, shown)
         run(folder, "seismograd report -o report.html --picture seismogram.svg")
         shutil.copy(folder / "seismogram.svg", ROOT / "docs" / "img" / "seismogram.svg")
         run(folder, "seismograd run --snapshot every=100 examples/small_net.py --epochs 1")
@@ -134,16 +139,13 @@ def main() -> None:
         run(folder, f"seismograd report {small.relative_to(folder)} -o units.html")
         pictures_of_the_page(folder / "report.html", folder / "units.html")
         show = "seismograd show {run} --step 0 --format plain --lang zh"
-        text = put(
-            text,
-            "small_net",
-            show.format(run="RUN"),
-            run(folder, show.format(run=small.relative_to(folder))).plain,
-        )
+        printed = run(folder, show.format(run=small.relative_to(folder))).plain
     (ROOT / "docs" / "img" / "broken_net.svg").write_text(
         picture(command, broken), encoding="utf-8"
     )
-    readme.write_text(text, encoding="utf-8")
+    for path, text in readmes.items():
+        shown = put(text, "small_net", show.format(run="RUN"), printed)
+        path.write_text(shown, encoding="utf-8")
 
 
 if __name__ == "__main__":

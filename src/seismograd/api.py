@@ -14,6 +14,7 @@ from seismograd.record.run_directory import create_run_directory
 from seismograd.recording import Recording
 from seismograd.settings.levels import NORMAL
 from seismograd.settings.option_parsing import parse_options
+from seismograd.settings.resume_request import require_no_directory
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ def watch(
     snapshot: Sequence[str] = (),
     to: Sequence[str] = (),
     every: int = 1,
+    resume: str | Path | None = None,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -81,12 +83,17 @@ def watch(
         to: send the numbers of each step and the findings to trackers as well: `"wandb"`,
             `"tensorboard:DIR"`, `"jsonl:PATH"`, `"mlflow"`, `"trackio"`, `"swanlab"`,
             `"prometheus:PORT"`, or one that another package adds.
+        resume: the directory of a record that goes on, in place of `out`, at the step of the
+            checkpoint that the training loads; `"RUN@1000"` says which step that is. Not needed
+            where the checkpoint holds `state_dict()` of the recording and gives it back to
+            `load_state_dict`.
 
     In a notebook, running a cell again ends the recording that its `watch` began before, and
     records beside it: `out-2` and so on.
 
     Raises:
-        SeismogradError: `out` is not empty or cannot be written, an element or the level is not
+        SeismogradError: `out` is not empty or cannot be written, there is no record to go on in, an
+            element or the level is not
             well formed, or torch is missing.
         TypeError: something watched is neither a module nor an optimizer.
     """
@@ -112,7 +119,13 @@ def watch(
         snapshot=snapshot,
         to=to,
         every=every,
+        resume=resume,
     )
+    require_no_directory(options.resume, out)
+    if options.resume is not None:
+        from seismograd.record.resuming import resumable
+
+        resumable(options.resume.path)
     from seismograd.capture.names.zero_optimizer import zero_classes
     from seismograd.distributed.world import rank_of_this_process
 
@@ -126,11 +139,13 @@ def watch(
     cell = calling_cell(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
     number = 1 if cell is None else CELL_RUNS.begin(cell)
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    path = (
-        create_run_directory(None if out is None else numbered(Path(out), number), script)
-        if rank_of_this_process() == 0
-        else None
-    )
+    path = None
+    if rank_of_this_process() == 0:
+        path = (
+            create_run_directory(None if out is None else numbered(Path(out), number), script)
+            if options.resume is None
+            else options.resume.path
+        )
     recording = Recording(
         path,
         script,

@@ -58,6 +58,8 @@ class TrainingHalted(BaseException):
         samples: the samples of the batch at fault, as far as they are known: their indices.
     """
 
+    exit_code = 1  # of `seismograd run`
+
     def __init__(
         self,
         message: Message,
@@ -70,3 +72,18 @@ class TrainingHalted(BaseException):
         self.code = code
         self.snapshot = snapshot
         self.samples = samples
+
+
+class ResumptionRefused(TrainingHalted):
+    """Stop the training: the record that it was to go on in is of another model, say. Nothing in
+    that was changed.
+
+    Args:
+        error: why.
+    """
+
+    exit_code = 2
+
+    def __init__(self, error: SeismogradError) -> None:
+        super().__init__(error.message, "")
+        self.error = error

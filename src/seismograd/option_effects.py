@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from seismograd.errors import SeismogradError
 from seismograd.package_info import VERSION
 from seismograd.schema import FactKind, RunInfo
+from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import DEEP, LIGHT
 from seismograd.settings.recording_options import RecordingOptions
 
@@ -59,6 +62,21 @@ def xray_schedule(level: str, budget: float | None) -> XraySchedule:
         return XraySchedule(10, SHARE_AT_DEEP)
     share = (SHARE if budget is None else budget) / 4
     return XraySchedule(100, share, FREE_STEP_S if budget is None else 0.0)
+
+
+def with_recorded_elements(options: RecordingOptions) -> RecordingOptions:
+    """Return the options with the single scalars of the record that goes on, where none are asked
+    for.
+    """
+    if options.resume is None or options.elements:
+        return options
+    from seismograd.record.compatibility import read_meta
+
+    try:
+        elements = read_meta(options.resume.path).info.elements
+        return replace(options, elements=tuple(map(parse_element, elements)))
+    except SeismogradError:  # it is told when the training begins
+        return options
 
 
 def about(script: str, options: RecordingOptions) -> RunInfo:

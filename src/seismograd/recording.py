@@ -6,15 +6,23 @@ from __future__ import annotations
 
 import atexit
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from seismograd.i18n import Message, say, translate
-from seismograd.option_effects import about, measured_steps, overhead_budget, xray_schedule
+from seismograd.option_effects import (
+    about,
+    measured_steps,
+    overhead_budget,
+    with_recorded_elements,
+    xray_schedule,
+)
+from seismograd.pipeline.batch import Queued
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
+from seismograd.pipeline.resumption import Resumption
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
@@ -65,6 +73,7 @@ class Recording:
         prints_summary: bool = False,
     ) -> None:
         from seismograd.capture.hub import HUB
+        from seismograd.capture.resume_listener import ResumeListener
         from seismograd.capture.session import Session
         from seismograd.distributed.local_backend import LocalBackend
         from seismograd.distributed.rank_listener import RankListener
@@ -73,7 +82,7 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub, self._tracks = path, HUB, False
-        options = RecordingOptions() if options is None else options
+        options = with_recorded_elements(RecordingOptions() if options is None else options)
         level, snapshots = options.level, options.snapshots
         selection = self._selection = options.selection
         slow, shards = why_slow(), ShardTable()
@@ -109,6 +118,7 @@ class Recording:
             () if self._sinks is None else self._sinks.sinks,
             session.guard.failed,
             look=session.hand_on_waiting,
+            adapt=self._adapt,
         )
         self._ranks = RankListener(
             backend,
@@ -127,6 +137,19 @@ class Recording:
         self._acting = tuple(each for each in (self._snapshots, self._guard) if each is not None)
         self._outlet = RunOutlet(self._ranks, pump, self._halter, self._acting, path is not None)
         session.connect(self._outlet)
+        self._resumption = Resumption(
+            options.resume,
+            self._sinks,
+            options.record,
+            session.number_from,
+            self._ranks.note,
+            child,
+        )
+        self._resume_listener = (
+            None
+            if options.resume is None
+            else ResumeListener(session.guard, self._resumption.loaded, self._resumption.begins)
+        )
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
         self._open, self._prints_summary = True, prints_summary
@@ -209,6 +232,30 @@ class Recording:
         """Record a message about the run as a whole."""
         self._ranks.note(Note(kind, -1, message))
 
+    def state_dict(self) -> dict[str, str | int]:
+        """Return what a checkpoint needs so that the training that loads it goes on in this record:
+        where it is, and the number of the next step.
+        """
+        from seismograd.record.checkpoint_step import run_identity
+
+        path = self.path
+        return {
+            "run": "" if path is None else str(path),
+            "id": "" if path is None else run_identity(path),
+            "iteration": self.num_iterations,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on in the record of the training that made this state, with the step after its last
+        one: called before the first step. What that recorded after the checkpoint is kept as a
+        branch of the record. Where the record is not there, this one begins with that step.
+        """
+        self._resumption.told(state, self.path, self.num_iterations)
+
+    def _adapt(self, item: Queued) -> Queued | None:
+        """Return what the sinks get of what the session hands on."""
+        return self._resumption.adapt(item)
+
     def xray(self) -> None:
         """Record the signals of the modules in the next forward and backward: called before the
         forward in the training loop it is of that step.
@@ -282,8 +329,9 @@ class Recording:
         atexit.unregister(self._close_at_exit)
         atexit.unregister(self._drain_trackers)
         self._hub.detach(self._session)
-        for listener in self._listeners()[1:-1]:
-            self._hub.detach(listener)
+        for listener in self._listeners():
+            if listener is not self._ranks and listener is not self._session:
+                self._hub.detach(listener)
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
@@ -315,11 +363,12 @@ class Recording:
 
     def _make_halter(self, selection: RuleSelection) -> TrainingHalter | None:
         """Return what stops the training at a finding, where this process judges and may stop."""
-        if self._sinks is None or self._path is None or not selection.halting:
+        path = self._path
+        if self._sinks is None or path is None or not selection.halting:
             return None
         halter = TrainingHalter(
             selection,
-            self._path,
+            lambda: self.path or path,
             self._session.so_far,
             self._save_halted,
             self._pump.note,
@@ -392,7 +441,8 @@ class Recording:
         guard and the ranks act, and a row is on its way before the next iteration begins.
         """
         halter = () if self._halt_listener is None else (self._halt_listener,)
-        return (self._session, *halter, *self._acting, self._ranks)
+        first = () if self._resume_listener is None else (self._resume_listener,)
+        return (*first, self._session, *halter, *self._acting, self._ranks)
 
 
 def _listener_of(halter: TrainingHalter) -> HaltListener:

@@ -18,6 +18,7 @@ from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, use_language
 from seismograd.lab.drawing import (
+    chart_svg,
     figures_svg,
     page_html,
     page_output,
@@ -128,6 +129,21 @@ def test_every_figure_can_be_drawn_whatever_its_numbers(
         console.print(page_terminal.render(shown))
     assert "3 scalars & more" in captured.get()
     assert not re.search(r"=\"-?(nan|inf)", figures_svg.stack(list(drawn)))
+
+
+@pytest.mark.parametrize("long", [3, 12, 25, 60])
+def test_names_of_lines_lie_beside_or_below_each_other(long: int) -> None:
+    names = [f"{at}{'x' * (long - 1)}" for at in range(5)]
+    series = tuple(ChartSeries(name, (0.0, 1.0), (1.0, 2.0)) for name in names)
+    drawing = ET.fromstring(chart_svg.draw(Chart(say("title"), "x", series)))
+    end: dict[str, float] = {}
+    for text in drawing.iter("{http://www.w3.org/2000/svg}text"):
+        said = "".join(text.itertext())
+        if said.startswith("— "):
+            assert float(text.attrib["x"]) >= end.get(text.attrib["y"], 0.0)
+            end[text.attrib["y"]] = float(text.attrib["x"]) + 7 * len(said)
+    assert max(end.values()) <= chart_svg.WIDTH
+    assert max(map(float, end)) < float(drawing.attrib["height"])
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -12,6 +12,7 @@ import torch
 
 from seismograd.measure.native.library import POINTER, load
 from seismograd.measure.native.native_backend import NativeBackend
+from seismograd.measure.native.native_table import FEW as FEW_POINTERS
 from seismograd.measure.native.native_table import make_table
 from seismograd.measure.number_table import FEW, NumberTable, stacked
 
@@ -22,15 +23,21 @@ def gradients(num: int) -> list[torch.Tensor]:
     return [torch.full((3, 5), float(i + 1)) for i in range(num)]
 
 
-def test_a_table_follows_memory_that_moves_and_leaves_memory_that_was_freed() -> None:
+@pytest.mark.parametrize("num", [1, FEW_POINTERS, FEW_POINTERS + 1])
+def test_a_table_follows_memory_that_moves(num: int) -> None:
+    given = gradients(num)
+    table = make_table(given)
+    before = table.entries.copy()
+    for now in (given, [*given[:-1], given[-1].clone()], gradients(num), given):
+        assert table.fill(now)
+        assert table.entries[:, POINTER].tolist() == [each.data_ptr() for each in now]
+        np.testing.assert_array_equal(table.entries[:, 1:], before[:, 1:])
+
+
+def test_a_table_leaves_memory_that_was_freed() -> None:
     first, second = gradients(2)
     table = make_table([first, second])
     assert table.fill([first, second])
-    moved = second.clone()
-    assert table.fill([first, moved])
-    assert table.entries[:, POINTER].tolist() == [first.data_ptr(), moved.data_ptr()]
-    assert table.fill([first, second])
-    assert table.entries[:, POINTER].tolist() == [first.data_ptr(), second.data_ptr()]
     size = second.untyped_storage().nbytes()
     for left in (0, size - 4):
         second.untyped_storage().resize_(left)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -298,6 +299,79 @@ def alike_rewards(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     log_prob = F.log_softmax(model(x), 1).gather(1, labels[:, None])[:, 0]
     return -(torch.exp(log_prob - log_prob.detach()) * advantages).mean()
 
+
+class ClippedSign(torch.autograd.Function):
+    """Straight through between -1 and 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, 1.0, -1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * (x.abs() <= 1)
+
+
+class Gated(nn.Module):
+    """Binary gates beside a plain branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.gates = nn.Linear(WIDTH, 16), nn.Linear(WIDTH, 8)
+        self.head = nn.Linear(24, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = ClippedSign.apply(self.gates(x))
+        return self.head(torch.cat([torch.tanh(self.body(x)), gates], 1))
+
+
+def saturated(since: int, until: int = 1000, steps: int = 110) -> Program:
+    """All inputs of the gates leave the interval at a step, and come back."""
+
+    def program(listen: Listen) -> None:
+        model = Gated()
+        optimizer = sgd(model, lr=0.01)
+        with listen(model, optimizer):
+            for step in range(steps):
+                x, labels = batch(step)
+                if step in (since, until):
+                    with torch.no_grad():
+                        model.gates.bias += 50.0 if step == since else -50.0
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), labels).backward()
+                optimizer.step()
+
+    return program
+
+
+class Pooled(nn.Module):
+    """Features of an image of one position, normalized in groups."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.norm = nn.Linear(WIDTH, 8), norm
+        self.head = nn.Linear(8, NUM_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = self.norm(y if isinstance(self.norm, nn.GroupNorm) else y[..., None]).flatten(1)
+        return self.head(torch.relu(y))
+
+
+CONSTANT_NORM: dict[str, tuple[str, Program]] = {
+    "group norm": (
+        "model.norm = nn.GroupNorm(1, 8)",
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.GroupNorm(8, 8))),
+    ),
+    "layer norm": (
+        "model.norm = nn.Identity()",
+        training(lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.LayerNorm(1))),
+    ),
+}
 
 ZERO_GRADIENT: dict[str, Program] = {
     "softmax of one": training(
@@ -903,6 +977,11 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "gates that never passed anything": saturated(0),
+    "gates that came back": saturated(20, 70),
+    "two channels per group": training(
+        lambda m, x, y: F.cross_entropy(m(x), y), lambda: Pooled(nn.GroupNorm(4, 8))
+    ),
     "cosines with a scale": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(16.0)
     ),

@@ -83,6 +83,18 @@ def test_it_runs_when_it_is_named_and_only_then(
         assert "ACME101" in capsys.readouterr().out, form
 
 
+def test_it_is_listed_without_being_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["rules"])
+    listed = capsys.readouterr().out
+    assert "ACME101" in listed
+    assert "acme_rules:LowLearningRate, in the package acme; --select ACME101 uses it" in listed
+    assert "\nlower\n" not in listed  # no code
+    main(["rules", "--format", "json"])
+    codes = [each["code"] for each in json.loads(capsys.readouterr().out)]
+    assert codes[-4:] == ["ACME101", "ACME102", "ACME103", "ACME104"]
+    assert "acme_rules" not in sys.modules
+
+
 def test_its_threshold_and_its_name_in_a_project(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

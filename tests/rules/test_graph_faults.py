@@ -13,6 +13,7 @@ from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind, ZeroCause  # noqa: E402
 from tests.rules.graph_faults import (  # noqa: E402
+    CONSTANT_NORM,
     CONSTANT_TERM,
     HEALTHY,
     HOOKED,
@@ -27,6 +28,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     Program,
     WithoutGrad,
     ppo_of_live,
+    saturated,
     training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -59,6 +61,28 @@ def test_what_a_loss_was_given_by_mistake_is_found(program: Program, tmp_path: P
     ]
     assert "graph_faults.py:" in findings[0].where
     assert findings[0].cause.render()
+
+
+@pytest.mark.parametrize(("excerpt", "program"), CONSTANT_NORM.values(), ids=CONSTANT_NORM)
+def test_a_normalization_over_one_number_is_named(
+    excerpt: str, program: Program, tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.first_step) == ("SG109", "error", 0)
+    assert finding.parameters == ("body.weight", "body.bias", "norm.weight")
+    assert finding.cause.render().startswith("`norm` (")
+    assert finding.excerpt == excerpt
+
+
+def test_what_a_custom_function_has_cut_off_is_dead(tmp_path: Path) -> None:
+    (finding,) = judged(saturated(20), tmp_path / "run")
+    assert (finding.code, finding.first_step, finding.last_step) == ("SG104", 21, 109)
+    assert finding.parameters == ("gates.weight", "gates.bias")
+    assert finding.cause.render().startswith("ClippedSign.backward returns only zeros")
+    file, _, line = finding.where.rpartition(":")
+    source = Path(inspect.getfile(ActorCritic)).read_text("utf-8").splitlines()
+    assert file.endswith("graph_faults.py")
+    assert source[int(line) - 1].startswith("    def backward(ctx: Any, gradient: Tensor)")
 
 
 @pytest.mark.parametrize(("kind", "program"), ZERO_GRADIENT.items(), ids=ZERO_GRADIENT)

@@ -7,6 +7,8 @@ from importlib.resources import files
 
 import pytest
 
+from seismograd.lab.drawing import chart_svg
+
 CSS = files("seismograd.views.page").joinpath("page.css").read_text("utf-8")
 TEXTS = ("text", "dim", "accent", "error", "warning", "info", "good", "nan")
 EDGES = ("edge", "focus", "cursor", "before", "after", "limit", "loss", "lr", "other")
@@ -41,3 +43,12 @@ def test_texts_and_edges_stand_out_in_every_theme(theme: str, behind: str) -> No
         if contrast(known[name], known[behind]) < least
     }
     assert weak == {}
+
+
+@pytest.mark.parametrize(
+    ("colours", "behind"), [(chart_svg.COLOURS, "#ffffff"), (chart_svg.ON_DARK, "#121212")]
+)
+def test_lines_of_the_labs_stand_out_in_the_light_and_in_the_dark(
+    colours: tuple[str, ...], behind: str
+) -> None:
+    assert {each: contrast(each, behind) for each in colours if contrast(each, behind) < 4.5} == {}

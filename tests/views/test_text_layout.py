@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.views.text_layout import cell_width, pad, wrap
+from seismograd.views.text_layout import cell_width, pad, wrap, wrap_code
 
 WORDS = st.text(alphabet="ab ,.（梯度），。é", max_size=200)
 
@@ -41,3 +41,10 @@ def test_wide_characters_take_two_cells() -> None:
 
 def test_nothing_wraps_to_nothing() -> None:
     assert wrap("", 10) == wrap("  \n ", 10) == []
+
+
+def test_code_is_broken_at_spaces_and_its_later_lines_are_indented() -> None:
+    code = "  nn.Linear(width, width), nn.LayerNorm(width)"
+    assert wrap_code(code, 60) == [code]
+    lines = wrap_code(code, 30)
+    assert lines == ["  nn.Linear(width, width),", "      nn.LayerNorm(width)"]

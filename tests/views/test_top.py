@@ -149,6 +149,21 @@ def test_no_keys_and_no_size_break_the_screen(
     assert any("seismograd"[: width - 1] in line for line in lines)
 
 
+def test_a_wide_screen_shows_more_of_each_parameter(troubled: RunSnapshot) -> None:
+    control = ScreenState(sort="depth")
+    wide, narrow = (drawn(troubled, control, width, 40) for width in (200, 80))
+    head = next(line for line in wide if line.startswith("parameter "))
+    for title in ("shape", "× median", "max |g|", "zeros", "update / weights"):
+        assert title in head
+        assert not any(title in line for line in narrow)
+    healthy = next(line for line in wide if line.startswith("net.5.weight"))
+    assert "×0." in healthy or "×1" in healthy
+    broken = next(line for line in wide if line.startswith("net.0.weight"))
+    assert "×" not in broken  # no factor where the norm is not finite
+    course = next(line for line in wide if line.startswith("loss"))
+    assert len(course) > 70
+
+
 def test_the_screen_says_what_is_not_finite_and_what_was_found(troubled: RunSnapshot) -> None:
     text = "\n".join(drawn(troubled, ScreenState(), 120, 40))
     for words in ("SG201", "error × 1", "non-finite", "loss nan", "!"):

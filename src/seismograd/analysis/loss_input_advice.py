@@ -29,6 +29,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     """
     cause, advice, excerpt = _general(fact)
     targets = fact.number("low"), fact.number("high")
+    if fact.text("input").startswith("tokens"):
+        return cause, advice, excerpt
     mended = mended_loss(fact.text("text"), fact.text("loss"), fact.text("input"), targets)
     return cause, advice, mended or excerpt
 
@@ -49,6 +51,8 @@ def _general(fact: Fact) -> tuple[Message, Message, str]:
         return _targets(fact, values)
     if given == "cosine":
         return _cosine(fact, values)
+    if given.startswith("tokens"):
+        return _tokens(given, values)
     if loss == "ctc":
         return _ctc(given, values)
     if given == "view":
@@ -121,6 +125,33 @@ def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, 
         ),
         say("multiply the cosines by a scale, such as 16 to 64, or by one that is learned"),
         "logits = 16 * cosine",
+    )
+
+
+def _tokens(given: str, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    if given == "tokens two ahead":
+        return (
+            say(
+                "the targets of cross_entropy at {line} are the tokens two positions ahead of "
+                "those that the model was given ({rows} × {columns}): they were shifted twice, and "
+                "the model learns to leave out a token",
+                **values,
+            ),
+            say(
+                "shift the labels in one place only: the models of transformers do it themselves "
+                "and take labels that are equal to input_ids"
+            ),
+            "labels = input_ids.clone()",
+        )
+    return (
+        say(
+            "the targets of cross_entropy at {line} are the tokens that the model was given, at "
+            "the same positions ({rows} × {columns}), and its attention is causal: it has to copy "
+            "its input, and learns nothing about the token that comes next",
+            **values,
+        ),
+        say("compare the output at each position with the next token"),
+        "loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())",
     )
 
 

@@ -377,6 +377,11 @@ class Session(Listener):
         """
         self._outlet = self._iteration_queue.outlet = outlet
 
+    def number_from(self, step: int) -> None:
+        """Give this number to the first step, which is still to come."""
+        with self._lock:
+            self._iteration_queue.num_rows = step
+
     def epoch(self, number: int) -> None:
         """Assign the following iterations to this epoch."""
         with self._lock:

@@ -24,6 +24,7 @@ from seismograd.cli.run_options import (
     OutOption,
     QuietOption,
     ReplayOption,
+    ResumeOption,
     ScriptArgument,
     SnapshotOption,
     SyncOption,
@@ -39,6 +40,7 @@ from seismograd.settings.levels import NORMAL, check_budget, check_every, check_
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
 from seismograd.settings.record_settings import RecordSettings, check_sync, parse_keep, parse_size
 from seismograd.settings.recording_options import RecordingOptions
+from seismograd.settings.resume_request import parse_resume, require_no_directory
 from seismograd.settings.snapshot_plan import parse_snapshots
 from seismograd.settings.tracker_options import parse_trackers
 
@@ -50,6 +52,7 @@ def run(
     arguments: ArgumentsArgument = None,
     module: ModuleOption = False,
     out: OutOption = None,
+    resume: ResumeOption = None,
     element: ElementOption = None,
     level: LevelOption = NORMAL,
     every: EveryOption = 1,
@@ -84,7 +87,9 @@ def run(
         guard=guard,
         trackers=parse_trackers(to or ()),
         every=check_every(every, guard),
+        resume=parse_resume(resume),
     )
+    require_no_directory(options.resume, out)
     if importlib.util.find_spec("torch") is None:
         raise SeismogradError(
             say("running a training script needs PyTorch, which is not installed"),
@@ -96,7 +101,13 @@ def run(
         selection=read_settings().selection(select, ignore, halt_on),
     )
     program = None if module else script_runner.load_script(script)
-    path = create_run_directory(_again(out), script) if rank_of_this_process() == 0 else None
+    path = None
+    if rank_of_this_process() == 0:
+        path = (
+            create_run_directory(_again(out), script)
+            if options.resume is None
+            else options.resume.path
+        )
     return ScriptRun(
         Request(
             script,
@@ -167,7 +178,7 @@ class ScriptRun:
             script_runner.run_program(program)
         except TrainingHalted as halted:
             watcher.halted = halted
-            return 1
+            return halted.exit_code
         except BaseException as error:
             watcher.ended_by(error)
             if not isinstance(error, SystemExit):

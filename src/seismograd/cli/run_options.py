@@ -35,6 +35,17 @@ OutOption = Annotated[
         ),
     ),
 ]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN[@STEP]",
+        help=mark(
+            "Go on in this record, at the step of the checkpoint that the script loads, or at "
+            "STEP; what was recorded after it stays as a branch."
+        ),
+    ),
+]
 ElementOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -110,6 +110,13 @@ class Diagnosis:
         for rule in self._rules:
             self._take(rule, rule.finish)
 
+    def remember(self, findings: Iterable[Finding]) -> None:
+        """Take what was found in rows that are not there any more, as far as it was not found in
+        others.
+        """
+        for finding in findings:
+            self._found.setdefault((finding.code, finding.optimizer), finding)
+
     def findings(self) -> tuple[Finding, ...]:
         """Return what was found so far, one for each cause, the most severe and earliest first."""
         return by_cause(tuple(self._found.values()), self._absorbs)

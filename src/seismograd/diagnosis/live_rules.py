@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seismograd.diagnosis.engine import Diagnosis, Key
+from seismograd.diagnosis.whole_record import read_record
+from seismograd.record.reader import Run
 from seismograd.schema import (
     Conclusion,
     Fact,
@@ -41,6 +43,16 @@ class LiveRules:
                 if (finding.code, finding.optimizer) not in self._published:
                     self._published.add((finding.code, finding.optimizer))
                     self._publish(finding)
+
+    def go_on(self, run: Run) -> None:
+        """Read what a record holds that goes on with the next iterations. What is found in it is
+        no news.
+        """
+        diagnosis = self._diagnosis
+        read_record(diagnosis, run.blocks(), run.notes, run.facts, run.sampled)
+        if run.kept or run.damage is not None:
+            diagnosis.remember(run.findings)
+        self._published.update((each.code, each.optimizer) for each in diagnosis.findings())
 
     def note(self, note: Note) -> None:
         """Read a note."""

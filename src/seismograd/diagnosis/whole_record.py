@@ -28,6 +28,19 @@ def diagnose(
 ) -> Diagnosis:
     """Judge a whole record; of `samples` only the kinds are read that a rule asks for."""
     diagnosis = Diagnosis(rules, fact_kinds)
+    read_record(diagnosis, blocks, notes, facts, samples)
+    diagnosis.close()
+    return diagnosis
+
+
+def read_record(
+    diagnosis: Diagnosis,
+    blocks: Iterable[RowBatch],
+    notes: Iterable[Note],
+    facts: Iterable[Fact],
+    samples: Callable[[SampleKind], Iterable[SampleBatch]],
+) -> None:
+    """Have the rules read a record, which may go on."""
     for fact in facts:
         diagnosis.learn(fact)
     kinds = sorted(diagnosis.sample_kinds)
@@ -41,8 +54,6 @@ def diagnose(
         diagnosis.sampled(batch)
     for note in notes:
         diagnosis.note(note)
-    diagnosis.close()
-    return diagnosis
 
 
 class _Ahead:

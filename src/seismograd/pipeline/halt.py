@@ -25,7 +25,7 @@ class TrainingHalter:
 
     Args:
         selection: which rules run, and which findings stop the training.
-        path: the run's directory, where a snapshot of the gradients is saved.
+        path: returns the run's directory, where a snapshot of the gradients is saved.
         so_far: returns the current iteration as a row, `None` when it has no step.
         save: writes the current gradients to a file, with the step, the code of the finding and
             the samples of the batch at fault, as far as they are known.
@@ -35,7 +35,7 @@ class TrainingHalter:
     def __init__(
         self,
         selection: RuleSelection,
-        path: Path,
+        path: Callable[[], Path],
         so_far: Callable[[], RowBatch | None],
         save: Callable[[Path, int, str, str], None],
         report: Callable[[Note], None],
@@ -154,7 +154,7 @@ class TrainingHalter:
         was not possible.
         """
         try:
-            folder = self._path / FOLDER
+            folder = self._path() / FOLDER
             folder.mkdir(exist_ok=True)
             path = folder / snapshot_file(step, SnapshotContent.GRADIENTS)
             self._save(path, step, code, samples)

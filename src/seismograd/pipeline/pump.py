@@ -36,6 +36,7 @@ class Pump:
         max_bytes: memory that waiting rows may take.
         synchronous: hand on each row at once, on the calling thread.
         look: called on the pump's thread before each batch: what waits elsewhere may be put now.
+        adapt: returns what the sinks get of each thing, on the pump's thread; `None`: nothing.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Pump:
         max_bytes: int = 32 * 2**20,
         synchronous: bool = False,
         look: Callable[[], None] = lambda: None,
+        adapt: Callable[[Queued], Queued | None] = lambda item: item,
     ) -> None:
         self._sinks = list(sinks)
+        self._adapt = adapt
         self._on_failure = on_failure
         self._interval_s = interval_s
         self._max_bytes = max_bytes
@@ -229,12 +232,12 @@ class Pump:
             return 1
         if isinstance(first, Fact):
             self._queue.popleft()
-            self._each(lambda sink: sink.learn(first))
+            self._hand(first)
             self._bytes_out += _NOTE_BYTES
             return 1
         if isinstance(first, SampleBatch):
             self._queue.popleft()
-            self._each(lambda sink: sink.sampled(first))
+            self._hand(first)
             self._bytes_out += sample_bytes(first)
             return 1
         # Large, since sinks cost about as much per block as per row, and yet a part of what may
@@ -252,7 +255,22 @@ class Pump:
             self._num_not_made += sum(map(len, batches))
             self._on_failure(type(self).__name__, error)
         else:
-            self._each(lambda sink: sink.observe(whole))
+            self._hand(whole)
+
+    def _hand(self, item: Queued) -> None:
+        """Hand on rows, a fact or a sample as the sinks are to get it."""
+        try:
+            adapted = self._adapt(item)
+        except Exception as error:
+            self._num_not_made += len(item) if isinstance(item, RowBatch) else 0
+            self._on_failure(type(self).__name__, error)
+            return
+        if isinstance(adapted, RowBatch):
+            self._each(lambda sink: sink.observe(adapted))
+        elif isinstance(adapted, SampleBatch):
+            self._each(lambda sink: sink.sampled(adapted))
+        elif isinstance(adapted, Fact):
+            self._each(lambda sink: sink.learn(adapted))
 
     def _each(self, call: Callable[[Sink], None]) -> None:
         for sink in tuple(self._sinks):

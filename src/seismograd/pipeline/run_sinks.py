@@ -10,6 +10,7 @@ from seismograd.diagnosis.engine import Diagnosis
 from seismograd.diagnosis.live_rules import LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.record.lazy_writer import LazyWriter
+from seismograd.record.resuming import Resumed
 from seismograd.record.writer import Writer
 from seismograd.schema import Conclusion, Finding, RunInfo, Sink
 from seismograd.settings.record_settings import RecordSettings
@@ -45,6 +46,7 @@ class RunSinks:
         trackers: Sequence[TrackerOption] = (),
         on_tracked: Callable[[], None] = lambda: None,
     ) -> None:
+        self.info = info
         make = partial(_make_writer, info, settings or RecordSettings())
         self.writer = LazyWriter(path, make, leave=leave)
         self._finding_listeners: list[Callable[[Finding], None]] = []
@@ -57,6 +59,12 @@ class RunSinks:
             self.trackers = TrackerSink(trackers, start, self.writer.note, on_tracked)
         tracking = () if self.trackers is None else (self.trackers,)
         self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *tracking, *extra_sinks)
+
+    def go_on(self, resumed: Resumed) -> None:
+        """Go on in a record that is there: with its findings, which are published no more."""
+        self.writer.go_on(resumed.writer)
+        self.rules.go_on(resumed.before)
+        resumed.writer.replace_findings(self.rules.findings())
 
     def on_finding(self, take: Callable[[Finding], None]) -> None:
         """Call this with each new finding from here on, once it is written, on the thread of the

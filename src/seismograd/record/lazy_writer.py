@@ -88,6 +88,14 @@ class LazyWriter:
             return
         self._opened().close()
 
+    def go_on(self, writer: Writer) -> None:
+        """Write into a record that is there, in place of the directory of this one."""
+        assert self._writer is None
+        if writer.path != self._path:
+            release(self._path)
+        self._path = writer.path
+        self._begin(writer)
+
     def leave(self) -> None:
         """Leave the record to another process, which writes elsewhere."""
         if self._writer is None:
@@ -101,16 +109,21 @@ class LazyWriter:
 
     def _opened(self) -> Writer:
         if self._writer is None:
-            self._writer = self._first_free()
-            for early in self._early:
-                if isinstance(early, Note):
-                    self._writer.note(early)
-                elif isinstance(early, Fact):
-                    self._writer.learn(early)
-                else:
-                    self._writer.sampled(early)
-            self._early.clear()
+            self._begin(self._first_free())
+        assert self._writer is not None
         return self._writer
+
+    def _begin(self, writer: Writer) -> None:
+        """Write what has been kept."""
+        self._writer = writer
+        for early in self._early:
+            if isinstance(early, Note):
+                writer.note(early)
+            elif isinstance(early, Fact):
+                writer.learn(early)
+            else:
+                writer.sampled(early)
+        self._early.clear()
 
     def _first_free(self) -> Writer:
         for number in count(1):

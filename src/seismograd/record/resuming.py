@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +36,14 @@ class Resumed:
 
 
 def resume_record(
-    path: Path, step: int, parameters: tuple[Parameter, ...], settings: RecordSettings | None = None
+    path: Path,
+    step: int,
+    parameters: tuple[Parameter, ...],
+    settings: RecordSettings | None = None,
+    elements: Sequence[str] = (),
 ) -> Resumed:
     """Take the record back to a step, and return it open for what follows; `parameters` are those
-    of the training that goes on.
+    of the training that goes on, `elements` the single scalars that it records.
 
     Raises:
         SeismogradError: it cannot go on there, and nothing was changed.
@@ -51,6 +56,7 @@ def resume_record(
         num_rows = row_of_step(run, step)
         _require_raw_values(run, num_rows, step)
         require_same(run, parameters)
+        _require_elements(run, elements)
         syncs = settings is not None and settings.sync_s is not None
         branch = branch_off(path, step, syncs) if num_rows < run.num_rows else None
         roll_back(run, num_rows, step, syncs)
@@ -124,6 +130,14 @@ def require_same(run: Run, parameters: tuple[Parameter, ...]) -> None:
                 name=name,
             ),
             say("nothing was changed; record anew, without --resume"),
+        )
+
+
+def _require_elements(run: Run, elements: Sequence[str]) -> None:
+    if run.info.elements != tuple(elements):
+        raise SeismogradError(
+            say("{path} has other single scalars (--element)", path=str(run.path)),
+            say("nothing was changed; ask for {names}", names=", ".join(run.info.elements) or "-"),
         )
 
 

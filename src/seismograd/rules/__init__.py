@@ -53,6 +53,7 @@ from seismograd.rules.sg702_rank_outlier import RankOutlier
 from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
 from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
 from seismograd.rules.sg803_sample_without_gradient import SampleWithoutGradient
+from seismograd.rules.sg804_wrong_attention_mask import WrongAttentionMask
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -103,6 +104,7 @@ RULES: tuple[type[Rule], ...] = (
     WrongLossInput,
     ConstantLossTerm,
     SampleWithoutGradient,
+    WrongAttentionMask,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list
+from seismograd.analysis.constant_norm_words import words_of_constant_norm
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.zero_gradient_advice import (
     AT_ZERO_LOSS,
@@ -37,7 +38,8 @@ class ZeroGradient(Rule):
         log-probabilities that both have a graph, labels that are all masked, a final ReLU that gets
         only negative numbers, weights or advantages that are all zero, a loss multiplied by zero,
         an IoU of boxes that do not meet. A rounding or sign operation, which blocks the gradient
-        for all layers before it.
+        for all layers before it. A normalization over a single number, such as a `GroupNorm` with
+        one channel per group after a global pooling, whose output is its bias, whatever its input.
 
     Why it hurts
         No weight changes, except through weight decay. An optimizer with moments keeps going for a
@@ -53,7 +55,9 @@ class ZeroGradient(Rule):
         one element, it is enough that these gradients are zero in {in_a_row} steps in a row, even
         if another loss reaches other parameters. Two weights, one right after the other, that hold
         only zeros at the first two sampled steps and get gradients of zero in all steps between
-        them multiply each other's zeros, though the rest of the model trains.
+        them multiply each other's zeros, though the rest of the model trains. A normalization
+        over one number is known from the first {min_evaluated} graphs of a line: that no true
+        gradient passes it is certain, whatever rounding makes of that.
 
     False alarms
         A loss that is exactly zero because the target is reached does not count, nor do gradients
@@ -82,6 +86,7 @@ class ZeroGradient(Rule):
     _streaks: dict[int, ZeroGradientStreak] = per_optimizer(ZeroGradientStreak)
     _facts: dict[int, list[Fact]] = per_optimizer(list[Fact])
     _behind: dict[int, ZeroGradientStreak] = memory(dict[int, ZeroGradientStreak])  # a rounding
+    _norms: dict[int, Fact] = memory(dict[int, Fact])  # the first of each optimizer
     _zero_weights: dict[int, ZeroWeights] = per_optimizer(ZeroWeights)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -90,9 +95,11 @@ class ZeroGradient(Rule):
         return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind == FactKind.ZERO_GRADIENT:
+        if fact.kind == FactKind.ZERO_GRADIENT and fact.text("cause") == ZeroCause.NORM_OF_ONE:
+            self._learn_of_norm(fact)
+        elif fact.kind == FactKind.ZERO_GRADIENT:
             self._facts[fact.optimizer].append(fact)
-        return ()
+        return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
         for optimizer, streak in self._streaks.items():
@@ -165,6 +172,20 @@ class ZeroGradient(Rule):
                 self.found.add(self._made_of_zeros(optimizer, weights))
         if weights.names and (last := weights.goes_on_until(block)) > weights.last:
             self.found.extend(last, optimizer)
+
+    def _learn_of_norm(self, fact: Fact) -> None:
+        """Report a normalization over one number that is there in the first graphs."""
+        first = self._norms.setdefault(fact.optimizer, fact)
+        if fact.optimizer in self.found or fact.number("times") < self.min_evaluated:
+            return
+        self.found.add(
+            self.finding_of_fact(
+                fact,
+                *words_of_constant_norm(fact),
+                evidence=(Evidence("norms_of_one", "", fact.iteration, fact.number("norms"), 0.0),),
+                first_step=first.iteration,
+            )
+        )
 
     def _made_of_zeros(self, optimizer: int, weights: ZeroWeights) -> Finding:
         return self.finding(

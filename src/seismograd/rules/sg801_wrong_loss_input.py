@@ -25,7 +25,8 @@ class WrongLossInput(FactRule):
         entropy, or of 0 in `cosine_embedding_loss` and its kin, which expect 1 and -1. A regression
         loss with the shapes [N, 1] and [N], which are broadcast to [N, N]. Classes in the wrong
         dimension, after a view instead of a transpose, or a log_softmax over the batch. Logits that
-        are cosines without a scale.
+        are cosines without a scale. Targets of a language model that were shifted twice, or not at
+        all, so that they are the tokens of the input.
 
     Why it hurts
         Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall
@@ -35,12 +36,14 @@ class WrongLossInput(FactRule):
     How it decides
         The rule checks the graph of the loss, in the first backward passes of each line and less
         and less often later: what produced the input of each loss function, through views,
-        indexing, clamps and casts, and the targets that it saved. If the graph alone does not show
+        indexing, clamps and casts, and the targets that it saved, which it compares with the tokens
+        that an embedding of the model looked up. If the graph alone does not show
         whether log-probabilities add up to one, the rule computes it. One check is enough, from
         step number {min_evaluated} on, because the graph is exactly what was computed.
 
     False alarms
-        None known. A deliberate softmax before `cross_entropy`, to keep the loss flat, is reported.
+        None known. A deliberate softmax before `cross_entropy`, to keep the loss flat, is reported,
+        and a model that is meant to predict the token after the next one and nothing else.
 
     What to try
         - Let the model return logits, and apply softmax or sigmoid only for display or metrics.

@@ -28,7 +28,10 @@ class FactKind(StrEnum):
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.
     `cause`: a `ZeroCause`; `operation`: what does it, such as `round`; `weight`: the name of the
     weight of zeros; `num`: how many parameters there are; `last_size`: of a softmax over another
-    dimension than the last, how many elements the last one has.
+    dimension than the last, how many elements the last one has. Of a normalization over one number,
+    told at the first backwards of a line, whatever the gradients: `times`: how often it was seen;
+    `norms`: how many there are; `name` of its module, `model`: the script's name for the outermost
+    one; `groups`, `channels` of a group normalization, else 0.
     """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
@@ -40,6 +43,12 @@ class FactKind(StrEnum):
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).
+    """
+    ATTENTION_MASK = "attention_mask"
+    """Attention in front of a loss is masked the wrong way. `fault`: `not causal` where each
+    position sees the next token, which is its target, `padding only` where all that is seen is the
+    padding; `place`, `text`: the line of the script that computes it, and the statement there,
+    where there is only one.
     """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
@@ -167,6 +176,12 @@ class FactKind(StrEnum):
     one, and `parameters` behind it, which an optimizer holds, have none. `function`: its class; the
     line is that of its backward.
     """
+    FUNCTION_FLAT = "function_flat"
+    """After a step with an all-zero gradient: the backward of a custom autograd Function returned
+    only zeros for a gradient that is not zero, and `parameters` behind it, `num` of them, are
+    reached by no other way, told at the first such backwards and ever more rarely. `function`: its
+    class; the line is that of its backward.
+    """
     LOSS_WITHOUT_GRAPH = "loss_without_graph"
     """A loss is backpropagated that has no graph and requires a gradient itself, told at the first
     ones of a line and ever more rarely. `times`: how often it was so.
@@ -255,6 +270,7 @@ class ZeroCause(StrEnum):
     IGNORED = "ignored"  # every target is `ignore_index`
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
     NO_OVERLAP = "no_overlap"  # a product of clamped lengths, one of them zero for every sample
+    NORM_OF_ONE = "norm_of_one"  # each number is its own mean
     FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
     WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself

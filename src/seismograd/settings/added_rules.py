@@ -13,20 +13,21 @@ ENTRY_POINTS = "seismograd.rules"
 _CODE = re.compile(r"[A-Z][A-Z0-9]{1,15}")
 
 
+def added_rules() -> tuple[EntryPoint, ...]:
+    """Return the entry points of other packages' rules by code, without loading any."""
+    points = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
+    return tuple(
+        points[code] for code in sorted(points) if _CODE.fullmatch(code) and code not in RULE_TABLE
+    )
+
+
 def added_codes(word: str) -> tuple[str, ...]:
     """Return the codes of added rules that are this word, or begin with it. A code of seismograd's
     own, or a name that is no code, adds nothing.
     """
     if not word:
         return ()
-    found = {each.name for each in entry_points(group=ENTRY_POINTS)}
-    return tuple(
-        sorted(
-            code
-            for code in found
-            if code.startswith(word.upper()) and _CODE.fullmatch(code) and code not in RULE_TABLE
-        )
-    )
+    return tuple(each.name for each in added_rules() if each.name.startswith(word.upper()))
 
 
 def added_rule(code: str) -> EntryPoint | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level
 from seismograd.settings.record_settings import RecordSettings, check_sync, parse_keep, parse_size
 from seismograd.settings.recording_options import RecordingOptions
+from seismograd.settings.resume_request import parse_resume
 from seismograd.settings.rule_selection import select_rules
 from seismograd.settings.snapshot_plan import parse_snapshots
 from seismograd.settings.tracker_options import parse_trackers
@@ -29,6 +31,7 @@ def parse_options(
     snapshot: Sequence[str] = (),
     to: Sequence[str] = (),
     every: int = 1,
+    resume: str | Path | None = None,
 ) -> RecordingOptions:
     """Check the options that `seismograd.watch` describes, and return them parsed.
 
@@ -46,4 +49,5 @@ def parse_options(
         guard=guard,
         trackers=parse_trackers((to,) if isinstance(to, str) else to),
         every=check_every(every, guard),
+        resume=parse_resume(resume),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from seismograd.settings.elements import ElementSpec
 from seismograd.settings.levels import NORMAL
 from seismograd.settings.record_settings import RecordSettings
+from seismograd.settings.resume_request import ResumeRequest
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.snapshot_plan import SnapshotPlan
 from seismograd.settings.tracker_options import TrackerOption
@@ -18,7 +19,8 @@ class RecordingOptions:
     `None` for the usual one. `replay`: a model may be called once more to find where a NaN arose.
     `record`: how it is written. `guard`: harmful updates are left out. `snapshots`: when whole
     gradients are kept. `every`: gradients are measured at every so many steps. `trackers`: where
-    the numbers go besides the record. It is pickled for processes that the script starts.
+    the numbers go besides the record. `resume`: the record of an earlier training goes on. It is
+    pickled for processes that the script starts.
     """
 
     elements: tuple[ElementSpec, ...] = ()
@@ -31,3 +33,4 @@ class RecordingOptions:
     snapshots: SnapshotPlan | None = None
     trackers: tuple[TrackerOption, ...] = ()
     every: int = 1
+    resume: ResumeRequest | None = None

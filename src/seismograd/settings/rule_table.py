@@ -89,6 +89,7 @@ RULE_TABLE: RuleTable = {
             "min_loss",
             "min_rows",
             "min_evaluated",
+            "min_cut_off",
             "min_signal",
         ],
     ),
@@ -478,6 +479,12 @@ RULE_TABLE: RuleTable = {
     ),
     "SG803": (
         "sample-without-gradient",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG804": (
+        "wrong-attention-mask",
         [
             "min_evaluated",
         ],

@@ -26,9 +26,7 @@ class Scalar:
         if type(source) is float:
             self.known, self.value = True, source
         elif isinstance(source, torch.Tensor):
-            if source.numel() != 1 or source.is_complex() or source.is_meta:
-                return
-            if not is_readable(source):
+            if source.numel() != 1 or source.is_complex() or not is_readable(source):
                 return
             self.known = True
             if type(source) is torch.Tensor and source.is_cpu:

@@ -25,9 +25,14 @@ def is_readable(tensor: Tensor) -> bool:
     if tensor.layout is not torch.strided:
         # compressed and opaque layouts show no storage that could have been freed
         return not tensor.is_meta
+    is_plain = type(tensor) in PLAIN_TYPES
     try:
+        # A tensor of a functionalized program has no values; nothing public tells.
+        if is_plain and torch._is_functional_tensor(tensor):  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+            return False
         storage = tensor.untyped_storage()
-        if storage.device.type == "meta":
+        # a storage takes longer to say where it is than all else here
+        if not (is_plain and tensor.is_cpu) and storage.device.type == "meta":
             return False
         if tensor.numel() == 0:
             return True
@@ -37,10 +42,7 @@ def is_readable(tensor: Tensor) -> bool:
             else num_bytes_reached(tensor)
         ):
             return False
-        if type(tensor) in PLAIN_TYPES:
-            # A tensor of a functionalized program has no values; nothing public tells.
-            return not torch._is_functional_tensor(tensor)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
-        return _has_address(storage) or _all_readable(_wrapped(tensor))
+        return is_plain or _has_address(storage) or _all_readable(_wrapped(tensor))
     except RuntimeError as error:
         if raised_by_user(error):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
@@ -15,7 +16,7 @@ from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
 from seismograd.record import strict_json
 from seismograd.rules import RULES
-from seismograd.settings.added_rules import added_rule
+from seismograd.settings.added_rules import added_rule, added_rules
 from seismograd.settings.rule_selection import nearest_rule
 from seismograd.views.text_layout import wrap
 from seismograd.views.values import SEVERITY_STYLES, severity_word
@@ -82,11 +83,25 @@ class _Catalogue:
             yield from (
                 Text("    " + line) for line in wrap(documentation(rule).summary.render(), width)
             )
+        for point in added_rules():
+            yield Text(point.name, "bold")
+            yield from (Text("    " + line) for line in wrap(_origin(point), width))
 
 
 def catalogue_json() -> str:
     """Return the same as JSON, in the current language."""
-    return strict_json.dumps([_about(rule) for rule in RULES], indent=2).decode()
+    added = [
+        {"code": point.name, "name": "", "severity": "", "summary": _origin(point)}
+        for point in added_rules()
+    ]
+    return strict_json.dumps([*map(_about, RULES), *added], indent=2).decode()
+
+
+def _origin(point: EntryPoint) -> str:
+    """Return where a rule of another package is, which is not loaded for that."""
+    return translate("{object}, in the package {package}; --select {code} uses it").format(
+        object=point.value, package=point.dist.name if point.dist else "?", code=point.name
+    )
 
 
 def explanation_json(rule: type[Rule]) -> str:

@@ -16,7 +16,7 @@ from seismograd.views.values import sentences, steps
 QUIET_NOTES = ("end", "xray")
 """Kinds of notes that are no news."""
 
-DATED_NOTES = ("halted", "element")
+DATED_NOTES = ("halted", "element", "resumed")
 """Kinds of notes whose message says at which step, or to which no step belongs."""
 
 ERROR_NOTES = ("element", "crashed")
@@ -44,6 +44,8 @@ def end_code(run: Run) -> str:
     if run.torn is not None or run.damage is not None:
         return "damaged"
     kinds = [note.kind for note in run.notes]
+    while "resumed" in kinds:  # an end before that was none
+        kinds = kinds[kinds.index("resumed") + 1 :]
     ending = next((kind for kind in ENDINGS if kind in kinds), None)
     return ending or ("complete" if run.num_rows else "no steps")
 

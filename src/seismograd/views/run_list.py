@@ -77,6 +77,7 @@ def _as_object(listed: ListedRun) -> dict[str, object]:
         "end": end_code(run),
         "guarded": num_guarded(run),
         "bytes": disk_use(run.path),
+        "branches": len(run.branches),
     }
 
 
@@ -102,10 +103,12 @@ def _worst(run: Run) -> str:
 
 
 def _end(run: Run) -> str:
-    word, number = end_word(end_code(run)), num_guarded(run)
-    if not number:
-        return word
-    return sentences((word, translate("updates left out: {number}").format(number=count(number))))
+    words = [end_word(end_code(run))]
+    if number := num_guarded(run):
+        words.append(translate("updates left out: {number}").format(number=count(number)))
+    if run.branches:
+        words.append(translate("branches: {number}").format(number=count(len(run.branches))))
+    return sentences(words)
 
 
 def _end_style(run: Run) -> str:

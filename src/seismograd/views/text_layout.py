@@ -44,6 +44,17 @@ def wrap(text: str, width: int) -> list[str]:
     return [*lines, line.rstrip()] if line.strip() else lines
 
 
+def wrap_code(line: str, width: int) -> list[str]:
+    """Return a line of code as it is, or where it is too long in several at its spaces, the later
+    ones indented.
+    """
+    if cell_width(line) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    first, *others = wrap(line, max(1, width - len(indent) - 4))
+    return [indent + first, *(f"{indent}    {each}" for each in others)]
+
+
 def _units(text: str) -> list[str]:
     """Return the smallest pieces that must stay together; white space belongs to the piece before
     it.

@@ -11,14 +11,17 @@ import pytest
 
 from seismograd.cli import main
 from seismograd.diagnosis.verdict import Verdict, make_verdict
+from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
 from seismograd.schema import Finding, FloatArray, State
+from seismograd.views import png_fonts
 from seismograd.views.page_api.packing import unpack
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.seismogram.channels import LONGEST_LABEL, MOST_CHANNELS, make_seismogram
-from seismograd.views.seismogram.drawing import Shape, draw, height_of
-from seismograd.views.seismogram.picture_file import write_picture
+from seismograd.views.seismogram.drawing import WIDTH, Shape, draw, height_of
+from seismograd.views.seismogram.picture_file import picture, write_picture
 from seismograd.views.seismogram.raster import points_of
+from seismograd.views.text_layout import cell_width
 from tests.synthetic import block, finding, make_parameters, write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -183,3 +186,30 @@ def test_it_is_written_as_png(tmp_path: Path) -> None:
     verdict = verdict_of(tmp_path / "run", norms, (finding(parameters=("net.1.weight",)),))
     write_picture(verdict, tmp_path / "it.png")
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_png_without_chinese_glyphs_is_in_english(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    verdict = verdict_of(tmp_path / "run", np.ones((20, 3)))
+    there = png_fonts.installed_fonts()
+    monkeypatch.setattr(png_fonts, "installed_fonts", lambda: there - set(png_fonts.CHINESE))
+    pictures: list[bytes] = []
+    for lang in ("en", "zh"):
+        with use_language(lang):  # warnings are errors here
+            write_picture(verdict, tmp_path / f"{lang}.png")
+        pictures.append((tmp_path / f"{lang}.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_caption_is_no_wider_than_the_picture(tmp_path: Path, lang: str) -> None:
+    with use_language(lang):
+        shapes, height = picture(verdict_of(tmp_path / "run", np.ones((20, 3))))
+    lines = [each for each in shapes if each.attributes.get("class") == "dim"]
+    assert lines
+    for line in lines:
+        # the letters of 12 px of a wide font such as DejaVu Sans
+        assert 12 + 7.4 * cell_width(line.text) < WIDTH
+        assert float(line.attributes["y"]) < height

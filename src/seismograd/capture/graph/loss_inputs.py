@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from seismograd.capture.graph.attention_masks import is_causal
 from seismograd.capture.graph.classification_inputs import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -13,10 +14,12 @@ from seismograd.capture.graph.classification_inputs import (
     log_softmax,
     nll,
 )
+from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_reduction import NLL
 from seismograd.capture.graph.regression_inputs import REGRESSION, broadcast
 from seismograd.capture.graph.target_values import probabilities, signs
+from seismograd.capture.graph.token_targets import token_targets
 from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -83,9 +86,9 @@ class LossInputs:
         self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
         self._reported: set[tuple[int, str, str]] = set()
 
-    def look(self, site: int, tops: list[Any]) -> None:
+    def look(self, site: int, tops: list[Any], graph: LossGraph) -> None:
         """Inspect the loss of a backward that begins at this call site."""
-        for fault in faults_of(tops):
+        for fault in (*faults_of(tops), *misplaced(graph)):
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
                 self._reported.add(key)
@@ -133,6 +136,18 @@ def faults_of(tops: list[Any]) -> list[Fault]:
                     seen.add(below)
                     stack.append(below)
     return list(dict.fromkeys(found))
+
+
+def misplaced(graph: LossGraph) -> Iterator[Fault]:
+    """Detect targets of a language model that are not the tokens that come next."""
+    targets = token_targets(graph)
+    if targets is None:
+        return
+    rows, columns = targets.tokens.shape
+    if targets.offset == 2:
+        yield Fault("cross_entropy", "tokens two ahead", rows, columns)
+    elif targets.offset == 0 and is_causal(graph, targets):
+        yield Fault("cross_entropy", "tokens of its input", rows, columns)
 
 
 def _faults_at(node: Any, name: str) -> Iterator[Fault]:

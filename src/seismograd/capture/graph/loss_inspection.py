@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.attention_faults import AttentionFaults
+from seismograd.capture.graph.constant_norms import ConstantNorms
+from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
+from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
@@ -51,7 +55,10 @@ class LossInspection:
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
+        self._attention = AttentionFaults(facts, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
+        self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
+        self._constant_norms = ConstantNorms(facts, parameter_table)
         self._graphless = GraphlessLosses(facts, parameter_table)
         self.withheld = WithheldGradients(facts, parameter_table, log.call_sites, take_in)
         self.num_at_site: dict[int, int] = {}  # backwards at each line of the script
@@ -76,6 +83,7 @@ class LossInspection:
         for window in windows:
             if window.has_zero_gradients():
                 call("zero gradient", self._zero_gradients.look, site, tops, windows)
+                call("flat functions", self.flat_functions.backward_begins, tops, windows)
                 break
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
@@ -99,11 +107,15 @@ class LossInspection:
         if abs(captured.value.value) >= MIN_LOSS:
             call("exponentials", self._exponentials.look, captured, tops)
         if number in LOOKS:
-            call("loss input", self._loss_inputs.look, site, tops)
+            call("constant norms", self._constant_norms.look, site, tops, windows)
         if self.sample_cuts.waiting:
             call("samples", self.sample_cuts.check_waiting)
-        if number in LOOKS and self.sample_cuts.may_look:
-            call("samples", self.sample_cuts.look, tops, windows)
+        graph = call("loss graph", LossGraph, tops) if number in LOOKS else None
+        if graph is not None:
+            call("loss input", self._loss_inputs.look, site, tops, graph)
+            call("attention", self._attention.look, site, graph)
+            if self.sample_cuts.may_look:
+                call("samples", self.sample_cuts.look, graph, windows)
 
     def backward_ends(self, captured: CapturedEvent, num_heard: int) -> None:
         """Note what only the backward has shown."""
@@ -111,5 +123,7 @@ class LossInspection:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
         if self.withheld.is_listening:
             self._guard.call("withheld gradients", self.withheld.backward_ends)
+        if self.flat_functions.is_listening:
+            self._guard.call("flat functions", self.flat_functions.backward_ends)
         if self.time_profiles.running:
             self._guard.call("time", self.time_profiles.backward_ends, captured.site)

@@ -54,8 +54,9 @@ class LossObserver:
         if extras and len(listed) == 1:
             # another shape than that which the last loss at this line was reduced from
             shape = shape_reduced(listed[0])
-            has_changed = shape != self._shapes.get(captured.site)
-            self._shapes[captured.site] = shape
+            if shape != self._shapes.get(captured.site):
+                has_changed = True
+                self._shapes[captured.site] = shape
         if (
             extras
             and len(listed) == 1

@@ -98,8 +98,9 @@ def shape_reduced(loss: object) -> tuple[int, ...]:
         if node is None and len(sources) > 1:
             node = sources[1][0]
         metadata = getattr(node, "_input_metadata", None)
-        if metadata and len(metadata[0].shape):
-            return tuple(map(int, metadata[0].shape))
+        shape = metadata[0].shape if metadata else ()
+        if len(shape):
+            return tuple(map(int, shape))
     return ()
 
 

@@ -122,14 +122,13 @@ class SampleCuts:
         """Return whether there is anything to look for."""
         return bool(self._draws)
 
-    def look(self, tops: list[Any], windows: Sequence[OptimizerWindow]) -> None:
-        """Inspect losses whose backward begins."""
+    def look(self, graph: LossGraph, windows: Sequence[OptimizerWindow]) -> None:
+        """Inspect the graph of losses whose backward begins."""
         here = get_ident()
         draws = [draw for draw in self._draws if draw.thread == here]
         if not draws:
             return
         self._looks += 1
-        graph = LossGraph(tops)
         with torch.no_grad():
             for draw in draws:
                 if draw.site not in self._reported:

@@ -4,21 +4,18 @@ return none for an input that requires one, and modules that others have replace
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from torch.autograd.function import BackwardCFunction
 
-from seismograd.capture.graph.traversal import (
-    LEAF,
-    MAX_NODES,
-    GraphLeaf,
-    leaves_in_order,
+from seismograd.capture.graph.custom_functions import (
+    backward_site,
+    custom_functions,
+    nodes_below,
 )
+from seismograd.capture.graph.traversal import LEAF, GraphLeaf, leaves_in_order
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -26,7 +23,6 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
 
 LOOKS_APART = 8  # a look comes after an eighth of the backwards before it
-MAX_FUNCTIONS = 512  # calls of custom Functions in a graph
 
 
 @dataclass(slots=True)
@@ -64,7 +60,7 @@ class WithheldGradients:
             return
         self.is_suspicious = False
         self.take_in(leaves_in_order(tops))
-        for node in _custom_functions(tops):
+        for node in custom_functions(tops):
             self._undo.append(node.register_hook(_listener(self._withheld, node)).remove)
 
     def backward_ends(self) -> None:
@@ -84,7 +80,7 @@ class WithheldGradients:
             behind = [leaf for leaf in _leaves(below) if id(leaf) in missing]
             for index in dict.fromkeys(missing[id(leaf)] for leaf in behind):
                 held = [leaf for leaf in behind if missing[id(leaf)] == index]
-                self._report(node._forward_cls, index, self._names(held))
+                self._report(node, index, self._names(held))
 
     def _was_shown(self, parameter: torch.Tensor) -> bool:
         (column,) = self.parameter_table.columns([parameter])
@@ -94,23 +90,16 @@ class WithheldGradients:
         columns = sorted(self.parameter_table.columns(tensors))
         return [self.parameter_table.parameters[column].name for column in columns]
 
-    def _report(self, function: type, optimizer: int, names: list[str]) -> None:
+    def _report(self, node: Any, optimizer: int, names: list[str]) -> None:
         if self._reported.issuperset(names):
             return
         self._reported.update(names)
-        backward = getattr(function, "backward", None)
-        code = backward.__code__ if isinstance(backward, FunctionType) else None
-        site = (
-            self.call_sites.at(code.co_filename, _first_line(code), code.co_qualname)
-            if code is not None and self.call_sites.is_of_script(code.co_filename)
-            else -1
-        )
         self.facts.report(
             FactKind.GRADIENT_WITHHELD,
-            site=site,
+            site=backward_site(node, self.call_sites),
             optimizer=optimizer,
             parameters=names,
-            function=function.__name__,
+            function=node._forward_cls.__name__,
         )
 
     def _stop(self) -> None:
@@ -118,14 +107,6 @@ class WithheldGradients:
         self._withheld, self._windows, self.is_listening = {}, (), False
         for each in undo:
             each()
-
-
-def _first_line(code: CodeType) -> int:
-    """Return the line of a function's `def`, below its decorators."""
-    line = code.co_firstlineno
-    while linecache.getline(code.co_filename, line).lstrip().startswith("@"):
-        line += 1
-    return line
 
 
 def _listener(withheld: dict[Any, list[Any]], node: Any) -> Callable[[Any, Any], None]:
@@ -142,29 +123,7 @@ def _listener(withheld: dict[Any, list[Any]], node: Any) -> Callable[[Any, Any],
     return listen
 
 
-def _custom_functions(tops: list[Any]) -> list[Any]:
-    """Return the calls of Functions in these graphs that are not torch's own."""
-    found = [
-        node
-        for node in _below(tops)
-        if isinstance(node, BackwardCFunction)
-        and not getattr(type(node), "_forward_cls", torch.Tensor).__module__.startswith("torch.")
-    ]
-    return found[:MAX_FUNCTIONS]
-
-
 def _leaves(nodes: list[Any]) -> list[torch.Tensor]:
     """Return the leaf tensors below these nodes, or of them."""
-    below = (node for node in _below(nodes) if node._sequence_nr() == LEAF)
+    below = (node for node in nodes_below(nodes) if node._sequence_nr() == LEAF)
     return [leaf for node in below if (leaf := getattr(node, "variable", None)) is not None]
-
-
-def _below(tops: list[Any]) -> set[Any]:
-    stack = [top for top in tops if top is not None]
-    seen: set[Any] = set(stack)
-    while stack and len(seen) < MAX_NODES:
-        for source, _ in stack.pop().next_functions:
-            if source is not None and source not in seen:
-                seen.add(source)
-                stack.append(source)
-    return seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
     """Return what blocks gradients from leaves of this graph; `None` when every leaf has a path to
     the loss, as far as the graph shows.
     """
-    every = _leaves(tops, lambda _node: {})
+    every = leaves_reached(tops, lambda _node: {})
     budget = [MAX_SCALARS]
     stops: list[GradientStop] = []
 
@@ -42,7 +42,7 @@ def blocked_by(tops: list[Any]) -> Blocked | None:
         stops.extend(found.values())
         return found
 
-    reached = _leaves(tops, stop)
+    reached = leaves_reached(tops, stop)
     left = tuple(leaf for key, leaf in every.items() if key not in reached)
     if not left or not stops:
         return None
@@ -60,11 +60,11 @@ def _is_a_consequence(stop: GradientStop) -> int:
     return 1 if stop.cause == ZeroCause.ZERO_FACTOR and stop.operation == "×" else 0
 
 
-def _leaves(
-    tops: list[Any], stops_at: Callable[[Any], dict[int, GradientStop]]
+def leaves_reached(
+    tops: list[Any], stops_at: Callable[[Any], Container[int]]
 ) -> dict[int, torch.Tensor]:
-    """Return the leaves reached from these nodes, nearest first, without the edges that block
-    gradients.
+    """Return the leaves reached from these nodes, nearest first, by their ids, without the edges
+    that block gradients: `stops_at` says which inputs of a node these are.
     """
     queue = deque(top for top in tops if top is not None)
     seen: set[Any] = set(queue)

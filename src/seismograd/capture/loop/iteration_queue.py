@@ -66,7 +66,7 @@ class IterationQueue:
         if done.epoch is None:
             done.epoch = self.epoch
         done.number, done.ended_s = self.num_rows, now_s
-        following = Iteration()
+        following = Iteration([], [], [])  # what is not given is made with another call
         # Without a call in between, where an exception of the program's could arrive: no iteration
         # may be lost or come twice.
         thread_state.iteration, self.num_rows = following, done.number + 1

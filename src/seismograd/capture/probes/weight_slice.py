@@ -107,26 +107,27 @@ class WeightSlice:
 
 def have_changed(slices: Sequence[WeightSlice]) -> bool:
     """Return whether any of the weights may differ from what was kept."""
-    for each, now in zip(slices, _as_bytes(slices), strict=True):
-        if (now is None or now != each.kept) and each.has_changed():
+    for each in slices:
+        weight, rows = each.weight(), each.rows
+        # These bytes can be read, whatever else the weight has become.
+        if (
+            rows is not None
+            and weight is not None
+            and weight.data_ptr() == rows.address
+            and weight.untyped_storage().nbytes() == rows.num_bytes
+        ):
+            one, two, three, four = rows.rows
+            if one.raw + two.raw + three.raw + four.raw == each.kept:
+                continue
+        if each.has_changed():
             return True
     return False
 
 
 def keep_all(slices: Sequence[WeightSlice]) -> None:
-    """Remember the scalars of each as the step leaves them."""
-    for each, now in zip(slices, _as_bytes(slices), strict=True):
-        if now is None:
-            each.keep()
-        else:
-            each.kept = now
-
-
-def _as_bytes(slices: Sequence[WeightSlice]) -> list[bytes | None]:
-    """Return the scalars of each that lies where it did when it was last read as a whole; without a
-    call of ours for each.
+    """Remember the scalars of each as the step leaves them: without a call of ours for one that
+    lies where it did when it was last read as a whole.
     """
-    found: list[bytes | None] = []
     for each in slices:
         weight, rows = each.weight(), each.rows
         if (
@@ -139,10 +140,9 @@ def _as_bytes(slices: Sequence[WeightSlice]) -> list[bytes | None]:
             and weight.is_contiguous()
         ):
             one, two, three, four = rows.rows
-            found.append(one.raw + two.raw + three.raw + four.raw)
+            each.kept = one.raw + two.raw + three.raw + four.raw
         else:
-            found.append(None)
-    return found
+            each.keep()
 
 
 def can_be_followed(weight: torch.Tensor) -> bool:

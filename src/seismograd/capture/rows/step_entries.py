@@ -43,16 +43,14 @@ def step_entry_of(
     iteration: Iteration, grad_norm: float, applied_norm: float, sampled: bool
 ) -> tuple[object, ...]:
     """Return the numbers of the iteration as a whole, as an entry of STEP_DTYPE."""
-    first = iteration.steps[0]
-    scale = next(
-        (
-            s.reading.loss_scale
-            for s in iteration.steps
-            if s.reading is not None and s.reading.loss_scale is not None
-        ),
-        None,
-    )
-    clip = next((s.clips[0] for s in iteration.steps if s.clips), None)
+    first, scale, clip, num_backwards = iteration.steps[0], None, None, 0
+    for step in iteration.steps:  # a loop: generators would be more calls
+        if scale is None and step.reading is not None:
+            scale = step.reading.loss_scale
+        if clip is None and step.clips:
+            clip = step.clips[0]
+        if step.num_backwards > num_backwards:
+            num_backwards = step.num_backwards
     clip_norm = clip_limit = clip_coefficient = math.nan
     if clip is not None:
         clip_norm, clip_limit = clip.norm.read(), clip.limit.read()
@@ -77,7 +75,7 @@ def step_entry_of(
         overhead_s=iteration.overhead_s,
         optimizer=first.optimizer,
         num_steps=len(iteration.steps),
-        num_backwards=max(step.num_backwards for step in iteration.steps),
+        num_backwards=num_backwards,
         epoch=-1 if iteration.epoch is None else iteration.epoch,
         flags=_flags(iteration),
         sampled=sampled,
@@ -108,7 +106,8 @@ def _loss(iteration: Iteration) -> float:
     for step in iteration.steps:
         if step.reading is not None:
             scale = 1.0 if step.reading.loss_scale is None else step.reading.loss_scale.read()
-            losses.update({id(loss): loss.read() / scale for loss in step.reading.losses})
+            for loss in step.reading.losses:
+                losses[id(loss)] = loss.read() / scale
     return math.nan if not losses else sum(losses.values())
 
 

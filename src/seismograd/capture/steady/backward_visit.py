@@ -174,6 +174,7 @@ class BackwardVisit:
             backwards.num_heard in LOOKS
             or inspection.time_profiles.running
             or inspection.withheld.is_listening
+            or inspection.flat_functions.is_listening
         ):
             inspection.backward_ends(captured, backwards.num_heard)
         scale = thread_state.loss_scale

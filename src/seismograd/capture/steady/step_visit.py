@@ -112,8 +112,15 @@ class StepVisit:
             self._guard.failed("birth", error)
         table = registry.parameter_table
         record_step(self._log, table, thread_state, window, optimizer, StepFlag.NONE, None)
-        if self._sampling and self._iteration_queue.thinning.extras:
-            self._copy_weights(window, held, optimizer)
+        ready = window.ready
+        if (
+            self._sampling
+            and self._iteration_queue.thinning.extras
+            and (ready is None or not ready.is_unread)
+        ):
+            num = window.probe.num_requested(window.num_parameters or len(held))
+            if num:
+                self._copy_weights(window, held, optimizer, num)
         if window.clips:
             self._coverage.step_begins(thread_state, optimizer, closure, compiled)
         if self._successors.has_news(loop.windows):
@@ -125,16 +132,11 @@ class StepVisit:
         return True
 
     def _copy_weights(
-        self, window: OptimizerWindow, held: list[torch.Tensor], optimizer: Any
+        self, window: OptimizerWindow, held: list[torch.Tensor], optimizer: Any, num: int
     ) -> None:
-        """Have the probe copy slices of the weights whose turn it is."""
+        """Have the probe copy slices of the weights whose turn it is, so many."""
         began_s = perf_counter()
-        probe, ready = window.probe, window.ready
-        num = 0
-        if ready is None or not ready.is_unread:
-            num = probe.num_requested(window.num_parameters or len(held))
-        if num:
-            self._guard.call("probe", probe.step_begins, held, False, num, optimizer)
+        self._guard.call("probe", window.probe.step_begins, held, False, num, optimizer)
         if window.num_steps:
             self._spent.probes_s += perf_counter() - began_s
 
@@ -168,5 +170,11 @@ class StepVisit:
                 self._spent.probes_s += perf_counter() - began_s
         complete_step(window, window.step, probed)
         window.step_ended()
-        self._xray.step_ends(thread_state, optimizer)
+        xray = self._xray
+        if (
+            xray.recorder is not None
+            or xray.asked
+            or self._iteration_queue.num_rows + 1 >= xray.due
+        ):
+            xray.step_ends(thread_state, optimizer)
         return True

@@ -61,19 +61,21 @@ class Xray:
         self._calls: list[ModuleCalls] = []  # not all of which could be removed
         self._step = -1  # of its backward
         self._scale: Scalar | None = None
-        self._asked = False
-        self._due = NEVER if schedule.every is None else 0
+        # whether the next step is sampled, and the one from which on another may be; whoever sees
+        # by them that nothing begins need not call
+        self.asked = False
+        self.due = NEVER if schedule.every is None else 0
         self._began_s = time.perf_counter()
         self._spent = spent
         self._has_said = False
 
     def ask(self) -> None:
         """Sample the next step that can be; may be called on any thread."""
-        self._asked = True
+        self.asked = True
 
     def begin_here(self, thread_state: ThreadState) -> None:
         """Sample the step that begins now, if no backward is running; else the next one."""
-        self._asked = True
+        self.asked = True
         if self.recorder is None and thread_state.loss is None:
             self._begin()
 
@@ -82,13 +84,13 @@ class Xray:
         if self.recorder is not None:
             if self._step >= 0:
                 self._end(thread_state, optimizer)
-        elif self._asked:
+        elif self.asked:
             self._begin()
-        elif self._iteration_queue.num_rows + 1 >= self._due:
+        elif self._iteration_queue.num_rows + 1 >= self.due:
             if self._is_affordable():
                 self._begin()
             else:
-                self._due = self._following(self._iteration_queue.num_rows + 1)
+                self.due = self._following(self._iteration_queue.num_rows + 1)
 
     def backward_begins(self, thread_state: ThreadState, _: Any) -> None:
         """Note what the loss is multiplied by."""
@@ -119,13 +121,13 @@ class Xray:
         self._remove()
 
     def _begin(self) -> None:
-        self._asked = False
+        self.asked = False
         self._follow()
         self._remove()
         models = list(self._registry.parameter_table.models())
         followed, compiled = followed_modules(models)
         number = self._iteration_queue.num_rows + 1
-        self._due = self._following(number)
+        self.due = self._following(number)
         if compiled and not self._has_said:
             self._has_said = True
             text = say("the signals of modules that are compiled are not measured")

@@ -16,7 +16,7 @@ from seismograd.cli.launch.child_process import ChildProcess
 from seismograd.cli.launch.import_hook import is_imported, when_imported
 from seismograd.cli.launch.launchers import Launched, PythonCommand, line_to_type, short
 from seismograd.cli.launch.script_runner import ScriptProgram
-from seismograd.errors import TrainingHalted
+from seismograd.errors import ResumptionRefused, TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
 from seismograd.random_states import same_random_numbers
 from seismograd.record.run_claim import release
@@ -188,6 +188,12 @@ class Watcher:
             return
         process_end.flush_output()
         with use_language(self._run.lang):
+            if isinstance(self.halted, ResumptionRefused):
+                print(
+                    translate("seismograd: {line}").format(line=self.halted.error.line()),
+                    file=sys.__stderr__,
+                )
+                return
             if not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
             if self.halted is not None:

@@ -12,12 +12,16 @@ from seismograd.views.text_layout import cell_width
 WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, TOP, BOTTOM = 90, 20, 20, 60
 COLOURS = ("#0969da", "#bc4c00", "#8250df", "#1a7f37", "#cf222e", "#57606a")
+ON_DARK = ("#58a6ff", "#ffa657", "#d2a8ff", "#56d364", "#ff7b72", "#b1bac4")
 BAR = 18
+_LEGEND_LINE, _LETTER, _BETWEEN = 16, 7, 24  # pixels
 
 
 def height_of(chart: Chart) -> int:
     """Return the height of the drawing in pixels."""
-    return TOP + BAR * len(chart.labels) + BOTTOM if chart.kind == "bars" else HEIGHT
+    if chart.kind == "bars":
+        return TOP + BAR * len(chart.labels) + BOTTOM
+    return HEIGHT + _LEGEND_LINE * max((line for _, line in _legend_places(chart)), default=0)
 
 
 def draw(chart: Chart) -> str:
@@ -59,7 +63,9 @@ def _lines(chart: Chart) -> Iterator[str]:
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 34}" '
         f'text-anchor="middle">{escape(cell_text(chart.x_label))}</text>'
     )
-    for position, series in enumerate(chart.series):
+    places = _legend_places(chart)
+    for position, (series, (x, line)) in enumerate(zip(chart.series, places, strict=True)):
+        number_of = position % len(COLOURS)
         colour = COLOURS[position % len(COLOURS)]
         points = [
             (across.position(x), up.position(y)) for x, y in zip(series.xs, series.ys, strict=True)
@@ -67,18 +73,33 @@ def _lines(chart: Chart) -> Iterator[str]:
         shown = [(x_of(x), y_of(y)) for x, y in points if x is not None and y is not None]
         yield (
             f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in shown)}" fill="none" '
-            f'stroke="{colour}" stroke-width="1.5"/>'
+            f'class="line-{number_of}" stroke="{colour}" stroke-width="1.5"/>'
         )
         if len(shown) <= 30:
             yield from (
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in shown
+                f'<circle class="mark-{number_of}" cx="{across_at:.1f}" cy="{y:.1f}" r="2.5" '
+                f'fill="{colour}"/>'
+                for across_at, y in shown
             )
-        x = LEFT + position * (WIDTH - LEFT - RIGHT) / len(chart.series)
         # Only the mark has the color: small text needs more contrast than a line.
         yield (
-            f'<text x="{x:.0f}" y="{HEIGHT - 8}"><tspan fill="{colour}">— </tspan>'
+            f'<text x="{x:.0f}" y="{HEIGHT - 8 + _LEGEND_LINE * line}">'
+            f'<tspan class="mark-{number_of}" fill="{colour}">— </tspan>'
             f"{escape(cell_text(series.name))}</text>"
         )
+
+
+def _legend_places(chart: Chart) -> list[tuple[float, int]]:
+    """Return where the name of each series begins, and in which line."""
+    places: list[tuple[float, int]] = []
+    x, line = float(LEFT), 0
+    for series in chart.series:
+        wide = _LETTER * (2 + cell_width(cell_text(series.name)))
+        if x > LEFT and x + wide > WIDTH - RIGHT:
+            x, line = float(LEFT), line + 1
+        places.append((x, line))
+        x += wide + _BETWEEN
+    return places
 
 
 def _bars(chart: Chart) -> Iterator[str]:
@@ -91,7 +112,7 @@ def _bars(chart: Chart) -> Iterator[str]:
         yield f'<text x="{left}" y="{y + 13}" text-anchor="end">{escape(label)}</text>'
         yield (
             f'<rect x="{left + 8}" y="{y + 2}" width="{width:.1f}" height="{BAR - 4}" '
-            f'fill="{COLOURS[0]}"/>'
+            f'class="mark-0" fill="{COLOURS[0]}"/>'
         )
         yield f'<text x="{left + 14 + width:.1f}" y="{y + 13}">{number(value)}</text>'
     yield (

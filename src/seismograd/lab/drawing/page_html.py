@@ -32,6 +32,15 @@ pre { padding: .6rem .8rem; background: #8881; overflow-x: auto }
 """
 
 
+def style() -> str:
+    """Return the style sheet; lines of charts are brighter in the dark."""
+    in_the_dark = "".join(
+        f".line-{number} {{ stroke: {colour} }} .mark-{number} {{ fill: {colour} }}\n"
+        for number, colour in enumerate(chart_svg.ON_DARK)
+    )
+    return f"{STYLE}@media (prefers-color-scheme: dark) {{\n{in_the_dark}}}\n"
+
+
 def render(page: Page) -> str:
     """Return the file's content, in the current language."""
     return "\n".join(_lines(page)) + "\n"
@@ -45,7 +54,7 @@ def _lines(page: Page) -> Iterator[str]:
         "'unsafe-inline'\">"
     )
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
+    yield f"<title>{title}</title>\n<style>{style()}</style>\n</head>\n<body>\n<h1>{title}</h1>"
     for block in page.blocks:
         yield from _block(block)
     yield f"<h2>{escape(translate('To remember:').rstrip(':：'))}</h2>"

@@ -11,15 +11,7 @@ from typing import Any
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.lab.lab_page import Chart, Picture, cell_text
-
-FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "WenQuanYi Micro Hei",
-    "DejaVu Sans",
-)
+from seismograd.views.png_fonts import readable_fonts
 
 
 def check() -> None:
@@ -48,8 +40,7 @@ def write(figures: Sequence[Chart | Picture], path: Path) -> None:
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("agg")
     figure_module: Any = import_module("matplotlib.figure")
-    installed = {font.name for font in import_module("matplotlib.font_manager").fontManager.ttflist}
-    with matplotlib.rc_context({"font.sans-serif": [font for font in FONTS if font in installed]}):
+    with readable_fonts():
         whole = figure_module.Figure(figsize=(8, 4 * len(figures)), layout="constrained")
         rows = whole.subfigures(len(figures), 1, squeeze=False)[:, 0]
         for row, figure in zip(rows, figures, strict=True):

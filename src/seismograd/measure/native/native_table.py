@@ -6,6 +6,7 @@ Shapes: n tensors, m of them for the kernel.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from seismograd.measure.native.memory_layout import MemoryLayout, layout_check, 
 from seismograd.schema import IntArray
 from seismograd.tensors.freed_memory import are_dense_readable
 
+FEW = 16  # pointers, which are written in less time than NumPy takes to begin
 BYTES_OF_STORAGE = UntypedStorage.nbytes
 NOT_KNOWN: list[int] = [-1]  # never what a tensor has; shared, never written to
 
@@ -41,6 +43,12 @@ class NativeTable:
     _offsets: Sequence[object] = ()
     _storages: list[int] = field(default_factory=list[int])
     _pointers: list[int] = field(default_factory=list[int])
+    _words: ctypes.Array[ctypes.c_int64] | None = None  # of the entries, where they are few
+
+    def __post_init__(self) -> None:
+        entries: Any = self.entries
+        if 0 < len(entries) <= FEW:
+            self._words = (ctypes.c_int64 * entries.size).from_buffer(entries)
 
     def mine(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the tensors that the table covers  # n -> m."""
@@ -66,7 +74,14 @@ class NativeTable:
         pointers = list(map(Tensor.data_ptr, mine))
         if pointers != self._pointers:
             self._pointers = NOT_KNOWN  # likewise
-            self.entries[:, POINTER] = pointers
+            words = self._words
+            if words is None:
+                self.entries[:, POINTER] = pointers
+            else:
+                word = POINTER
+                for pointer in pointers:
+                    words[word] = pointer
+                    word += ENTRY_WORDS
             self._pointers = pointers
         return True
 

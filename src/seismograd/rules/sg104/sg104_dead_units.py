@@ -22,9 +22,20 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark, say
 from seismograd.rules.sg104.dying_layers import DyingLayer, DyingLayers
+from seismograd.rules.sg104.flat_layers import FlatLayer, FlatLayers, words_of_flat_function
 from seismograd.rules.sg104.layer_connections import LayerConnections
 from seismograd.rules.sg104.seen_samples import SeenSamples
-from seismograd.schema import EventKind, Evidence, Finding, FloatArray, IntArray, RowBatch, State
+from seismograd.schema import (
+    EventKind,
+    Evidence,
+    Fact,
+    FactKind,
+    Finding,
+    FloatArray,
+    IntArray,
+    RowBatch,
+    State,
+)
 
 
 @final
@@ -34,7 +45,8 @@ class DeadUnits(Rule):
 
     What it finds
         Layers followed by a ReLU, with units whose output is zero for every input; or by a sigmoid
-        or tanh, with units so saturated that the derivative is exactly zero.
+        or tanh, with units so saturated that the derivative is exactly zero; or by a custom
+        autograd Function whose backward has come to return only zeros.
 
     Why it hurts
         Where the output of ReLU is zero, its derivative is zero as well, so nothing can revive the
@@ -51,11 +63,14 @@ class DeadUnits(Rule):
         A layer without any gradient counts only if its bias and the layers before it get none
         either, while a layer after it does: an expert that received no input is idle, not dead. Nor
         does a layer count that less than {min_signal:g} of the last layer's gradient reaches, as
-        the root mean square of a scalar: there the gradient vanished on its way.
+        the root mean square of a scalar: there the gradient vanished on its way. What a custom
+        Function cuts off is seen in its backward, which gets a gradient and returns zeros; it
+        counts after {min_cut_off:g} steps without a gradient in a row, when it had one before.
 
     False alarms
-        A narrow layer with very small batches. In networks that work, up to half of the units of a
-        ReLU layer are often dead; they are not reported.
+        A narrow layer with very small batches; a Function that is switched off on purpose. In
+        networks that work, up to half of the units of a ReLU layer are often dead; they are not
+        reported.
 
     What to try
         - Lower the learning rate or warm it up: units usually die in one large update.
@@ -80,6 +95,7 @@ class DeadUnits(Rule):
     min_loss: float = 0.2  # of the first
     min_rows: int = 4
     min_evaluated: int = 2  # counts
+    min_cut_off: int = 80  # steps in a row
     min_signal: float = 1e-4  # of the last layer's gradient, per scalar
 
     _layers: DyingLayers = memory(DyingLayers)
@@ -88,18 +104,22 @@ class DeadUnits(Rule):
     _first_loss: dict[int, float] = memory(dict[int, float])
     _num_samples: int = memory(int)
     _since: int = memory(lambda: -1)  # iteration after the last count
+    _flat: FlatLayers = memory(FlatLayers)
+    _cut_off: dict[int, FlatLayer] = memory(dict[int, FlatLayer])  # those that were reported
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         if self._layers.take_in(block.parameters, self.min_rows):
             self._network = LayerConnections(block.parameters)
         loss = numbers(block.steps, "loss")
+        self._flat.read(block, self.min_cut_off)
         for optimizer in set(block.optimizers_of_rows) - self._first_loss.keys():
             own = loss[(block.steps["optimizer"] == optimizer) & np.isfinite(loss)]
             if len(own):
                 self._first_loss[optimizer] = float(own[0])
         seen = self._seen.until_each_sample(block)
         if not len(seen):
-            return ()
+            self._look_at_functions()
+            return self.found.take()
         self._num_samples += len(seen)
         at, columns = block.sample_rows, self._layers.columns
         state = block.state[at][:, columns]
@@ -111,10 +131,17 @@ class DeadUnits(Rule):
             self._layers.revive(measured.any(axis=0))
         else:
             for sample, row in enumerate(as_list(at)):
+                self._look_at_functions(iteration_at(block, row))
                 self._count(block, row, dead[sample], measured[sample], seen[sample])
                 self._since = iteration_at(block, row) + 1
         self._since = iteration_at(block, int(at[-1])) + 1
+        self._look_at_functions()
         return self.found.take()
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.FUNCTION_FLAT:
+            self._flat.learn(fact)
+        return ()
 
     def shortfall(self) -> Message | None:
         template = mark("needs {needed} counts of dead rows, has {has}")
@@ -153,6 +180,27 @@ class DeadUnits(Rule):
         stuck &= loss >= self.stuck_loss * first_loss
         share_of_rows = self.min_stuck_share if stuck else self.min_share
         return np.multiply(self._layers.num_rows, share_of_rows, dtype=np.float64)
+
+    def _look_at_functions(self, until: float = math.inf) -> None:
+        """Report what a custom Function has cut off by an iteration."""
+        for optimizer, layer in self._flat.cut_off(until):
+            if optimizer not in self.found:
+                self._cut_off[optimizer] = layer
+                self.found.add(self._finding_of_function(optimizer, layer))
+            elif self._cut_off.get(optimizer) is layer and math.isinf(until):
+                self.found.extend(layer.last, optimizer)
+
+    def _finding_of_function(self, optimizer: int, layer: FlatLayer) -> Finding:
+        names = layer.fact.parameters
+        return self.finding(
+            *words_of_flat_function(layer),
+            optimizer=optimizer,
+            first_step=layer.first,
+            last_step=layer.last,
+            parameters=names,
+            evidence=(Evidence("grad_norm", names[0], layer.reached, 0.0, 0.0),),
+            where=layer.fact.where,
+        )
 
     def _report(self, block: RowBatch, owner: int, iteration: int) -> None:
         earlier, now = self.found.get(owner), self._layers.dead_now(owner, self.num_samples)

@@ -101,7 +101,8 @@ def _cause(
         return (
             say(
                 "step {step}: {what}; the loss is finite ({loss}), and {affected} of {measured} "
-                "parameters {affected:has|have} NaN or infinite gradients, {parameter} first",
+                "{measured:parameter|parameters} {affected:has|have} NaN or infinite gradients, "
+                "{parameter} first",
                 what=what,
                 **values,
             ),
@@ -127,8 +128,9 @@ def _cause(
             say(
                 "the loss was still finite ({loss}) at step {step}, but its backward pass made "
                 "{count} of the {numel} gradient scalars of {parameter} NaN or infinite and "
-                "reached {affected} of {measured} parameters: a derivative is undefined, such as "
-                "that of a square root or a norm at 0, even in a branch that torch.where hides",
+                "reached {affected} of {measured} {measured:parameter|parameters}: a derivative "
+                "is undefined, such as that of a square root or a norm at 0, even in a branch that "
+                "torch.where hides",
                 **values,
             ),
             say(
@@ -142,8 +144,8 @@ def _cause(
     return (
         say(
             "at step {step} {count} of the {numel} gradient scalars of {parameter} {count:is|are} "
-            "NaN or infinite, and {affected} of {measured} parameters {affected:has|have} such "
-            "scalars; the loss could not be measured",
+            "NaN or infinite, and {affected} of {measured} {measured:parameter|parameters} "
+            "{affected:has|have} such scalars; the loss could not be measured",
             **values,
         ),
         say(

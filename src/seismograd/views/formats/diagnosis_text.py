@@ -13,7 +13,7 @@ from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.schema import Evidence, Finding
-from seismograd.views.text_layout import wrap
+from seismograd.views.text_layout import wrap, wrap_code
 from seismograd.views.values import (
     SEVERITY_STYLES,
     count,
@@ -29,6 +29,7 @@ from seismograd.views.watching_cost import watching_cost
 _WIDEST = 100
 _MOST_EVIDENCE = 8
 _INDENT = "  "
+_CODE_INDENT = " " * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterat
     if finding.where:
         yield from _paragraph(translate("Where"), finding.where, width)
     yield from _paragraph(translate("Change"), finding.advice.render(), width)
-    yield from (Text(f"{_INDENT}    {line}", style="cyan") for line in finding.excerpt.splitlines())
+    for line in finding.excerpt.splitlines():
+        for part in wrap_code(line, width - len(_CODE_INDENT)):
+            yield Text(_CODE_INDENT + part, style="cyan")
     if finding.related:
         yield from _paragraph(translate("Explains"), ", ".join(finding.related), width)
     if evidence and finding.evidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -10,6 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, translate
+from seismograd.views.png_fonts import readable_fonts
 from seismograd.views.seismogram.channels import Seismogram, make_seismogram
 from seismograd.views.seismogram.drawing import (
     MOST_COLUMNS,
@@ -20,9 +22,11 @@ from seismograd.views.seismogram.drawing import (
     height_of,
 )
 from seismograd.views.seismogram.raster import as_png
+from seismograd.views.text_layout import wrap
 from seismograd.views.values import number
 
 HEAD, FOOT = 30, 26
+_LINE, _WIDEST = 16, 130  # height and letters of a line of the caption
 
 
 def write_picture(verdict: Verdict, path: Path) -> int:
@@ -37,7 +41,8 @@ def write_picture(verdict: Verdict, path: Path) -> int:
         raise SeismogradError(
             say("no optimizer step was recorded in {run}", run=str(verdict.run.path))
         )
-    data = render(*picture(verdict))
+    with readable_fonts() if render is as_png else nullcontext():
+        data = render(*picture(verdict))
     try:
         path.write_bytes(data)
     except OSError as error:
@@ -67,7 +72,9 @@ def find_picture_format(path: Path) -> Callable[[list[Shape], int], bytes]:
 def picture(verdict: Verdict) -> tuple[list[Shape], int]:
     """Return the shapes of a picture of its own, with a title and a caption, and its height."""
     seismogram = make_seismogram(verdict, MOST_COLUMNS)
-    height = height_of(seismogram) + HEAD + FOOT
+    lines = wrap(caption(seismogram), _WIDEST)
+    below = HEAD + height_of(seismogram)
+    height = below + FOOT + _LINE * (len(lines) - 1)
     title = translate("Gradients of {script}").format(script=verdict.run.info.script)
     place = {"x": "12", "text-anchor": "start"}
     return [
@@ -76,7 +83,10 @@ def picture(verdict: Verdict) -> tuple[list[Shape], int]:
             {"class": "back", "x": "0", "y": "0", "width": str(WIDTH), "height": str(height)},
         ),
         Shape("text", {"class": "title", "y": "21", **place}, title),
-        Shape("text", {"class": "dim", "y": str(height - 10), **place}, caption(seismogram)),
+        *(
+            Shape("text", {"class": "dim", "y": str(below + 16 + _LINE * at), **place}, line)
+            for at, line in enumerate(lines)
+        ),
         Shape("g", {"transform": f"translate(0 {HEAD})"}, "", tuple(draw(seismogram))),
     ], height
 

@@ -26,7 +26,6 @@ COLORS = {
     "trace": "#0b5cad",
 }
 TEXT = "#1a1d21"
-FONTS = ("Noto Sans CJK SC", "Noto Sans", "DejaVu Sans")
 _DASHES = {"zero": (0, (2, 3)), "epoch": (0, (1, 5))}
 _DPI = 200
 _COMMAND = re.compile(r"([MLHvhlz])([^MLHvhlz]*)")
@@ -43,20 +42,16 @@ def as_png(shapes: list[Shape], height: int) -> bytes:
             say("writing a PNG file needs matplotlib, which is not installed"),
             say("pip install matplotlib, or write an .svg file, which needs no other package"),
         )
-    matplotlib: Any = import_module("matplotlib")
     figure_module: Any = import_module("matplotlib.figure")
-    manager: Any = import_module("matplotlib.font_manager").fontManager
-    installed = {font.name for font in manager.ttflist}
-    with matplotlib.rc_context({"font.family": [font for font in FONTS if font in installed]}):
-        figure = figure_module.Figure(figsize=(WIDTH / 100, height / 100), dpi=_DPI)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_xlim(0, WIDTH)
-        axes.set_ylim(height, 0)
-        axes.axis("off")
-        for shape in shapes:
-            _add(axes, shape, 0)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", facecolor="white")
+    figure = figure_module.Figure(figsize=(WIDTH / 100, height / 100), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    for shape in shapes:
+        _add(axes, shape, 0)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="white")
     return file.getvalue()
 
 

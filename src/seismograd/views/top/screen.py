@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from seismograd.i18n import mark, translate
@@ -16,12 +15,12 @@ from seismograd.schema import SEVERITIES, Finding, FloatArray, RunState, State
 from seismograd.views.sparkline import sparkline
 from seismograd.views.text_layout import wrap
 from seismograd.views.top.module_lines import module_lines, room_for_modules
+from seismograd.views.top.parameter_lines import logarithms, parameter_table
 from seismograd.views.top.screen_state import ScreenState, listed
 from seismograd.views.top.snapshot import LayerRow, RunSnapshot
 from seismograd.views.values import (
     NOTHING,
     SEVERITY_STYLES,
-    STATE_STYLES,
     count,
     number,
     sentences,
@@ -35,7 +34,7 @@ from seismograd.views.values import (
 
 _MOST_FINDINGS = 4
 _MOST_PRINTED = 40  # parameters, where nobody can scroll
-_SPARK = 24
+_WIDEST_COURSE = 120
 _STATES = {
     RunState.LIVE: (mark("live"), "bold green"),
     RunState.ENDED: (mark("ended"), "bold"),
@@ -125,14 +124,14 @@ def _head(snapshot: RunSnapshot, width: int) -> Iterator[Text]:
     yield _course(
         translate("norm"),
         number(snapshot.norm, 6),
-        _log(snapshot.norms),
+        logarithms(snapshot.norms),
         np.ones(len(snapshot.norms)),
         width,
     )
 
 
 def _course(name: str, value: str, course: FloatArray, seen: FloatArray, width: int) -> Text:
-    spark = sparkline(course, seen, max(8, min(40, width // 2 - 30)))
+    spark = sparkline(course, seen, max(8, min(_WIDEST_COURSE, width - 20)))
     return _line(Text.assemble((f"{name} ", "dim"), f"{value:<12} ", (spark, "cyan")), width)
 
 
@@ -205,26 +204,7 @@ def _list(
     names = [layer.parameter.name for layer in layers]
     chosen = names.index(control.chosen) if control.chosen in names else -1
     first = max(0, min(chosen - room // 2, len(layers) - room)) if chosen >= 0 else 0
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", width=width)
-    table.add_column(translate("parameter"), no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column(translate("norm"), justify="right", no_wrap=True)
-    if width >= 60:
-        table.add_column(translate("recent"), no_wrap=True)
-    table.add_column(translate("state"), no_wrap=True)
-    for layer in layers[first : first + room]:
-        cells = [
-            Text(layer.parameter.name),
-            Text(number(layer.norm) if layer.state > State.ABSENT else NOTHING),
-        ]
-        if width >= 60:
-            cells.append(
-                Text(
-                    sparkline(_log(layer.course), layer.seen, _SPARK if width >= 90 else 12), "cyan"
-                )
-            )
-        cells.append(Text(state_word(layer.state), STATE_STYLES[layer.state]))
-        table.add_row(*cells, style="reverse" if layer.parameter.name == control.chosen else "")
-    yield table
+    yield parameter_table(layers[first : first + room], control.chosen, width)
 
 
 def _inspected(layer: LayerRow, width: int) -> Iterator[Text]:
@@ -255,7 +235,7 @@ def _inspected(layer: LayerRow, width: int) -> Iterator[Text]:
         facts.append((translate("also called"), some(parameter.aliases)))
     for name, value in facts:
         yield _line(Text.assemble((f"  {name}: ", "dim"), value), width)
-    yield Text("  " + sparkline(_log(layer.course), layer.seen, min(32, width - 4)), "cyan")
+    yield Text("  " + sparkline(logarithms(layer.course), layer.seen, min(32, width - 4)), "cyan")
 
 
 def _keys(control: ScreenState, width: int) -> Text:
@@ -271,11 +251,3 @@ def _line(text: Text, width: int) -> Text:
     text.truncate(width, overflow="ellipsis")
     text.no_wrap = True
     return text
-
-
-def _log(values: FloatArray) -> FloatArray:
-    """Return logarithms for a sparkline; zero lies below all else."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log10(values)
-    logs[np.isneginf(logs)] = -45
-    return logs

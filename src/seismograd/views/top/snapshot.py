@@ -32,8 +32,9 @@ _COLUMNS = 32
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One parameter: its state and numbers at the last step, its recent course (C,), and how bad
-    it looks (`trouble`, 0: not at all).
+    """One parameter: its state and numbers at the last step, its recent course (C,), by which
+    factor the norm is above its recent median (NaN: not known), and how bad it looks (`trouble`,
+    0: not at all).
     """
 
     parameter: Parameter
@@ -45,6 +46,7 @@ class LayerRow:
     update_ratio: float
     course: FloatArray
     seen: FloatArray
+    of_median: float
     trouble: float
 
 
@@ -119,7 +121,9 @@ def _layers(run: Run, row: int) -> tuple[LayerRow, ...]:
     course = np.where(bad, np.nan, view.high)  # (C, P)
     seen = (view.counts[:, State.ZERO :].sum(axis=1) > 0).astype(np.float64)
     found = {name for finding in run.findings for name in finding.parameters}
-    trouble = _trouble(states, values, course, bad)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_median = values["grad_norm"] / column_medians(course)
+    trouble = _trouble(states, of_median, bad)
     return tuple(
         LayerRow(
             parameter=parameter,
@@ -131,20 +135,19 @@ def _layers(run: Run, row: int) -> tuple[LayerRow, ...]:
             update_ratio=float(values["update_ratio"][column]),
             course=course[:, column],
             seen=seen[:, column],
+            of_median=float(of_median[column]),
             trouble=float(trouble[column]) + (100.0 if parameter.name in found else 0.0),
         )
         for column, parameter in enumerate(run.parameters)
     )
 
 
-def _trouble(
-    states: StateArray, values: dict[str, AnyArray], course: FloatArray, bad: AnyArray
-) -> FloatArray:
+def _trouble(states: StateArray, of_median: FloatArray, bad: AnyArray) -> FloatArray:
     """Return the trouble of each: non-finite now before non-finite lately, before zero or absent,
     before decades away from its own recent median  # (P,).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        away = np.abs(np.log10(values["grad_norm"]) - np.log10(column_medians(course)))
+        away = np.abs(np.log10(of_median))
     trouble = np.where(np.isfinite(away), np.minimum(away, 50), 0)
     trouble[states == State.ABSENT] += 200
     trouble[states == State.ZERO] += 300
