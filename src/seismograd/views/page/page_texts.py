@@ -211,6 +211,7 @@ TEXTS: dict[str, str] = {
     "smoothed": mark("smoothed"),
     "loss_smoothed": mark("loss (thick: smoothed)"),
     "epoch_begins": mark("an epoch begins"),
+    "resumed_here": mark("resumed from a checkpoint"),
     "scalar_lr": mark("learning rate"),
     "scalar_grad_norm": mark("total norm"),
     "scalar_applied_norm": mark("applied norm"),
