@@ -85,9 +85,14 @@ def counted_step(workload: Workload, clipped: bool = False) -> Calls:
     return counter.calls
 
 
-def steady_step(workload: Workload, folder: Path, clipped: bool = False) -> Calls:
-    """Return the calls of a steady step, watched at the normal level: the step with the fewest."""
+def steady_step(
+    workload: Workload, folder: Path, clipped: bool = False, is_short: bool = True
+) -> Calls:
+    """Return the calls of a steady step, watched at the normal level: the step with the fewest.
+    Unless `is_short`, all go the full way.
+    """
     watched = WatchedTraining(workload, NORMAL, folder)
+    watched._recording._session._is_short = is_short  # pyright: ignore[reportPrivateUsage]
     watched.begin()
     try:
         for _ in range(WARM):
@@ -114,6 +119,7 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=tuple(WORKLOADS), action="append")
     parser.add_argument("--each", action="store_true", help="every function by itself")
+    parser.add_argument("--full-way", action="store_true", help="without short ways")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"| Python calls of ours in a steady step | {' | '.join(VISITS)} | together |")
@@ -122,7 +128,7 @@ def main() -> None:
         for clipped in (False, True):
             workload = WORKLOADS[name]()
             with tempfile.TemporaryDirectory() as folder:
-                calls = steady_step(workload, Path(folder) / "run", clipped)
+                calls = steady_step(workload, Path(folder) / "run", clipped, not options.full_way)
             print(row(f"{workload.name}{', with a clip' if clipped else ''}", calls))
             if options.each:
                 for (visit, (module, function)), num in calls.most_common():

@@ -44,14 +44,15 @@ def train_in_two_steps(out: Path) -> None:
     torch.manual_seed(0)
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     first, second = (torch.optim.SGD(model.parameters(), 0.1) for model in (one, other))
-    iteration_end.QUIET_S, iteration_end.PATIENCE_S = 0.2, 0.5
     with seismograd.watch(one, other, first, second, out=out, quiet=True):
         for step in range(STEPS):
             x = torch.ones(4, 3)
             (0 * (one(x) + other(x)).mean() + 10 * step + rank).backward()
             first.step()
             if step == PAUSED_AT and rank == 0:
+                patience_s, iteration_end.PATIENCE_S = iteration_end.PATIENCE_S, 0.5
                 time.sleep(4)
+                iteration_end.PATIENCE_S = patience_s
             second.step()
 
 

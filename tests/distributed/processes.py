@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,20 @@ def environment(**more: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONWARNINGS": "ignore",
+        "SEISMOGRAD_RANK_LATE_S": "120",  # on a busy machine a process is late for nothing
+        "SEISMOGRAD_RANK_EXIT_S": "60",
         **more,
     }
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody has, and that the system gives to no connection until it is taken, which
+    is seconds later: those that it gives lie higher.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def start(

@@ -15,14 +15,15 @@ from tests.distributed.processes import HERE, Ended, environment, free_port
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 
-LATE_S, EXIT_S = 1, 3
+LATE_S, NEVER_S, EXIT_S = 1, 60, 3
+BUSY_S = 10  # what a busy machine may add
 LIMIT_S = 120
 
 
-def with_fault(fault: str, out: Path) -> Ended:
+def with_fault(fault: str, out: Path, late_s: int) -> Ended:
     """Rank 0's end; rank 1 is killed when it does not end by itself."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    limits = {"SEISMOGRAD_RANK_LATE_S": str(LATE_S), "SEISMOGRAD_RANK_EXIT_S": str(EXIT_S)}
+    limits = {"SEISMOGRAD_RANK_LATE_S": str(late_s), "SEISMOGRAD_RANK_EXIT_S": str(EXIT_S)}
     command = [sys.executable, str(HERE / "faults.py"), str(out), fault]
     environments = [environment(**shared, **limits, RANK=str(rank)) for rank in range(2)]
     other = subprocess.Popen(
@@ -50,12 +51,13 @@ def with_fault(fault: str, out: Path) -> Ended:
 def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missing(
     fault: str, word: str, tmp_path: Path
 ) -> None:
-    ended = with_fault(fault, tmp_path / "run")
+    # on a busy machine a process may say nothing for a second before it is gone
+    ended = with_fault(fault, tmp_path / "run", LATE_S if word == "late" else NEVER_S)
     assert ended.code == 0, ended.err
     assert ended.err == ""
     alone, watched = ended.json()
     assert alone["weights"] == watched["weights"]
-    assert watched["end_s"] < LATE_S + EXIT_S
+    assert watched["end_s"] < LATE_S + EXIT_S + BUSY_S
     run = seismograd.open_run(tmp_path / "run")
     assert run.ended
     assert len(run.steps) == 12

@@ -490,4 +490,16 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
         ],
     ),
+    "SG805": (
+        "recurrence-over-batch",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG806": (
+        "undetached-advantage",
+        [
+            "min_evaluated",
+        ],
+    ),
 }

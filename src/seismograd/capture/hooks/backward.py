@@ -288,12 +288,13 @@ def install(hub: EventHub) -> Undo:
     it.
     """
     original = torch.autograd.backward
+    single = (torch.Tensor, torch.autograd.graph.GradientEdge)
 
     @wraps(original)
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:  # pyright: ignore
             return original(tensors, *args, **kwargs)
-        if not isinstance(tensors, torch.Tensor | torch.autograd.graph.GradientEdge):
+        if type(tensors) is not torch.Tensor and not isinstance(tensors, single):
             tensors = tuple(tensors)
         # of two views Python looks through the shorter one, else through all modules there are
         if hub.late and not hub.late.keys().isdisjoint(sys.modules.keys()):

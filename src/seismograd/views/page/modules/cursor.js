@@ -23,6 +23,13 @@ export function stepOf(row) {
 /** @param {number} step */
 export const rowOf = (step) => rowAt(currentMeta(), step);
 
+/** The rows from which the training went on from a checkpoint. */
+export function resumedRows() {
+  const { notes } = currentMeta();
+  const steps = notes.filter((each) => each.kind === "resumed").map((each) => each.step);
+  return [...new Set(steps)].filter((step) => step > 0).map(rowOf);
+}
+
 /**
  * The row of a run that is nearest to a step.
  *

@@ -4,7 +4,7 @@
 
 import { triangle } from "./canvas.js";
 import { fade, shades } from "./colours.js";
-import { setCursor, setWindow, stepOf, zoom } from "./cursor.js";
+import { resumedRows, setCursor, setWindow, stepOf, zoom } from "./cursor.js";
 import { el } from "./dom.js";
 import { look } from "./look.js";
 import { count } from "./numbers.js";
@@ -206,7 +206,8 @@ export class Lines {
   }
 
   /**
-   * Where an epoch begins, and where a step was not finite.
+   * Where an epoch begins, where the training went on from a checkpoint, and where a step was not
+   * finite.
    *
    * @param {uPlot} plot
    */
@@ -216,15 +217,22 @@ export class Lines {
     pen.save();
     pen.strokeStyle = shades.dim;
     pen.lineWidth = ratio;
+    /** @param {number[]} rows */
+    const verticals = (rows) => {
+      for (const row of rows) {
+        if (row <= state.start || row >= state.stop) continue;
+        const x = plot.valToPos(row - 0.5, "x", true);
+        pen.beginPath();
+        pen.moveTo(x, plot.bbox.top);
+        pen.lineTo(x, plot.bbox.top + plot.bbox.height);
+        pen.stroke();
+      }
+    };
     pen.setLineDash([ratio, 4 * ratio]);
-    for (const row of currentMeta().epochs) {
-      if (row <= state.start || row >= state.stop) continue;
-      const x = plot.valToPos(row - 0.5, "x", true);
-      pen.beginPath();
-      pen.moveTo(x, plot.bbox.top);
-      pen.lineTo(x, plot.bbox.top + plot.bbox.height);
-      pen.stroke();
-    }
+    verticals(currentMeta().epochs);
+    pen.strokeStyle = shades.warning;
+    pen.setLineDash([4 * ratio, 2 * ratio]);
+    verticals(resumedRows());
     for (const row of this.marks) {
       const x = plot.valToPos(row, "x", true);
       if (x >= plot.bbox.left - 2 && x <= plot.bbox.left + plot.bbox.width + 2)

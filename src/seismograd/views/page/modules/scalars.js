@@ -5,7 +5,7 @@
 /** @import { Cut, PlotLine } from "./types.d.ts" */
 
 import { fade, shades } from "./colours.js";
-import { stepOf } from "./cursor.js";
+import { resumedRows, stepOf } from "./cursor.js";
 import { el } from "./dom.js";
 import { on } from "./events.js";
 import { areEqual, colourKey, inWindow, smoothed } from "./line_data.js";
@@ -193,6 +193,7 @@ function drawScalars(body) {
       state.other ? [otherName(), shades.other, [8, 2]] : null,
       bad("grad_norm").length || bad("loss").length ? [T("state_4"), shades.nan, [], true] : null,
       currentMeta().epochs.length ? [T("epoch_begins"), shades.dim, [2, 3]] : null,
+      resumedRows().length ? [T("resumed_here"), shades.warning, [4, 2]] : null,
     ]),
   );
 }

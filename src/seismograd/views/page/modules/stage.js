@@ -5,7 +5,7 @@
 
 import { fit } from "./canvas.js";
 import { shades } from "./colours.js";
-import { setCursor, setWindow, stepOf, zoom } from "./cursor.js";
+import { resumedRows, setCursor, setWindow, stepOf, zoom } from "./cursor.js";
 import { el } from "./dom.js";
 import { clamp, count, ticks } from "./numbers.js";
 import { currentMeta, state } from "./state.js";
@@ -144,6 +144,7 @@ export class Stage {
     pen.textBaseline = "top";
     const base = this.height - this.bottom;
     this.epochs(pen, base);
+    this.resumptions(pen, base);
     pen.fillStyle = shades.dim;
     const first = stepOf(state.start);
     for (const step of ticks(first, stepOf(state.stop - 1), Math.max(2, this.inner / 90))) {
@@ -172,6 +173,20 @@ export class Stage {
       pen.lineTo(this.x(row) - 3.5, base + 6);
       pen.lineTo(this.x(row) + 3.5, base + 6);
       pen.fill();
+    }
+  }
+
+  /**
+   * A bar where the training went on from a checkpoint.
+   *
+   * @param {Pen} pen
+   * @param {number} base
+   */
+  resumptions(pen, base) {
+    pen.fillStyle = shades.warning;
+    for (const row of resumedRows()) {
+      if (row <= state.start || row >= state.stop) continue;
+      pen.fillRect(this.x(row) - 1, base, 2, 7);
     }
   }
 
