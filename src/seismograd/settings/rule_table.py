@@ -69,6 +69,7 @@ RULE_TABLE: RuleTable = {
             "min_factor",
             "min_deviations",
             "above_largest",
+            "min_loss_deviations",
             "min_alone",
             "leap",
             "min_with_leap",
