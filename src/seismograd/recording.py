@@ -144,11 +144,17 @@ class Recording:
             session.number_from,
             self._ranks.note,
             child,
+            hears_all=not models and not optimizers,
         )
         self._resume_listener = (
             None
             if options.resume is None
-            else ResumeListener(session.guard, self._resumption.loaded, self._resumption.begins)
+            else ResumeListener(
+                session.guard,
+                self._resumption.loaded,
+                self._resumption.found,
+                self._resumption.begins,
+            )
         )
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)

@@ -87,6 +87,12 @@ def test_a_killed_script_goes_on(folder: Path) -> None:
     assert run.ended
     assert len(run.branches) == 1
     assert inspect(run.path).damage == ()
+    (folder / "checkpoint.pt").unlink()
+    anew = seismograd(folder, "--resume", "run", "train.py", "8", "20", "-1")
+    assert anew.returncode == 0, anew.stderr
+    said = " ".join(anew.stderr.split())
+    assert "resumed from step 100" in said
+    assert "no model and no optimizer loaded a saved state before the first step" in said
 
 
 @pytest.mark.extended

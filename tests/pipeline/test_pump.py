@@ -332,3 +332,32 @@ pump.close()
     assert run.steps["iteration"].tolist() == list(range(100))
     assert run.torn is None
     assert run.ended
+
+
+def test_more_may_wait_while_a_record_is_read_that_goes_on() -> None:
+    """Then eight times as much, and no more."""
+    began, gate = threading.Event(), threading.Event()
+    rows = list(synthetic.block(np.ones((200, 2)), sample_rows=[]).split(1))  # of one size
+    size = pump_module.batch_bytes(rows[0])
+
+    def adapt(item: object) -> object:
+        began.set()
+        gate.wait()
+        return item
+
+    collector = open_collector()
+    pump = Pump(
+        [collector],
+        ignore,
+        interval_s=0.01,
+        max_bytes=10 * size,
+        adapt=adapt,  # type: ignore[arg-type]
+    )
+    pump.put(rows[0])
+    began.wait()
+    for row in rows[1:]:
+        pump.put(row)
+    assert pump.dropped == 120
+    gate.set()
+    pump.close()
+    assert collector.order() == list(range(80))

@@ -173,7 +173,6 @@ def test_where_the_record_is_gone_a_new_one_begins_with_the_step(tmp_path: Path)
     [
         ("", True, STOPPED, "does not say its step"),
         ("@60", True, CHECKPOINT, None),
-        ("", False, STOPPED, "loaded a saved state before the first step"),
     ],
 )
 def test_what_tells_no_step_is_said(
@@ -191,6 +190,19 @@ def test_what_tells_no_step_is_said(
     assert told[0].startswith(f"resumed from step {first}")
     assert len(told) == 1 + (said is not None)
     assert said is None or said in told[1]
+
+
+def test_a_state_that_was_loaded_before_is_found(tmp_path: Path) -> None:
+    """As with the callbacks of frameworks, which begin when everything is loaded."""
+    state = interrupted(tmp_path / "run", as_it_is)
+    program = Program()
+    program.load(state)
+    with watch(program, resume=tmp_path / "run"):
+        program.train(0, 10)
+    run = open_run(tmp_path / "run")
+    assert run.steps["iteration"].tolist() == list(range(CHECKPOINT + 10))
+    (note,) = run.notes
+    assert note.message.render().startswith(f"resumed from step {CHECKPOINT};")
 
 
 def test_another_model_ends_the_training_and_changes_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_gradient_is_explained_in_one_sentence() -> None:
         "step 1: `sqrt` at model.py:31 (in `norm1`) got 3 zeros among 64 numbers; its derivative "
         "there is infinite: samples 7, 19, 40 of the batch of 64; the loss is finite (0.4)"
     )
-    assert finding.where == "model.py:31"
+    assert (finding.where, finding.seen_only) == ("model.py:31", False)
     assert finding.excerpt == "x = x / (x.pow(2).sum(1, keepdim=True) + 1e-8).sqrt()"
 
 

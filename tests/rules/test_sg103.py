@@ -63,6 +63,15 @@ def test_a_hard_batch_in_a_trained_network_is_no_spike(loss: float, num: int) ->
     assert len(findings) == num
 
 
+@pytest.mark.parametrize(("loss", "num"), [(6.5, 0), (50.0, 1)])
+def test_where_batches_differ_much_a_higher_loss_is_no_spike(loss: float, num: int) -> None:
+    noisy = np.exp(np.random.default_rng(0).normal(0.4, 0.6, 60)).clip(0.4, 4.0)
+    norms = np.ones((60, 2))
+    noisy[SPIKE], norms[SPIKE] = loss, 18.0
+    findings, _ = result([block(norms, loss=noisy)], rules=(GradientSpike,))
+    assert len(findings) == num
+
+
 def test_it_says_nothing_of_a_loss_with_nothing_to_compare_it_to() -> None:
     assert "loss" not in only(spiking(losses(1.0, elsewhere=np.nan))).cause.render()
 

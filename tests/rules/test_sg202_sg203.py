@@ -52,7 +52,7 @@ def test_the_operations_behind_the_loss_tell_where_it_came_from(rule: type, orig
     made = block([[1.0, 1.0], [np.nan, np.nan]], loss=[1.0, np.nan], events=events)
     (finding,), _ = result([made], rules=(rule,))
     assert WORDS[origin] in finding.cause.render()
-    assert finding.where == "train.py:11"
+    assert (finding.where, finding.seen_only) == ("train.py:11", True)  # that of backward()
 
 
 def skips(scale: np.ndarray, skipped: np.ndarray) -> tuple[Finding, ...]:

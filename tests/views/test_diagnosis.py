@@ -14,8 +14,10 @@ from rich.console import Console
 from seismograd.cli.terminal.run_summary import print_summary
 from seismograd.diagnosis.verdict import judge, make_verdict
 from seismograd.i18n import Message, say, use_language
+from seismograd.record.finding_json import finding_from_json, finding_to_json
 from seismograd.record.reader import Run, open_run
 from seismograd.schema import Finding, RuleStatus
+from seismograd.schema.finding_html import finding_html
 from seismograd.views.formats import (
     diagnosis_github,
     diagnosis_json,
@@ -250,3 +252,20 @@ def test_junit_fails_what_was_found_and_skips_what_could_not_look(tmp_path: Path
     assert failed[0].attrib["message"] == "a  <cause> & more"
     assert len(clear) == 0
     assert "a bug of ours" in skipped[0].attrib["message"]
+
+
+def test_a_line_at_which_a_fault_only_shows_is_told_and_never_annotated(tmp_path: Path) -> None:
+    run = small_net(tmp_path / "run")
+    mistake = replace(findings()[0], where="train.py:12", seen_only=False)
+    shown = replace(mistake, seen_only=True)
+    for finding, label, is_annotated in ((mistake, "Where", True), (shown, "Seen at", False)):
+        verdict = make_verdict(run, (finding,), STATUSES)
+        assert f"{label}: train.py:12" in rendered(diagnosis_text.render(verdict))
+        assert ("file=train.py,line=12" in diagnosis_github.render(verdict)) == is_annotated
+        (result,) = json.loads(diagnosis_sarif.render(verdict))["runs"][0]["results"]
+        assert ("locations" in result) == is_annotated
+        assert f"{label}: train.py:12" in diagnosis_junit.render(verdict)
+        assert label in finding_html(finding)
+        assert finding_from_json(json.loads(json.dumps(finding_to_json(finding)))) == finding
+    assert "Seen at: train.py:12" in diagnosis_github.render(verdict)
+    assert "Seen at: train.py:12" in result["message"]["text"]

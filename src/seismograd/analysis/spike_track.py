@@ -31,6 +31,7 @@ class SpikeBaseline:
     largest_loss: float
     is_positive: bool  # all losses are
     rises: bool  # the loss does too
+    loss_deviations: float  # by which the logarithm of the loss is above its median; inf: of no use
     count: float  # samples
     usual_count: float
 
@@ -114,6 +115,7 @@ class SpikeTrack:
             largest_loss=largest,
             is_positive=is_positive,
             rises=loss > max(high, largest),
+            loss_deviations=_deviations(loss, known) if is_positive else math.inf,
             count=float(step[SIZE][COUNT]),
             usual_count=float(usual_size[COUNT]),
         )
@@ -132,3 +134,13 @@ class SpikeTrack:
     def drop(self) -> None:
         """Discard it: nothing stands out any more."""
         self.pending, self.num_pending = None, 0
+
+
+def _deviations(loss: float, known: FloatArray) -> float:
+    """Return by how many robust standard deviations of their logarithms a loss is above others."""
+    logarithms = np.log(known)
+    middle = median(logarithms)
+    spread = NORMAL * median(np.abs(logarithms - middle))
+    if not loss > 0 or not math.isfinite(loss) or spread == 0:
+        return math.inf
+    return (math.log(loss) - middle) / spread

@@ -1,4 +1,6 @@
-"""Hear what a training loads before its first step, which shows where an earlier record goes on."""
+"""Learn what a training has loaded before its first step, which shows where an earlier record goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,8 @@ class ResumeListener(Listener):
         guard: keeps failures away from the training.
         loaded: called with the updates that an optimizer had made when its state was saved, `None`
             where that does not say it, and for the state of a module.
+        found: called at the first step with the updates that its optimizer has made: its state may
+            have been loaded before anybody listened.
         begins: called when a backward or an update begins; may raise `TrainingHalted`.
     """
 
@@ -25,9 +29,11 @@ class ResumeListener(Listener):
         self,
         guard: ErrorGuard,
         loaded: Callable[[int | None], None],
+        found: Callable[[int | None], None],
         begins: Callable[[], None],
     ) -> None:
-        self._guard, self._loaded, self._begins = guard, loaded, begins
+        self._guard, self._loaded, self._found, self._begins = guard, loaded, found, begins
+        self._has_stepped = False
 
     def state_loads(self, owner: Any, state: object) -> None:
         """Take what is loaded."""
@@ -43,9 +49,15 @@ class ResumeListener(Listener):
         self._begins()
 
     def step_begins(self, optimizer: Any, closure: bool, compiled: bool) -> None:
-        """Note that the training begins."""
-        del optimizer, closure, compiled
+        """Look at what the first optimizer holds."""
+        del closure, compiled
+        if not self._has_stepped:
+            self._has_stepped = True
+            self._guard.call("resume", self._look, optimizer)
         self._begins()
+
+    def _look(self, optimizer: Any) -> None:
+        self._found(updates_in({"state": getattr(optimizer, "state", None)}))
 
 
 def updates_in(state: object) -> int | None:
@@ -65,6 +77,8 @@ def _counts(states: Iterable[Any]) -> Iterable[int]:
     for each in states:
         step = cast("dict[str, Any]", each).get("step") if isinstance(each, dict) else None
         if isinstance(step, torch.Tensor):
-            step = step.item() if step.numel() == 1 and not step.is_meta else None
+            # Only a plain one: reading another may be a call that all processes make together.
+            is_plain = type(step) is torch.Tensor and step.numel() == 1 and not step.is_meta
+            step = step.item() if is_plain else None
         if isinstance(step, int | float) and 0 < step < 2**53:
             yield int(step)

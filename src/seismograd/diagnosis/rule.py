@@ -119,11 +119,13 @@ class Rule(ABC):
         severity: str | None = None,
         parameters: tuple[str, ...] = (),
         where: str = "",
+        seen_only: bool = False,
     ) -> Finding:
         """Return a finding of this rule.
 
         Without `last_step` it is about one iteration, without `severity` it has the rule's usual
-        one, and without `optimizer` it is about all of them.
+        one, and without `optimizer` it is about all of them. `seen_only`: `where` is no line to
+        change, but one at which the fault shows.
         """
         return Finding(
             code=self.code,
@@ -138,6 +140,7 @@ class Rule(ABC):
             advice=advice,
             where=where,
             excerpt=excerpt,
+            seen_only=seen_only and bool(where),
         )
 
     def finding_of_fact(

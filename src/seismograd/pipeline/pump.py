@@ -18,6 +18,7 @@ from seismograd.schema import Fact, Note, RowBatch, SampleBatch, Sink, concatena
 _NOTE_BYTES = 1024
 _PATIENCE_S = 60.0
 _POLL_S = 0.005
+_WHILE_ADAPTING = 8  # times as many bytes may wait: a record that goes on is read once
 
 
 class Pump:
@@ -36,7 +37,8 @@ class Pump:
         max_bytes: memory that waiting rows may take.
         synchronous: hand on each row at once, on the calling thread.
         look: called on the pump's thread before each batch: what waits elsewhere may be put now.
-        adapt: returns what the sinks get of each thing, on the pump's thread; `None`: nothing.
+        adapt: returns what the sinks get of each thing, on the pump's thread; `None`: nothing. It
+            may take long once: more may wait meanwhile.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Pump:
         adapt: Callable[[Queued], Queued | None] = lambda item: item,
     ) -> None:
         self._sinks = list(sinks)
-        self._adapt = adapt
+        self._adapt, self._is_adapting = adapt, False
         self._on_failure = on_failure
         self._interval_s = interval_s
         self._max_bytes = max_bytes
@@ -100,7 +102,8 @@ class Pump:
             waiting = self._bytes_in - self._bytes_out
             # A single row may exceed the limit: otherwise a model of that size would have no record
             # at all.
-            if waiting and waiting + num_bytes > self._max_bytes:
+            most = self._max_bytes * (_WHILE_ADAPTING if self._is_adapting else 1)
+            if waiting and waiting + num_bytes > most:
                 self._num_refused += len(batch)
                 return
             self._enqueue(batch, num_bytes)
@@ -259,12 +262,15 @@ class Pump:
 
     def _hand(self, item: Queued) -> None:
         """Hand on rows, a fact or a sample as the sinks are to get it."""
+        self._is_adapting = True
         try:
             adapted = self._adapt(item)
         except Exception as error:
             self._num_not_made += len(item) if isinstance(item, RowBatch) else 0
             self._on_failure(type(self).__name__, error)
             return
+        finally:
+            self._is_adapting = False
         if isinstance(adapted, RowBatch):
             self._each(lambda sink: sink.observe(adapted))
         elif isinstance(adapted, SampleBatch):

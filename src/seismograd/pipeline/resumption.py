@@ -34,6 +34,7 @@ class Resumption:
         number_from: has the session number its steps from here on.
         report: takes notes.
         is_child: another process has started this one, which may train by itself.
+        hears_all: whatever the program loads is heard.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Resumption:
         number_from: Callable[[int], None],
         report: Callable[[Note], None],
         is_child: bool = False,
+        hears_all: bool = True,
     ) -> None:
+        self._hears_all = hears_all
         self._request, self._sinks, self._settings = request, sinks, settings
         self._number_from, self._report, self._is_child = number_from, report, is_child
         self._step = 0
@@ -65,17 +68,25 @@ class Resumption:
         """Take that a module or an optimizer loads a state, which was saved after so many updates,
         `None` where it does not say.
         """
-        if self._request is None or self._has_begun:
-            return
-        self._num_loaded += 1
-        if num_updates is None or self._is_told or num_updates < self._num_updates:
+        if self._request is not None and not self._has_begun:
+            self._num_loaded += 1
+            self._count(self._request, num_updates)
+
+    def found(self, num_updates: int | None) -> None:
+        """Take that the optimizer of the first step has made so many updates before."""
+        if self._request is not None and num_updates is not None:
+            self._num_loaded += 1
+            self._count(self._request, num_updates)
+
+    def _count(self, request: ResumeRequest, num_updates: int | None) -> None:
+        if num_updates is None or self._is_told or num_updates <= self._num_updates:
             return
         from seismograd.record.checkpoint_step import step_after_updates
         from seismograd.record.reader import open_run
 
         self._num_updates, self._is_counted = num_updates, True
         if self._error is None:
-            self._go_on_from(step_after_updates(open_run(self._request.path), num_updates))
+            self._go_on_from(step_after_updates(open_run(request.path), num_updates))
 
     def told(self, state: Mapping[str, object], own: Path | None, next_step: int) -> None:
         """Take the state of the recording that made the checkpoint (`Recording.state_dict`); `own`
@@ -204,7 +215,7 @@ class Resumption:
                 branch=f"{branch.parent.name}/{branch.name}",
             )
         ]
-        if not self._num_loaded and not self._is_told and num_rows:
+        if not self._num_loaded and self._hears_all and not self._is_told and num_rows:
             said.append(
                 say(
                     "no model and no optimizer loaded a saved state before the first step: if the "

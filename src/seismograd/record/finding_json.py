@@ -79,6 +79,7 @@ def finding_to_json(
         "where": finding.where,
         "excerpt": finding.excerpt,
         "related": list(finding.related),
+        **({"seen_only": True} if finding.seen_only else {}),
     }
 
 
@@ -100,6 +101,7 @@ def finding_from_json(data: Any) -> Finding:
         where=text(data["where"]),
         excerpt=text(data["excerpt"], keep=_LAYOUT),
         related=_texts(data["related"]),
+        seen_only=data.get("seen_only", False) is True,
     )
 
 

@@ -54,6 +54,8 @@ from seismograd.rules.sg801_wrong_loss_input import WrongLossInput
 from seismograd.rules.sg802_constant_loss_term import ConstantLossTerm
 from seismograd.rules.sg803_sample_without_gradient import SampleWithoutGradient
 from seismograd.rules.sg804_wrong_attention_mask import WrongAttentionMask
+from seismograd.rules.sg805_recurrence_over_batch import RecurrenceOverBatch
+from seismograd.rules.sg806_undetached_advantage import UndetachedAdvantage
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -105,6 +107,8 @@ RULES: tuple[type[Rule], ...] = (
     ConstantLossTerm,
     SampleWithoutGradient,
     WrongAttentionMask,
+    RecurrenceOverBatch,
+    UndetachedAdvantage,
 )
 
 __all__ = ["RULES", "Rule"]

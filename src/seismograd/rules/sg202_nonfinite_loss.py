@@ -121,5 +121,6 @@ class NonfiniteLoss(Rule):
             where=(birth.where if birth else "")
             or site_of_loss(block, row)
             or site_of(block, EventKind.BACKWARD, step),
+            seen_only=not (birth and birth.where),
             excerpt=excerpt,
         )

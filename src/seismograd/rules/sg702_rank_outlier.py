@@ -156,6 +156,7 @@ class RankOutlier(Rule):
                 "hardware is"
             ),
             where=site_of(block, EventKind.BACKWARD, last),
+            seen_only=True,
             excerpt="print(rank, [bool(torch.isfinite(x).all()) for x in batch])",
         )
         self.found.add(finding)

@@ -50,6 +50,16 @@ class FactKind(StrEnum):
     padding; `place`, `text`: the line of the script that computes it, and the statement there,
     where there is only one.
     """
+    RECURRENCE_AXIS = "recurrence_axis"
+    """A recurrent layer runs over the samples of a batch: `layer` (its class) and `name`;
+    `batch_first` as it was made; it ran over `steps` of `sequences`. `selected`: 1 where only one
+    of these is used, 0 where the targets of a language model lie along them.
+    """
+    UNDETACHED_ADVANTAGE = "undetached_advantage"
+    """The log-probability of actions is multiplied by an advantage with a graph, in one loss with
+    the regression of the values in it. `parameters` that get a gradient through it; `place`,
+    `text`: the line of the product, and the statement there, where there is only one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient

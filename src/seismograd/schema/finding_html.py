@@ -28,11 +28,16 @@ def finding_html(finding: Finding) -> str:
         lines.append(_names(finding.parameters))
     lines.append(_line(translate("Cause"), _safe(finding.cause.render())))
     if finding.where:
-        lines.append(_line(translate("Where"), f"<code>{_safe(finding.where)}</code>"))
+        lines.append(_line(place_label(finding), f"<code>{_safe(finding.where)}</code>"))
     lines.append(_line(translate("Change"), _safe(finding.advice.render())))
     if finding.excerpt:
         lines.append(f"<pre>{escape(printable(finding.excerpt, keep=chr(10)))}</pre>")
     return '<div style="margin:0.5em 0">' + "<br>".join(lines) + "</div>"
+
+
+def place_label(finding: Finding) -> str:
+    """Return what the line of a finding is: where the mistake is, or where it shows."""
+    return translate("Seen at") if finding.seen_only else translate("Where")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -26,7 +26,8 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A finding of a rule. `first_step` and `last_step` are iterations; `where` is the user's
-    file:line, empty when there is none.
+    file:line, empty when there is none; `seen_only`: the fault shows there, and the mistake is
+    elsewhere.
 
     `related` are the codes of findings that this one explains and absorbs.
     """
@@ -44,6 +45,7 @@ class Finding:
     where: str = ""
     excerpt: str = ""
     related: tuple[str, ...] = field(default_factory=tuple[str, ...])
+    seen_only: bool = False
 
     def _repr_html_(self) -> str:
         # What a notebook shows of it: only there is it needed.

@@ -69,6 +69,7 @@ RULE_TABLE: RuleTable = {
             "min_factor",
             "min_deviations",
             "above_largest",
+            "min_loss_deviations",
             "min_alone",
             "leap",
             "min_with_leap",
@@ -485,6 +486,18 @@ RULE_TABLE: RuleTable = {
     ),
     "SG804": (
         "wrong-attention-mask",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG805": (
+        "recurrence-over-batch",
+        [
+            "min_evaluated",
+        ],
+    ),
+    "SG806": (
+        "undetached-advantage",
         [
             "min_evaluated",
         ],

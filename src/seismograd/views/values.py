@@ -106,9 +106,11 @@ def sentences(parts: Iterable[str]) -> str:
 
 
 def location_of(finding: Finding) -> tuple[str, int]:
-    """Return the user's file and line that a finding points to; `("", 0)` when it points
-    nowhere.
+    """Return the user's file and line of the mistake; `("", 0)` where it is not known: the line at
+    which a fault only shows is innocent.
     """
+    if finding.seen_only:
+        return "", 0
     file, colon, line = finding.where.rpartition(":")
     return (file, int(line)) if colon and line.isdecimal() else ("", 0)
 

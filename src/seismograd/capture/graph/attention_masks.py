@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ from seismograd.capture.graph.token_targets import (
 )
 from seismograd.capture.graph.traversal import saved
 
-MAX_SCALARS = 1 << 24  # of the weights of an attention
+MAX_SCALARS = 1 << 23  # of the weights of an attention
 MASKED = -1e4  # what is added to a score where it is masked, at most; half precision included
 MOST = 0.9  # of the positions
 MIN_LENGTH = 3
+MAX_ATTENTIONS = 2  # of a sequence, whose masks of the padding are compared with it
 
 MASKS = ("attn_mask", "attn_bias")  # as the operations name them
 FUSED = "ScaledDotProduct"  # with which the names of torch's own operations begin
@@ -61,15 +63,18 @@ def sees_targets(graph: LossGraph, targets: TokenTargets) -> bool:
     attention is causal.
     """
     batch, length = targets.tokens.shape
-    found = list(attentions(graph, targets.embedding, batch, length))
     width = min(targets.counts.shape[1], length - 1)
     counts = targets.counts[:, :width]
-    return bool(found) and all(
-        each.is_own
-        and float(each.sees.diagonal(1, 1, 2)[:, :width].expand_as(counts)[counts].double().mean())
-        > MOST
-        for each in found
-    )
+    num = 0
+    # one by one: mostly the first is causal, which settles it
+    for each in attentions(graph, targets.embedding, batch, length):
+        num += 1
+        if not each.is_own:
+            return False
+        ahead = each.sees.diagonal(1, 1, 2)[:, :width].expand_as(counts)
+        if not float(ahead[counts].double().mean()) > MOST:
+            return False
+    return num > 0
 
 
 def is_causal(graph: LossGraph, targets: TokenTargets) -> bool:
@@ -88,7 +93,7 @@ def sees_padding_only(graph: LossGraph) -> bool:
             batch, length = tokens.shape
             if batch > 1 and length >= MIN_LENGTH:
                 padding = int(embedding._saved_padding_idx)
-                for each in attentions(graph, embedding, batch, length):
+                for each in islice(attentions(graph, embedding, batch, length), MAX_ATTENTIONS):
                     seen = each.sees.any(1).expand(batch, length)
                     if _is_padding(tokens, seen, padding):
                         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -97,15 +97,17 @@ class LossGraph:
                     stack.append(below)
         return found
 
-    def readers_of_values(self, node: Any) -> Iterator[tuple[Any, Any]]:
+    def readers_of_values(
+        self, node: Any, passing: Set[str] = SAME_VALUES
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield the nodes that compute with what a node gave, each with the one that passed it the
-        same values.
+        same values, or what operations of other names are `passing`.
         """
         stack, seen = [node], {node}
         while stack:
             passed = stack.pop()
             for reader in self.readers[passed]:
-                if reader.name() not in SAME_VALUES:
+                if reader.name() not in passing:
                     yield reader, passed
                 elif reader not in seen:
                     seen.add(reader)

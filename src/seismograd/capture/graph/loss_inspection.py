@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.constant_norms import ConstantNorms
 from seismograd.capture.graph.flat_functions import FlatFunctions
@@ -15,6 +16,7 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
@@ -56,6 +58,8 @@ class LossInspection:
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
+        self._recurrences = RecurrenceAxes(facts, parameter_table)
+        self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -114,6 +118,8 @@ class LossInspection:
         if graph is not None:
             call("loss input", self._loss_inputs.look, site, tops, graph)
             call("attention", self._attention.look, site, graph)
+            call("recurrence", self._recurrences.look, site, graph)
+            call("advantage", self._advantages.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

@@ -15,6 +15,8 @@ from seismograd.capture.graph.traversal import saved
 MIN_COMPARED = 32  # targets
 MIN_DISTINCT = 4  # tokens: equal ones match at any offset
 MAX_SCALARS = 1 << 20
+MAX_EMBEDDINGS = 16  # that are looked at
+MAX_COMPARED = 64  # sequences
 OFFSETS = (0, 1, 2)
 BY_CHANCE = 0.9  # of the targets that may be equal at another offset
 
@@ -51,8 +53,9 @@ def token_targets(graph: LossGraph) -> TokenTargets | None:
 
 def embedded_tokens(graph: LossGraph) -> Iterator[tuple[Any, torch.Tensor]]:
     """Yield the operations that look up a batch of sequences of tokens, with these."""
-    for node in graph.nodes:
-        tokens = saved(node, "indices") if node.name() == "EmbeddingBackward0" else None
+    nodes = [node for node in graph.nodes if node.name() == "EmbeddingBackward0"]
+    for node in nodes[:MAX_EMBEDDINGS]:
+        tokens = saved(node, "indices")
         if tokens is not None and tokens.dim() == 2 and 0 < tokens.numel() <= MAX_SCALARS:
             yield node, tokens
 
@@ -84,6 +87,7 @@ def _fit(node: Any, embedding: Any, tokens: torch.Tensor) -> TokenTargets | None
 def _offset(target: torch.Tensor, tokens: torch.Tensor, ignored: int) -> int | None:
     """Return the offset at which all targets are equal to the tokens, if it is the only one."""
     shares: list[float] = []
+    target, tokens = target[:MAX_COMPARED], tokens[:MAX_COMPARED]
     for offset in OFFSETS:
         width = min(target.shape[1], tokens.shape[1] - offset)
         here, there = target[:, :width], tokens[:, offset : offset + width]

@@ -127,7 +127,7 @@ class OptimizerWindow:
         if self.stepping:
             self.thrown_away()
         else:
-            self._forget()
+            self.forget()
         self.clearing.cleared()
 
     def thrown_away(self) -> None:
@@ -136,12 +136,12 @@ class OptimizerWindow:
             self.cleared_within = True
             self.evaluates_again = self.evaluated
             return
-        self._forget()
+        self.forget()
 
     def evaluation_begins(self) -> None:
         """Note that the running step calls backward."""
         if self.cleared_within and not self.evaluated:
-            self._forget()
+            self.forget()
 
     def step_raised(self) -> None:
         """Note that the running step raised; the gradients it was given may still be there."""
@@ -182,7 +182,8 @@ class OptimizerWindow:
         for loss in self.losses:
             loss.used = True
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forget the backwards whose gradients are gone."""
         self.losses = []
         self.num_backwards = 0
         self.ready = self.applied = None

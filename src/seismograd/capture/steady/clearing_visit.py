@@ -35,7 +35,8 @@ class ClearingVisit:
         clearing = window.clearing
         flags = EMPTY if clearing.last == clearing.none else USED if clearing.is_used else 0
         window.thread_state = thread_state
-        window.cleared()
+        window.forget()
+        clearing.cleared()
         captured = self._log.record(
             thread_state, EventKind.ZERO_GRAD, window.index, detail=BY_OPTIMIZER
         )

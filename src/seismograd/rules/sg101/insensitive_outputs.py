@@ -99,6 +99,7 @@ def insensitivity_finding(
         cause=_cause(flat, step, loss, split),
         advice=_GENERAL if split is None else advice_of(split),
         where=site_of(block, EventKind.STEP, step, optimizer),
+        seen_only=True,
         excerpt=_EXCERPT if split is None else excerpt_of(split),
     )
 

@@ -40,5 +40,6 @@ def vanishing_time_finding(
             "with nn.init.orthogonal_, or let the loss see the outputs of all steps"
         ),
         where=fact.where,
+        seen_only=True,
         excerpt=f"nn.init.orthogonal_(model.{name})",
     )

@@ -61,6 +61,7 @@ def vanishing_finding(
         cause=_cause(seen, track) if split is None else _cause_by_split(seen, split),
         advice=_general_advice() if split is None else _advice_by_split(split),
         where=seen.where,
+        seen_only=True,
         excerpt=_GENERAL_EXCERPT if split is None else excerpt_of(split),
     )
 

@@ -33,5 +33,6 @@ def exploding_time_finding(rule: Rule, shown: Sequence[Fact], max_gain: float) -
             "place of a plain recurrence, and clip the gradient between backward and step"
         ),
         where=fact.where,
+        seen_only=True,
         excerpt=f"nn.init.orthogonal_(model.{name})",
     )

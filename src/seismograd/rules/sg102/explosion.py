@@ -130,6 +130,7 @@ def explosion_finding(rule: Rule, look: OptimizerRows, explosion: Explosion) -> 
         parameters=explosion.parameters,
         evidence=explosion.evidence,
         where=explosion.where or site_of(look.block, EventKind.STEP, step, look.optimizer),
+        seen_only=not explosion.where,
     )
 
 

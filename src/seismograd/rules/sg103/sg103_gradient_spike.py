@@ -41,12 +41,13 @@ class GradientSpike(Rule):
         {min_factor:g} times their median; its distance from the median is at least
         {min_deviations:g} times as large as usual (measured by the median distance); it is at least
         {above_largest:g} times the largest of them; and the loss is higher than all of theirs, and
-        higher than their median by half of that median. If the loss did not rise, is unknown, or
-        was not always positive, the norm must be at least {min_alone:g} times the median. If the
-        loss is at least {leap:g} times as large as any of theirs, and larger than any of the first
-        losses, {min_with_leap:g} times the median is enough. A loss that rose but is still below
-        {harmless:.0%} of the first losses is that of a hard batch in a trained network, and does
-        not count. The first {first_steps:g} steps of an
+        higher than their median by half of that median and by {min_loss_deviations:g} times its
+        usual distance from it, because where batches differ much, a higher loss says little. If the
+        loss did not rise, is unknown, or was not always positive, the norm must be at least
+        {min_alone:g} times the median. If the loss is at least {leap:g} times as large as any of
+        theirs, and larger than any of the first losses, {min_with_leap:g} times the median is
+        enough. A loss that rose but is still below {harmless:.0%} of the first losses is that of a
+        hard batch in a trained network, and does not count. The first {first_steps:g} steps of an
         optimizer never count as spikes, nor does a norm below the median of those steps. Spikes are
         left out of the median. The norm must come back within {longest:g} steps: a norm that stays
         high, or ends in NaN after {short:g} steps or more, is an explosion.
@@ -81,6 +82,7 @@ class GradientSpike(Rule):
     min_factor: float = 10.0
     min_deviations: float = 6.0
     above_largest: float = 3.0
+    min_loss_deviations: float = 4.0  # of the logarithm of the loss
     min_alone: float = 100.0
     leap: float = 5.0  # of the loss
     min_with_leap: float = 4.0
@@ -168,8 +170,9 @@ class GradientSpike(Rule):
             and usual.loss > track.first_loss
             and above >= math.log10(self.min_with_leap)
         )
+        rises_far = rises and usual.loss_deviations >= self.min_loss_deviations
         far = above >= max(math.log10(self.min_factor), self.min_deviations * usual.spread) and (
-            rises or above >= math.log10(self.min_alone)
+            rises_far or above >= math.log10(self.min_alone)
         )
         stands_out = (
             far

@@ -38,6 +38,7 @@ def spike_finding(
             lr=lr,
         ),
         where=site_of(block, EventKind.BACKWARD, step),
+        seen_only=True,
         excerpt="torch.nn.utils.clip_grad_norm_(model.parameters(), "
         "max_norm=1.0)\noptimizer.step()",
     )

@@ -242,5 +242,6 @@ class DeadUnits(Rule):
                 "activation whose derivative is never zero, such as LeakyReLU or GELU"
             ),
             where=site_of(block, EventKind.STEP, iteration),
+            seen_only=True,
             excerpt="nn.LeakyReLU(0.01)" if parameter.activation == "relu" else "",
         )

@@ -65,5 +65,6 @@ class Underflow:
                 "bfloat16, which has a wider range"
             ),
             where=site_of(block, EventKind.BACKWARD, step),
+            seen_only=True,
             excerpt="scaler.scale(loss).backward()\nscaler.step(optimizer)\nscaler.update()",
         )

@@ -126,6 +126,7 @@ class MovesWithoutGradient(SettingsRule):
                 "instead of zero: the optimizer then skips them"
             ),
             where=site_of(block, EventKind.STEP, step, optimizer),
+            seen_only=True,
             excerpt="for p in frozen:\n    p.requires_grad_(False)",
         )
         self.found.add(finding)

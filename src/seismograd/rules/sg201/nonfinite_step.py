@@ -65,6 +65,7 @@ def nonfinite_step_finding(rule: Rule, births: Births, block: RowBatch, row: int
         where=(birth.where if birth else "")
         or site_of_loss(block, row)
         or site_of(block, EventKind.BACKWARD, step),
+        seen_only=not (birth and birth.where),
     )
 
 

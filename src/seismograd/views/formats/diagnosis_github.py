@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.schema import Finding
+from seismograd.schema.finding_html import place_label
 from seismograd.views.values import location_of, sentences, steps
 
 COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
@@ -29,6 +30,7 @@ def _line(finding: Finding) -> str:
         (
             f"{steps(finding.first_step, finding.last_step)}: {finding.cause.render()}",
             finding.advice.render(),
+            f"{place_label(finding)}: {finding.where}" if finding.seen_only else "",
         )
     )
     return f"::{COMMANDS[finding.severity]} {listed}::{_data(text)}"

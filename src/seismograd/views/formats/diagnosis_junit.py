@@ -8,6 +8,7 @@ from xml.etree import ElementTree as Tree
 
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.schema import Finding
+from seismograd.schema.finding_html import place_label
 from seismograd.views.values import sentences, steps
 
 
@@ -52,7 +53,7 @@ def _text(finding: Finding) -> str:
         for part in (
             head,
             sentences((finding.cause.render(), finding.advice.render())),
-            finding.where,
+            finding.where and f"{place_label(finding)}: {finding.where}",
         )
         if part
     )

@@ -13,6 +13,7 @@ from seismograd.package_info import VERSION
 from seismograd.record import strict_json
 from seismograd.rules import RULES
 from seismograd.schema import Finding
+from seismograd.schema.finding_html import place_label
 from seismograd.views.values import location_of
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -57,7 +58,7 @@ def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "level": LEVELS[finding.severity],
-        "message": {"text": f"{finding.cause.render()}\n{finding.advice.render()}"},
+        "message": {"text": _message(finding)},
         "properties": {
             "firstStep": finding.first_step,
             "lastStep": finding.last_step,
@@ -75,6 +76,13 @@ def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
         }
         result["locations"] = [{"physicalLocation": location}]
     return result
+
+
+def _message(finding: Finding) -> str:
+    lines = [finding.cause.render(), finding.advice.render()]
+    if finding.seen_only:
+        lines.append(f"{place_label(finding)}: {finding.where}")
+    return "\n".join(lines)
 
 
 def _uri(file: str) -> str:

@@ -13,6 +13,7 @@ from seismograd.diagnosis.training_course import training_course
 from seismograd.diagnosis.verdict import Verdict
 from seismograd.i18n import translate
 from seismograd.schema import Evidence, Finding
+from seismograd.schema.finding_html import place_label
 from seismograd.views.text_layout import wrap, wrap_code
 from seismograd.views.values import (
     SEVERITY_STYLES,
@@ -82,7 +83,7 @@ def finding_block(finding: Finding, width: int, evidence: bool = True) -> Iterat
         yield from _paragraph("", some(finding.parameters), width)
     yield from _paragraph(translate("Cause"), finding.cause.render(), width)
     if finding.where:
-        yield from _paragraph(translate("Where"), finding.where, width)
+        yield from _paragraph(place_label(finding), finding.where, width)
     yield from _paragraph(translate("Change"), finding.advice.render(), width)
     for line in finding.excerpt.splitlines():
         for part in wrap_code(line, width - len(_CODE_INDENT)):

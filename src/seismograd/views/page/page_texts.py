@@ -86,6 +86,8 @@ TEXTS: dict[str, str] = {
     "steps": mark("steps {first} to {last}"),
     "and_more": mark("{names} and {number} more"),
     "change": mark("Change:"),
+    "where": mark("Where:"),
+    "seen_at": mark("Seen at:"),
     "explains": mark("explains {codes}"),
     "evidence": mark("evidence ({number})"),
     "all_parameters": mark("(all)"),

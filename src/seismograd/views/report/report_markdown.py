@@ -11,6 +11,7 @@ from seismograd.diagnosis.training_course import training_course
 from seismograd.i18n import translate
 from seismograd.record.parameter_selection import find_parameters
 from seismograd.schema import Finding, State
+from seismograd.schema.finding_html import place_label
 from seismograd.views.notable_gradients import notable_gradients
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.run_condition import end_code, end_word
@@ -86,7 +87,9 @@ def _finding(finding: Finding) -> Iterator[str]:
         translate("{label}: ").format(label=translate("Change")) + finding.advice.render()
     )
     if finding.where:
-        yield "- " + translate("{label}: ").format(label=translate("Where")) + _code(finding.where)
+        yield (
+            "- " + translate("{label}: ").format(label=place_label(finding)) + _code(finding.where)
+        )
     if finding.excerpt:
         yield ""
         yield from (f"      {line}" for line in finding.excerpt.splitlines())

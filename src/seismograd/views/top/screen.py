@@ -145,9 +145,12 @@ def _verdict(snapshot: RunSnapshot) -> str:
         )
         return sentences((said, steps(snapshot.step, snapshot.step)))
     if not severities:
-        return sentences(
-            (translate("No problems found so far."), steps(snapshot.step, snapshot.step))
+        said = (
+            translate("No problems found so far.")
+            if snapshot.state == RunState.LIVE
+            else translate("No problems were found during the run.")
         )
+        return sentences((said, steps(snapshot.step, snapshot.step)))
     counted = ", ".join(
         f"{severity_word(each)} × {severities.count(each)}"
         for each in SEVERITIES

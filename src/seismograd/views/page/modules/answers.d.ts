@@ -56,6 +56,8 @@ export interface Finding {
   cause: Words;
   advice: Words;
   where: string;
+  /** The fault shows there, and the mistake is elsewhere. */
+  seen_only?: boolean;
   excerpt: string;
   related: string[];
 }

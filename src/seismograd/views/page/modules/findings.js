@@ -180,7 +180,14 @@ function card(finding, index, opened) {
     ),
     el("p", {}, inLanguage(finding.cause)),
     el("p", {}, el("strong", {}, `${T("change")} `), inLanguage(finding.advice)),
-    finding.where ? el("p", { class: "mono" }, finding.where) : "",
+    finding.where
+      ? el(
+          "p",
+          {},
+          el("strong", {}, `${T(finding.seen_only ? "seen_at" : "where")} `),
+          el("code", {}, finding.where),
+        )
+      : "",
     finding.excerpt ? el("pre", {}, finding.excerpt) : "",
     finding.related.length
       ? el("p", { class: "dim" }, T("explains", { codes: finding.related.join(", ") }))

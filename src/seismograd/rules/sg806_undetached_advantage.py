@@ -1,0 +1,107 @@
+"""SG806 undetached-advantage."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from seismograd.diagnosis.fact_rule import FactRule
+from seismograd.i18n import say
+from seismograd.parsed_source import parsed
+from seismograd.schema import Evidence, Fact, FactKind
+
+LOG_PROBABILITY = re.compile(r"log_?p(rob|i\b|\b|s\b|_)|ratio", re.IGNORECASE)
+
+
+@final
+@dataclass
+class UndetachedAdvantage(FactRule):
+    """The loss of a policy trains the critic as well, because the advantage has a graph.
+
+    What it finds
+        `log_prob * (returns - values)` in an actor-critic whose `values` are not detached, in one
+        loss with the regression of the values.
+
+    Why it hurts
+        The loss of the policy becomes smaller if the critic raises its values, whatever came back:
+        the values drift away from the returns, and the advantage says nothing any more.
+
+    How it decides
+        The rule checks the graph of the loss, in the first backward passes of each line and less
+        and less often later, for a product of the logarithm of the probability of an action (or of
+        a ratio of probabilities) and a difference, both with a graph, where a regression in the
+        same loss compares what the difference is made of with data. One check is enough, from step
+        number {min_evaluated} on.
+
+    False alarms
+        None known.
+
+    What to try
+        - `advantage = (returns - values).detach()` in the loss of the policy; the loss of the
+          critic keeps its graph.
+
+    References
+        - Sutton, Barto (2018), Reinforcement learning, section 13.5.
+        - Mnih et al. (2016), Asynchronous methods for deep reinforcement learning.
+    """
+
+    code: ClassVar[str] = "SG806"
+    name: ClassVar[str] = "undetached-advantage"
+    severity: ClassVar[str] = "error"
+    needs: ClassVar[tuple[str, ...]] = ()
+    needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.UNDETACHED_ADVANTAGE,)
+
+    min_evaluated: int = 1  # steps
+
+    def judge(self, fact: Fact) -> None:
+        self.found.add_or_extend(
+            self.finding_of_fact(
+                fact,
+                say(
+                    "the loss at {line} multiplies the log-probability of actions by an advantage "
+                    "that has a graph, so the loss of the policy trains the critic as well "
+                    "({num}, first {first}): its values move away from the returns",
+                    line=fact.text("place") or fact.where or "?",
+                    num=len(fact.parameters),
+                    first=fact.parameters[0] if fact.parameters else "?",
+                ),
+                say("detach the advantage in the loss of the policy"),
+                _detached(fact.text("text")) or "policy_loss = -(log_prob * advantage.detach())",
+                evidence=(
+                    Evidence("undetached_advantage", "", fact.iteration, len(fact.parameters), 0.0),
+                ),
+            )
+        )
+
+
+def _detached(text: str) -> str:
+    """Return a statement with the factor of a log-probability detached; empty where there is not
+    exactly one.
+    """
+    tree = parsed(text)
+    if tree is None:
+        return ""
+    products = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Mult)
+        and _is_of_probability(node.left) != _is_of_probability(node.right)
+    ]
+    if len(products) != 1:
+        return ""
+    (product,) = products
+    is_left = _is_of_probability(product.right)
+    factor = product.left if is_left else product.right
+    detached = ast.Call(ast.Attribute(factor, "detach"), [], [])
+    if is_left:
+        product.left = detached
+    else:
+        product.right = detached
+    return ast.unparse(tree)
+
+
+def _is_of_probability(side: ast.expr) -> bool:
+    return LOG_PROBABILITY.search(ast.unparse(side)) is not None

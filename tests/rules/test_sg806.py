@@ -1,0 +1,165 @@
+"""SG806 on graphs of losses of actors and critics, and on a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.distributions import Categorical, Normal  # noqa: E402
+
+from seismograd.capture.graph.advantages import undetached  # noqa: E402
+from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
+from tests.rules.programs import Listen, adam  # noqa: E402
+from tests.rules.test_programs import judged  # noqa: E402
+
+NUM, FEATURES, ACTIONS = 8, 5, 3
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class ActorCritic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh())
+        self.actor, self.critic = nn.Linear(8, ACTIONS), nn.Linear(8, 1)
+
+
+def given(net: ActorCritic) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Logits, values, actions, returns, and log-probabilities as they were."""
+    generator = torch.Generator().manual_seed(0)
+    h = net.body(torch.randn(NUM, FEATURES, generator=generator))
+    actions = torch.randint(ACTIONS, (NUM,), generator=generator)
+    returns = torch.randn(NUM, generator=generator)
+    old = torch.full((NUM,), -1.1)
+    return net.actor(h), net.critic(h).squeeze(1), actions, returns, old
+
+
+def log_prob(logits: Tensor, actions: Tensor) -> Tensor:
+    return Categorical(logits=logits).log_prob(actions)
+
+
+def a2c(logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor) -> Tensor:
+    advantage = returns - values
+    return -(log_prob(logits, actions) * advantage).mean() + 0.5 * advantage.pow(2).mean()
+
+
+def of_probabilities(
+    logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor
+) -> Tensor:
+    policy = Categorical(logits.softmax(-1))
+    gain = (policy.log_prob(actions) * (returns - values)).mean()
+    return F.mse_loss(values, returns) - gain - 0.01 * policy.entropy().mean()
+
+
+def by_hand(logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor) -> Tensor:
+    picked = F.log_softmax(logits, 1).gather(1, actions[:, None]).squeeze(1)
+    advantage = returns - values
+    normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    return F.smooth_l1_loss(values, returns) + (normal * -picked).mean()
+
+
+def clipped(
+    logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, old: Tensor
+) -> Tensor:
+    ratio = (log_prob(logits, actions) - old).exp()
+    advantage = returns - values
+    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+    return (returns - values).pow(2).mean() - surrogate.mean()
+
+
+def bootstrapped(
+    logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor
+) -> Tensor:
+    target = returns[:-1] + 0.9 * values[1:].detach()
+    delta = target - values[:-1]
+    return F.mse_loss(values[:-1], target) - (log_prob(logits, actions)[:-1] * delta).mean()
+
+
+def continuous(logits: Tensor, values: Tensor, _: Tensor, returns: Tensor, __: Tensor) -> Tensor:
+    policy = Normal(logits, F.softplus(logits) + 0.1)
+    gain = policy.log_prob(torch.zeros(NUM, ACTIONS)).sum(1) * (returns - values)
+    return F.mse_loss(values, returns) - gain.mean()
+
+
+def detached(loss: Loss) -> Loss:
+    """The same with the values of the policy's loss taken out of the graph."""
+
+    def of(logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, old: Tensor) -> Tensor:
+        apart = loss(logits, values.detach(), actions, returns, old)
+        return apart + F.mse_loss(values, returns)
+
+    return of
+
+
+def focal(logits: Tensor, _: Tensor, actions: Tensor, __: Tensor, ___: Tensor) -> Tensor:
+    picked = F.log_softmax(logits, 1).gather(1, actions[:, None])
+    return -((1 - picked.exp()) ** 2 * picked).mean()
+
+
+def weighted(logits: Tensor, values: Tensor, actions: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    """Samples are given weights that are learned and kept near one."""
+    weight = values.sigmoid()
+    return (weight * F.cross_entropy(logits, actions, reduction="none")).mean() + (
+        (weight - 1) ** 2
+    ).mean()
+
+
+def picked_and_weighted(
+    logits: Tensor, values: Tensor, actions: Tensor, _: Tensor, __: Tensor
+) -> Tensor:
+    weight = values.sigmoid()
+    return (weight - 1).pow(2).mean() - (weight * log_prob(logits, actions)).mean()
+
+
+def entropy_of(logits: Tensor, values: Tensor, _: Tensor, returns: Tensor, __: Tensor) -> Tensor:
+    logs = F.log_softmax(logits, 1)
+    return F.mse_loss(values, returns) + (logs.exp() * logs).sum(1).mean()
+
+
+FAULTY: dict[str, Loss] = {
+    "a2c": a2c,
+    "of probabilities": of_probabilities,
+    "by hand": by_hand,
+    "clipped": clipped,
+    "bootstrapped": bootstrapped,
+    "continuous": continuous,
+}
+HEALTHY: dict[str, Loss] = {
+    **{f"{name}, detached": detached(loss) for name, loss in FAULTY.items()},
+    "focal": focal,
+    "weighted": weighted,
+    "picked and weighted": picked_and_weighted,
+    "entropy": entropy_of,
+}
+
+
+@pytest.mark.parametrize("loss", FAULTY.values(), ids=FAULTY)
+def test_an_advantage_with_a_graph_is_found(loss: Loss) -> None:
+    assert undetached(LossGraph([loss(*given(ActorCritic())).grad_fn])) is not None
+
+
+@pytest.mark.parametrize("loss", HEALTHY.values(), ids=HEALTHY)
+def test_other_products_are_left_alone(loss: Loss) -> None:
+    assert undetached(LossGraph([loss(*given(ActorCritic())).grad_fn])) is None
+
+
+def test_a_program_is_told_which_parameters(tmp_path: Path) -> None:
+    def program(listen: Listen) -> None:
+        net = ActorCritic()
+        optimizer = adam(net)
+        with listen(net, optimizer):
+            for _ in range(5):
+                optimizer.zero_grad()
+                a2c(*given(net)).backward()
+                optimizer.step()
+
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.first_step) == ("SG806", "error", 0)
+    assert finding.parameters == ("critic.weight", "critic.bias")
+    assert "detach()" in finding.excerpt
