@@ -108,3 +108,20 @@ def test_a_loop_that_is_not_compiled_is_heard_beside_one_that_is() -> None:
             optimizer.step()
     assert unheard(kept) == [False] * 3
     assert [note.kind for note in kept.notes] == []
+
+
+def test_a_sample_compiles_in_one_piece_as_it_does_without_us() -> None:
+    model = mlp()
+
+    def drawn(x: Tensor) -> Tensor:
+        given = torch.distributions.Normal(model(x), 1.0)
+        return given.sample() + given.mean
+
+    def once() -> Tensor:
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        return torch.compile(drawn, backend="eager", fullgraph=True)(batch(0)[0])
+
+    expected = once()
+    with watched():
+        assert torch.equal(once(), expected)

@@ -602,3 +602,19 @@ def test_a_session_that_ends_within_a_sampled_step_leaves_no_call_on_a_class() -
         one.finish()
     # What births hold lies below what the X-ray hears: neither may bring the other back.
     assert "__call__" not in vars(Own)
+
+
+def test_a_module_that_is_called_inside_vmap_has_no_signals_and_does_no_harm() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+
+    def drawn(x: Tensor) -> Tensor:
+        given = torch.distributions.Normal(model(x), 1.0)
+        return given.log_prob(given.sample()).sum()
+
+    def loss_of() -> Tensor:
+        return torch.func.vmap(drawn, randomness="different")(torch.ones(5, 4)).mean()
+
+    with sampled(model) as kept:  # fails where a part of it did
+        train(model, loss_of, 3)
+    assert all(each.name != "model" for batch in kept.batches for each in batch.subjects)

@@ -12,7 +12,7 @@ from tests.distributed.matrix_cells import Cell, Numbers
 
 WIDTH, ROWS, LIMIT = 8, 4, 0.4
 RATE = {"lr": 0.1, "momentum": 0.9}
-FLAT = ("fsdp1", "fsdp2", "hsdp", "fsdp2_tp")  # they cast parameters, not operations
+FLAT = ("fsdp1", "fsdp2", "hsdp", "fsdp2_tp", "fsdp2_ep")  # they cast parameters, not operations
 EXPERT = "second"
 
 

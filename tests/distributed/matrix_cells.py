@@ -48,6 +48,7 @@ KINDS = {
     "fsdp2_tp": Kind(
         "`fully_shard` and tensor parallel, 2 × 2", (4,), NO_SCALER, data=(1, 2), cuts_sums=True
     ),
+    "fsdp2_ep": Kind("`fully_shard`, two experts, each over two of the processes", (4,), NO_SCALER),
     "pp_data": Kind("pipeline and `all_reduce` by hand, 2 × 2", (4,), NO_SCALER, data=(1, 2)),
 }
 
@@ -77,7 +78,7 @@ class Cell:
     @property
     def num_experts(self) -> int:
         """Return how many different experts there are; none where all is replicated or cut."""
-        return {"ep": self.ranks, "ep_pairs": 2}.get(self.kind, 0)
+        return {"ep": self.ranks, "ep_pairs": 2, "fsdp2_ep": 2}.get(self.kind, 0)
 
     @property
     def rounds_alike(self) -> bool:

@@ -283,6 +283,32 @@ class Experts(ByHand):
         return gathered(own)[: self.cell.num_experts]
 
 
+class Fsdp2Experts(Fsdp2, Experts):
+    """As torchtitan: an expert is sharded over those that have it, all else over all processes."""
+
+    def make(self) -> Any:
+        self.both = init_device_mesh("cpu", (2, 2), mesh_dim_names=("shard", "expert"))
+        dtype = low(self.cell)
+        policy = MixedPrecisionPolicy(dtype, dtype and torch.float32)
+        made: Any = net(self.cell, self.both["expert"].get_local_rank())
+        fully_shard(made.second, mesh=self.both["shard"], mp_policy=policy)
+        made.second.set_gradient_divide_factor(self.size)
+        made.second.set_force_sum_reduction_for_comms(True)  # gloo divides by no other factor
+        return fully_shard(made, mesh=self.mesh(), mp_policy=policy)
+
+    def reduce(self) -> None:
+        pass
+
+    def clip(self) -> None:
+        dense, experts = torch.zeros(()), torch.zeros(())
+        for name, p in self.named():
+            norm = whole(p.grad.norm()).float()
+            (experts if name.startswith(EXPERT) else dense).add_(norm.square())
+        dist.all_reduce(experts, group=self.both["expert"].get_group())
+        norm = (dense + experts).sqrt()
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), LIMIT, norm, foreach=False)
+
+
 class Stage(nn.Module):
     """One or more layers of the net, under their names there."""
 
@@ -385,5 +411,6 @@ ENGINES: dict[str, type[Engine]] = {
     "ep": Experts,
     "ep_pairs": Experts,
     "fsdp2_tp": Fsdp2Tensor,
+    "fsdp2_ep": Fsdp2Experts,
     "pp_data": PipelineOfReplicas,
 }

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seismograd.distributed.combine_plan import CombinePlan, make_plan
 from seismograd.distributed.exchanges import Exchange
 from seismograd.distributed.ownership import Ownership, RankView
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.weight_checksum import is_constant
 from seismograd.schema import RANK_DTYPE, STATISTICS, STEP_DTYPE, Parameter, State
-from seismograd.tensors.shards import PLAIN
+from seismograd.tensors.shards import PLAIN, LocalShard
 
 NONE = Exchange.NOTHING
 NAMES = ("dense.weight", "middle.weight")
 
 
 def view(
-    rank: int, weights: tuple[int, int], gradients: tuple[float, float], after: tuple[int, int]
+    rank: int,
+    weights: tuple[int, int],
+    gradients: tuple[float, float],
+    after: tuple[int, int],
+    shards: tuple[LocalShard, LocalShard] = (PLAIN, PLAIN),
 ) -> RankView:
     """What a process tells of two parameters in its first iteration."""
     parameters = tuple(Parameter(name, (8, 8), "float32", 64) for name in NAMES)
-    columns = RankColumns(0, parameters, (PLAIN, PLAIN))
+    columns = RankColumns(0, parameters, shards)
     norms = np.array(gradients)
     values = {s.name: norms.copy() for s in STATISTICS if not s.sampled}
     values["grad_sum"], values["grad_max"] = 0.3 * norms, 0.4 * norms
@@ -64,6 +70,63 @@ def test_those_with_the_same_weights_hold_the_same_expert(experts: list[int]) ->
             assert ownership.class_of(NAMES[1], rank) == experts.index(each)
     assert not ownership.is_unsynced
     assert ownership.forgotten() == ()
+
+
+def sharded_views(experts: Sequence[int]) -> list[RankView]:
+    """Of processes two by two: the first parameter is sharded over all of them, the second over
+    those that have the same expert, of which the first begins with the weights 1001.
+    """
+    views: list[RankView] = []
+    size = 8 // len(experts)
+    for rank, expert in enumerate(experts):
+        number = experts[:rank].count(expert)
+        over_all = LocalShard("shard", True, size * 8, (rank * size, 0))
+        over_some = LocalShard("shard", True, 32, (number * 4, 0), some=True)
+        weights, norm = 1001 + 10 * expert + number, 3.0 + expert + 0.1 * number
+        views.append(
+            view(rank, (70, weights), (2.0, norm), (78, 5 * weights), (over_all, over_some))
+        )
+    return views
+
+
+def plan_of(views: Sequence[RankView], ownership: Ownership) -> CombinePlan:
+    ranks, columns, sent = zip(*((v.rank, v.columns, v.sent) for v in views), strict=True)
+    return make_plan(ranks, columns, sent, ownership)
+
+
+@pytest.mark.parametrize("experts", [(0, 1, 0, 1), (0, 0, 1, 1)])
+def test_experts_that_are_sharded_over_some_processes_each_count(experts: tuple[int, ...]) -> None:
+    views, ownership = sharded_views(experts), Ownership()
+    ownership.learn(views, Exchange.SHARDS)
+    assert ownership.separate == {NAMES[1]}
+    plan = plan_of(views, ownership)
+    assert [p.shape for p in plan.parameters] == [(8, 8), (2, 8, 8)]
+    assert [p.numel for p in plan.parameters] == [64, 128]
+    assert all(share.counts.all() for share in plan.shares)
+    assert plan.complete.all()
+    assert plan_of(views[:3], ownership).complete.tolist() == [False, False]
+
+
+def test_replicas_that_are_sharded_over_some_processes_count_once() -> None:
+    """As fully_shard leaves what tensor parallelism does not cut."""
+    views = [
+        view(rank, (70, 80 + rank // 2), (2.0, 3.0 + rank // 2), (78, 90 + rank // 2), shards)
+        for rank in range(4)
+        for shards in [
+            (
+                LocalShard("shard", True, 16, (rank * 2, 0)),
+                LocalShard("shard", True, 32, (rank // 2 * 4, 0), some=True),
+            )
+        ]
+    ]
+    ownership = Ownership()
+    ownership.learn(views, Exchange.SHARDS)
+    assert not ownership.separate
+    plan = plan_of(views, ownership)
+    assert [share.counts.tolist() for share in plan.shares] == [
+        [True, rank in (0, 2)] for rank in range(4)
+    ]
+    assert plan.complete.all()
 
 
 @pytest.mark.parametrize("exchange", Exchange)

@@ -22,6 +22,7 @@ from seismograd.record import layout
 from seismograd.record.disk_use import disk_use
 from seismograd.record.inspection import inspect
 from seismograd.record.resuming import resume_record
+from seismograd.record.run_listing import list_runs
 from seismograd.record.run_lock import RunLock
 from seismograd.record.writer import Writer
 from seismograd.schema import (
@@ -67,7 +68,8 @@ def test_a_record_that_goes_on_is_that_of_one_training(
     write(path, first, cuts, ended=data.draw(st.booleans()))
     before = open_run(path)
 
-    resumed = resume_record(path, checkpoint, before.parameters)
+    elements = before.info.elements
+    resumed = resume_record(path, checkpoint, before.parameters, elements=elements)
     assert open_run(path).num_rows == checkpoint
     hand_on(resumed.writer, rows[checkpoint:], 4)
     resumed.writer.close()
@@ -120,6 +122,7 @@ def test_lines_and_samples_are_cut_at_the_step(tmp_path: Path) -> None:
     assert [(each.code, each.last_step) for each in resumed.before.findings] == [("SG201", 104)]
     go_on(resumed.writer, 105, 210)
     resumed.writer.close()
+    assert (path / layout.README).read_text("utf-8").count("went back to a checkpoint") == 1
     run, other = open_run(path), open_run(whole)
     assert [each.iteration for each in run.notes] == [100]
     assert run.facts == other.facts
@@ -337,6 +340,16 @@ def test_a_record_that_is_being_written_is_refused(tmp_path: Path) -> None:
     resumed = resume_record(path, 10, PARAMETERS)
     resumed.writer.close()
     RunLock(path).close()
+
+
+def test_a_record_whose_branches_are_elsewhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "run"
+    record(path, 20).close()
+    record(tmp_path / "runs" / "other", 20).close()
+    (path / layout.BRANCHES).symlink_to(tmp_path)
+    with pytest.raises(SeismogradError):
+        open_run(path)
+    assert sorted(each.run is None for each in list_runs(path.parent)) == [False, True]
 
 
 def test_a_branch_takes_next_to_no_room(tmp_path: Path) -> None:

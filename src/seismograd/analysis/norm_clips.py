@@ -44,7 +44,9 @@ def clips_shortfall(needed: int, has: int) -> Message | None:
     """
     if has >= needed:
         return None
-    return say("needs {needed} steps with a clip by norm, has {has}", needed=needed, has=has)
+    return say(
+        "needs {needed} {needed:step|steps} with a clip by norm, has {has}", needed=needed, has=has
+    )
 
 
 def norm_clips(block: SharedBlock) -> Iterator[NormClip]:

@@ -127,7 +127,8 @@ def _shares(
     plain = np.zeros(len(parameters), bool)
     seen = np.zeros(len(parameters), bool)
     whole_rows = np.ones(len(parameters), bool)
-    offsets: list[set[tuple[int, ...]]] = [set[tuple[int, ...]]() for _ in parameters]
+    # the shards that count, each with the lowest rank of those that hold the same
+    taken = [set[tuple[tuple[int, ...], int]]() for _ in parameters]
     shares: list[RankShare] = []
     counted = [set[int]() for _ in parameters]  # lowest ranks of those that hold the same tensor
     stepping = _owners(ranks, columns, ownership.local)
@@ -154,11 +155,11 @@ def _shares(
                     counted[target].add(tensor)
                 plain[target] |= bool(counts[i])
             else:
-                counts[i] = not plain[target] and (
-                    shard.held == 0 or shard.offset not in offsets[target]
-                )
+                name = theirs.parameters[int(column)].name
+                key = shard.offset, ownership.class_of(name, rank, shard.offset)
+                counts[i] = not plain[target] and (shard.held == 0 or key not in taken[target])
                 if shard.held:  # an empty shard begins where another one does
-                    offsets[target].add(shard.offset)
+                    taken[target].add(key)
                 held[target] += shard.held if counts[i] else 0
                 whole_rows[target] &= shard.whole_rows and shard.kind != "partial"
             seen[target] = True

@@ -9,7 +9,7 @@ reduced.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from seismograd.distributed.weight_checksum import term
 from seismograd.schema import IntArray, Parameter, State
 
 NUM_LOOKED_AT = 32  # rows in which gradients are compared
+Offset = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Ownership:
     """Knows of every name that several processes hold whole which of them hold the same tensor.
 
     `version` grows when that changes. `separate` has the names of which there are several tensors.
+    A shard over only some of the processes is looked at as a tensor of its own: others hold one at
+    the same offset, of a replica or of another expert.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,7 @@ class Ownership:
         self.is_unsynced = False  # all differ: replicas that nobody keeps together
         self.is_ambiguous = False  # all differ, but the processes exchange activations
         self._held: dict[str, HeldTensor] = {}
+        self._shards: dict[str, dict[Offset, HeldTensor]] = {}
         self._num_looked_at = 0
 
     def learn(self, views: Sequence[RankView], exchange: Exchange) -> bool:
@@ -55,13 +59,13 @@ class Ownership:
         if len(views) < 2 or not (has_digests or self._num_looked_at < NUM_LOOKED_AT):
             return False
         self._num_looked_at += 1
-        for each in self._held.values():
+        for each in self._all():
             each.gradients = {}
             if has_digests:
                 each.read, each.now = {}, {}
         for view in views:
             self._take(view)
-        for each in self._held.values():
+        for each in self._all():
             # What is known to be the same stays so, but for one in the midst of separate ones.
             if not each.is_same or (each.have_differed and self._has_separate_sibling(each)):
                 each.decide()
@@ -72,13 +76,17 @@ class Ownership:
         self.version += 1
         return True
 
-    def class_of(self, name: str, rank: int) -> int:
-        """Return the lowest rank that holds the same tensor of this name as this one does."""
-        return self._held[name].classes.get(rank, rank) if name in self.separate else 0
+    def class_of(self, name: str, rank: int, offset: Offset | None = None) -> int:
+        """Return the lowest rank that holds the same tensor of this name as this one does, or the
+        same shard of it at an offset.
+        """
+        held = self._find(name, offset) if name in self.separate else None
+        return 0 if held is None else held.classes.get(rank, rank)
 
     def classes_of(self, name: str) -> set[int]:
-        """Return what `class_of` returns for the ranks that hold one of this name."""
-        return set(self._held[name].classes.values())
+        """Return what `class_of` returns for the ranks that hold a whole one of this name."""
+        held = self._held.get(name)
+        return set() if held is None else set(held.classes.values())
 
     def is_same(self, name: str) -> bool:
         """Return whether all processes are known to hold the same tensor of this name."""
@@ -87,7 +95,10 @@ class Ownership:
 
     def whole(self, parameter: Parameter) -> tuple[tuple[int, ...], int]:
         """Return the shape and the number of scalars of all tensors of this name together."""
-        held = self._held[parameter.name]
+        held = self._held.get(parameter.name)
+        if held is None:  # shards: of each tensor alike
+            num = max(each.num_tensors for each in self._shards[parameter.name].values())
+            return (num, *parameter.shape), num * parameter.numel
         shapes = [held.shapes[rank] for rank in sorted(self.classes_of(parameter.name))]
         numel = sum(int(np.prod(shape)) for shape in shapes)
         if all(shape == shapes[0] for shape in shapes):
@@ -101,12 +112,12 @@ class Ownership:
         return tuple(
             name
             for name in sorted(self.separate)
-            if (h := self._held[name]).began_alike and not h.mark
+            if all(each.began_alike and not each.mark for each in self._named(name))
         )
 
     def began_alike(self) -> bool:
         """Return whether all processes began with the same weights."""
-        return all(len(set(each.at_first.values())) < 2 for each in self._held.values())
+        return all(len(set(each.at_first.values())) < 2 for each in self._all())
 
     def num_same(self) -> int:
         """Return how many parameters all processes are known to hold the same of."""
@@ -120,21 +131,35 @@ class Ownership:
         if not view.report.digests or not self.separate:
             return found
         for column, parameter in enumerate(view.columns.parameters):
-            held = self._held.get(parameter.name)
+            offset = _offset(view.columns, column)
+            held = self._find(parameter.name, offset)
             if held is None or parameter.name not in self.separate:
                 continue
-            first = held.read.get(self.class_of(parameter.name, view.rank))
+            first = held.read.get(self.class_of(parameter.name, view.rank, offset))
             if first is not None and int(view.report.digests[0][column]):
                 found -= term(column, first)
         return found % 2**64
 
+    def _all(self) -> list[HeldTensor]:
+        return [*self._held.values(), *self._sharded()]
+
+    def _sharded(self) -> list[HeldTensor]:
+        return [each for offsets in self._shards.values() for each in offsets.values()]
+
+    def _named(self, name: str) -> list[HeldTensor]:
+        whole = self._held.get(name)
+        return [*([] if whole is None else [whole]), *self._shards.get(name, {}).values()]
+
+    def _find(self, name: str, offset: Offset | None) -> HeldTensor | None:
+        return self._held.get(name) if offset is None else self._shards.get(name, {}).get(offset)
+
     # Evidence -------------------------------------------------------------------------------------
 
     def _take(self, view: RankView) -> None:
-        """Take what one process tells of the tensors that it holds whole."""
+        """Take what one process tells of the tensors that others may hold, too."""
         values, state = view.report.values, view.report.state
         for position, column in enumerate(view.sent.tolist()):
-            if not view.columns.is_plain(column) or state[position] != State.FINITE:
+            if not _is_compared(view.columns, column) or state[position] != State.FINITE:
                 continue
             self._of(view, column).gradients[view.rank] = (
                 float(values["grad_norm"][position]),
@@ -145,18 +170,26 @@ class Ownership:
             return
         first, last = view.report.digests[0], view.report.digests[-1]
         for column in range(len(view.columns.parameters)):
-            if view.columns.is_plain(column):
+            if _is_compared(view.columns, column):
                 held = self._of(view, column)
                 held.at_first.setdefault(view.rank, int(first[column]))
                 held.read[view.rank], held.now[view.rank] = int(first[column]), int(last[column])
 
     def _of(self, view: RankView, column: int) -> HeldTensor:
-        parameter = view.columns.parameters[column]
-        held = self._held.get(parameter.name)
-        if held is None:
-            held = HeldTensor(parameter, view.columns.mark(column))
-            self._held[parameter.name] = held
-        held.shapes[view.rank] = parameter.shape
+        parameter, mark = view.columns.parameters[column], view.columns.mark(column)
+        offset, shape = _offset(view.columns, column), parameter.shape
+        held = self._find(parameter.name, offset)
+        if offset is not None:
+            shard = view.columns.shards[column]
+            assert shard is not None
+            shape = (shard.held,)
+            if held is None:
+                part = replace(parameter, shape=shape, numel=shard.held)
+                held = HeldTensor(part, mark)
+                self._shards.setdefault(parameter.name, {})[offset] = held
+        elif held is None:
+            held = self._held[parameter.name] = HeldTensor(parameter, mark)
+        held.shapes[view.rank] = shape
         return held
 
     def _has_separate_sibling(self, held: HeldTensor) -> bool:
@@ -166,10 +199,11 @@ class Ownership:
 
     def _judge(self, exchange: Exchange) -> None:
         """Decide what tensors that differ are, from all of them."""
-        differing = [h for h in self._held.values() if h.num_tensors > 1]
+        differing = [h for h in self._all() if h.num_tensors > 1]
         is_certain = (
             exchange is Exchange.SHARDS
-            or any(h.is_same and h.is_reduced for h in self._held.values())
+            or bool(self._shards)
+            or any(h.is_same and h.is_reduced for h in self._all())
             or any(h.mark == SPLIT for h in self._held.values())
             or any(len(set(h.shapes.values())) > 1 for h in differing)
         )
@@ -181,5 +215,17 @@ class Ownership:
         self.separate = frozenset(h.parameter.name for h in differing if shows and h.mark != COPY)
 
     def _judged(self) -> tuple[object, ...]:
-        classes = {name: dict(self._held[name].classes) for name in self.separate}
+        classes = {
+            name: [dict(each.classes) for each in self._named(name)] for name in self.separate
+        }
         return self.separate, self.local, self.is_unsynced, self.is_ambiguous, classes
+
+
+def _is_compared(columns: RankColumns, column: int) -> bool:
+    return columns.is_plain(column) or columns.is_apart(column)
+
+
+def _offset(columns: RankColumns, column: int) -> Offset | None:
+    """Return where a shard begins that others may hold, too; `None` for anything else."""
+    shard = columns.shards[column]
+    return shard.offset if shard is not None and columns.is_apart(column) else None

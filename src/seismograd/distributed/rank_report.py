@@ -72,6 +72,19 @@ class RankColumns:
         shard = self.shards[column]
         return shard is not None and shard.kind == "plain"
 
+    def is_apart(self, column: int) -> bool:
+        """Return whether a column is a shard over only some of the processes: others may hold one
+        at the same offset, of a replica or of another tensor.
+        """
+        shard = self.shards[column]
+        return (
+            shard is not None
+            and shard.kind == "shard"
+            and shard.some
+            and shard.owner
+            and shard.held > 0
+        )
+
     def mark(self, column: int) -> str:
         """Return the mark of a column."""
         return self.marks[column] if self.marks else ""

@@ -104,6 +104,7 @@ class Run:
         self.path = path
         meta = read_meta(path)
         self.info = meta.info
+        self._branches = branches_of(path)
         self.statistics = tuple(meta.statistics.values())
         self._by_name = meta.statistics
         self._has_levels = meta.has_levels
@@ -182,7 +183,7 @@ class Run:
         """Return what the record was each time before its training went back to a checkpoint:
         directories of runs, the oldest first.
         """
-        return branches_of(self.path)
+        return self._branches
 
     @cached_property
     def levels(self) -> PyramidLevels:

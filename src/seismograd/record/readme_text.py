@@ -35,3 +35,6 @@ checks.bin      checksums of the files beside it, for each batch that was append
 
 A run that was killed may end in an incomplete row: ignore rows beyond the last entry of steps.bin.
 """)
+
+WENT_BACK = mark("""The training of this run went back to a checkpoint: of a segment, ignore rows from the first row of the next segment on.
+""")

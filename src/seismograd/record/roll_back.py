@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from seismograd.i18n import translate
 from seismograd.record import layout
-from seismograd.record.append_file import sync_file
+from seismograd.record.append_file import replace_document, sync_file
 from seismograd.record.checksums import CHECKS
 from seismograd.record.cut_lines import cut_lines, keep_lines
 from seismograd.record.cut_log import cut_log
@@ -24,6 +25,7 @@ from seismograd.record.pyramid.cells import cell_rows, record_dtype
 from seismograd.record.pyramid.step_scalars import STATISTICS as STEP_STATISTICS
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
+from seismograd.record.readme_text import WENT_BACK
 from seismograd.record.recorded_files import file_size
 from seismograd.record.segment_documents import change_from_json
 from seismograd.schema import SAMPLE_BATCH_DTYPE, SampleKind, sample_dtype
@@ -49,6 +51,7 @@ def roll_back(run: Run, num_rows: int, step: int, syncs: bool = False) -> None:
         _shorten(path / name, end)
         if not end and name.startswith(f"{layout.LEVELS}/"):  # a level begins with its first cell
             (path / name).unlink(missing_ok=True)
+    _tell_readers(path / layout.README)
     _cut_segments(run, num_rows)
     _cut_samples(run, step)
     cut_lines(path, step)
@@ -73,6 +76,14 @@ def _ends(run: Run, num_rows: int) -> dict[str, int]:
         there = min(file_size(run.path / name) or 0, entries.checked.end(name) or 0)
         ends[name] = min(num_rows // cell_rows(level), there // size) * size
     return ends
+
+
+def _tell_readers(readme: Path) -> None:
+    """Add to the text for readers without this package what they have to know of segments."""
+    told = translate(WENT_BACK).encode()
+    text = readme.read_bytes() if readme.exists() else b""
+    if told not in text:
+        replace_document(readme, text + told)
 
 
 def _shorten(path: Path, size: int) -> None:

@@ -26,7 +26,8 @@ class LocalShard:
     part of a DTensor; `held` scalars of it, beginning at `offset`. `partial`: one of `num_summands`
     of such a part, as of the weights of a normalization under sequence parallelism: no statistic of
     the sum follows from those of the summands. `owner` is false for all but one of the processes of
-    a mesh that hold the same. `whole_rows`: no row is split, so counts of rows add up.
+    a mesh that hold the same. `whole_rows`: no row is split, so counts of rows add up. `some`: the
+    mesh has only some of the processes, so that others may hold a replica, or another tensor.
     """
 
     kind: ShardKind
@@ -35,6 +36,7 @@ class LocalShard:
     offset: tuple[int, ...] = ()
     whole_rows: bool = True
     num_summands: int = 1
+    some: bool = False
 
 
 MAX_SUMMAND = 1 << 16  # scalars that are sent whole
@@ -97,7 +99,13 @@ def local_shard_of(tensor: torch.Tensor) -> LocalShard:
         return LocalShard("partial", False, held)
     kind: ShardKind = "partial" if summed else "shard"
     return LocalShard(
-        kind, owner, held, _offset(distributed, coordinate), whole_rows, math.prod(summed)
+        kind,
+        owner,
+        held,
+        _offset(distributed, coordinate),
+        whole_rows,
+        math.prod(summed),
+        int(mesh.size()) < torch.distributed.get_world_size(),
     )
 
 

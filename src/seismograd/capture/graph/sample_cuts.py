@@ -22,6 +22,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.schema import FactKind
+from seismograd.tensors.freed_memory import is_readable
 
 MAX_DRAWS = 8  # the last ones that are kept
 MAX_SCALARS = 1 << 20  # of a sample that is kept
@@ -105,6 +106,7 @@ class SampleCuts:
             not isinstance(value, torch.Tensor)
             or value.numel() > MAX_SCALARS
             or not value.is_floating_point()
+            or not is_readable(value)  # inside functorch there are no numbers
             or not distribution.has_rsample
         ):
             return
@@ -243,6 +245,8 @@ def _holds(value: torch.Tensor, draw: Draw) -> bool:
     as that of its tanh is: both hold many different numbers.
     """
     sample = draw.value
+    if not is_readable(sample):
+        return False
     if value.numel() == sample.numel() and value.data_ptr() == sample.data_ptr():
         return True
     if value.layout is not torch.strided or value.dim() != 2 or not value.is_floating_point():

@@ -27,16 +27,18 @@ def install(hub: EventHub) -> Undo:
     listener wants to know.
     """
 
+    # The hub is not in the closure of the patch itself: what compiles a call of `sample` would have
+    # to understand it.
+    def tell(distribution: Any, value: object) -> None:
+        if hub.wants_samples():
+            hub.drawn(distribution, value)
+
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
             value = original(self, *args, **kwargs)
-            if (
-                not torch.compiler.is_compiling()
-                and torch.is_grad_enabled()
-                and hub.wants_samples()
-            ):
-                hub.drawn(self, value)
+            if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+                tell(self, value)
             return value
 
         return sample

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.transfer import wide_dtype
+from seismograd.tensors.freed_memory import is_readable
 
 _linalg: Any = torch.linalg
 
@@ -24,6 +25,7 @@ def is_measurable(tensor: Any) -> bool:
         and not tensor.is_meta
         and not tensor.is_nested
         and tensor.numel() > 0
+        and is_readable(tensor)  # there are no numbers inside functorch
     )
 
 
