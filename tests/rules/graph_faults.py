@@ -347,6 +347,33 @@ def saturated(since: int, until: int = 1000, steps: int = 110) -> Program:
     return program
 
 
+class Quantized(nn.Module):
+    """A codebook whose loss is computed from the result of the straight-through estimator."""
+
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Linear(WIDTH, 8), nn.Linear(8, NUM_CLASSES)
+        self.codes, self.by_hand = nn.Embedding(12, 8), by_hand
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.body(x)
+        nearest = torch.cdist(z, self.codes.weight).argmin(1)
+        q = self.codes(nearest)
+        z_q = z + (q - z).detach()
+        if self.by_hand:
+            self.codes.weight.data[nearest] += 0.1 * (z - q).detach()
+        return self.head(z_q), F.mse_loss(z_q, z.detach())
+
+
+def quantized(by_hand: bool) -> Program:
+    def loss_of(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        logits, loss = model(x)
+        return F.cross_entropy(logits, labels) + loss
+
+    return training(loss_of, lambda: Quantized(by_hand), adam, steps=34)
+
+
 class Pooled(nn.Module):
     """Features of an image of one position, normalized in groups."""
 

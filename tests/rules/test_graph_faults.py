@@ -28,6 +28,7 @@ from tests.rules.graph_faults import (  # noqa: E402
     Program,
     WithoutGrad,
     ppo_of_live,
+    quantized,
     saturated,
     training,
 )
@@ -72,6 +73,19 @@ def test_a_normalization_over_one_number_is_named(
     assert finding.parameters == ("body.weight", "body.bias", "norm.weight")
     assert finding.cause.render().startswith("`norm` (")
     assert finding.excerpt == excerpt
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_codebook_behind_a_straight_through_estimator(by_hand: bool, tmp_path: Path) -> None:
+    (finding,) = judged(quantized(by_hand), tmp_path / "run")
+    assert (finding.code, finding.parameters) == ("SG402", ("codes.weight",))
+    if by_hand:  # nothing has to come from the loss
+        assert finding.severity == "warning"
+        assert not finding.excerpt
+        return
+    assert finding.severity == "error"
+    assert "passes the gradient of its result on to z and nothing to q" in finding.cause.render()
+    assert finding.excerpt == "loss = loss + F.mse_loss(q, z.detach())"
 
 
 def test_what_a_custom_function_has_cut_off_is_dead(tmp_path: Path) -> None:

@@ -179,7 +179,9 @@ class FactKind(StrEnum):
     DETACHED = "detached"
     """Some of what an optimizer holds has no gradient at one of its first steps, and only one
     statement of the forward passes takes something out of the graph: `text`, or a block of
-    `torch.no_grad()`, written as one line.
+    `torch.no_grad()`, written as one line. Or a straight-through estimator takes what `parameters`
+    compute out of the graph: the gradient of its result goes to the variable `passes`, and none to
+    `blocked`.
     """
     GRADIENT_WITHHELD = "gradient_withheld"
     """The backward of a custom autograd Function returned no gradient for an input that requires

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -200,12 +200,23 @@ class NoGradient(Rule):
                 [p for p, _, _ in listed],
                 [p for p, _, _ in listed if p.name in without],
                 next((i for i, (_, num, _) in enumerate(listed) if num), len(listed)),
-                self._detached[optimizer].text("text") if optimizer in self._detached else "",
+                self._cutting_statement(optimizer),
                 told[0].text("function") if told else "",
                 self._graphless,
+                self._estimator_of(optimizer, without),
             )
-            if without and (case.is_cut or told or at_end):
+            if without and (case.is_certain or at_end):
                 self._report(case, step, without)
+
+    def _cutting_statement(self, optimizer: int) -> str:
+        fact = self._detached.get(optimizer)
+        return "" if fact is None or fact.text("blocked") else fact.text("text")
+
+    def _estimator_of(self, optimizer: int, without: Collection[str]) -> Fact | None:
+        """Return the straight-through estimator that alone is why these get no gradient."""
+        fact = self._detached.get(optimizer)
+        is_it = fact is not None and fact.text("blocked") and set(without) <= set(fact.parameters)
+        return fact if is_it else None
 
     def _report(self, case: UnreachedParameters, step: int, without: dict[str, int]) -> None:
         first, num_steps = next(iter(without.items()))
@@ -213,6 +224,8 @@ class NoGradient(Rule):
         cause, advice, excerpt = case.explanation()
         if case.detached and excerpt == joined(case.detached):
             where = self._detached[case.optimizer].where
+        elif case.estimator is not None:
+            where = case.estimator.where or where
         elif case.function:
             where = self._withheld[case.optimizer][first].where or where
         self.found.add(
@@ -220,7 +233,7 @@ class NoGradient(Rule):
                 cause,
                 advice,
                 excerpt,
-                severity=self.severity if case.is_cut or case.function else "warning",
+                severity=self.severity if case.is_certain else "warning",
                 optimizer=case.optimizer,
                 first_step=first_step,
                 last_step=step,

@@ -10,7 +10,7 @@ from seismograd.analysis.mended_term import with_graph, without_block
 from seismograd.analysis.script_names import kind_among, models_of, module_of, name_among
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
-from seismograd.schema import Optimizer, Parameter
+from seismograd.schema import Fact, Optimizer, Parameter
 
 OWN_PART = re.compile(r"\bself\.(\w+)")
 
@@ -30,11 +30,17 @@ class UnreachedParameters:
     detached: str = ""  # the only statement or block of the forward passes that cuts the graph
     function: str = ""  # the custom Function that returns no gradient for them
     graphless: str = ""  # the line of a loss without a graph
+    estimator: Fact | None = None  # a straight-through estimator that takes them out of the graph
 
     @property
     def is_cut(self) -> bool:
         """Return whether the first parameters are without, so that the graph is cut after them."""
         return bool(self.without) and self.without[0] is self.held[0]
+
+    @property
+    def is_certain(self) -> bool:
+        """Return whether it is known that the forward pass uses them, and what cuts them off."""
+        return self.is_cut or bool(self.function) or self.estimator is not None
 
     def explanation(self) -> Explanation:
         """Return cause, advice and excerpt."""
@@ -55,6 +61,8 @@ class UnreachedParameters:
         }
         if self.function:
             return _withheld(values)
+        if self.estimator is not None:
+            return _straight_through(self.estimator, values)
         if self.graphless and len(self.without) == len(self.held):
             return _graphless(joined(self.detached) if self.detached else "", values)
         return _words(
@@ -114,6 +122,25 @@ def _withheld(values: Values) -> Explanation:
         ),
         "torch.autograd.gradcheck(\n"
         f"    {values['function']}.apply, inputs)  # float64, each with requires_grad=True",
+    )
+
+
+def _straight_through(fact: Fact, values: Values) -> Explanation:
+    values = {**values, **{name: fact.text(name) for name in ("passes", "blocked")}}
+    return (
+        say(
+            "no gradient reaches {num} of the {held} {held:parameter|parameters} that "
+            "{optimizer:the} holds (the first is {first}): {module} computes {blocked}, and the "
+            "straight-through estimator at {line} passes the gradient of its result on to {passes} "
+            "and nothing to {blocked}",
+            **{**values, "line": fact.where},
+        ),
+        say(
+            "compute the loss of {module} from {blocked} itself, before the estimator, and not "
+            "from the result of the estimator",
+            **values,
+        ),
+        f"loss = loss + F.mse_loss({values['blocked']}, {values['passes']}.detach())",
     )
 
 
