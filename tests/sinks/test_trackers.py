@@ -169,6 +169,9 @@ def test_wandb_keeps_the_steps_of_the_scripts_own_run(tmp_path: Path, wandb: Any
 
 def test_mlflow_has_a_run_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = own_mlflow(tmp_path, monkeypatch)
+    # such a number it completes with digits that the module `random` draws
+    number = SimpleNamespace(int=10**18 + 10**16)
+    monkeypatch.setattr("mlflow.utils.name_utils.uuid", SimpleNamespace(uuid4=lambda: number))
     assert send(tmp_path, "mlflow:mine") == []
     assert mlflow.last_active_run() is None
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
