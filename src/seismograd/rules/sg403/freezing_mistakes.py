@@ -120,8 +120,8 @@ def adapters_are_frozen(fact: Fact, optimizer: str) -> Explanation:
     if fact.number("for_inference"):
         return (
             say(
-                "the adapters that {optimizer} holds are frozen (parameters: {num}, first {first}): "
-                "peft loads an adapter for inference unless it is told otherwise",
+                "the adapters that {optimizer} holds are frozen (parameters: {num}, first "
+                "{first}): peft loads an adapter for inference unless it is told otherwise",
                 **values,
             ),
             say(
