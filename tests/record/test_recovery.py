@@ -117,7 +117,7 @@ class Written:
         """What comes before a segment is left, but one without parameters does not tell how many
         rows it has.
         """
-        if index and not self.segments[index - 1].parameters:
+        if index and not self.segments[index - 1].num_columns:
             return self.segments[index - 1].first_row
         return self.segments[index].first_row
 
@@ -137,7 +137,7 @@ class Written:
         segment = self.segments[int(file.parent.name)]
         ends = [each.first_row for each in self.segments if each.first_row > segment.first_row]
         end = min(ends, default=len(self.training.rows))
-        if not segment.parameters:  # only its samples tell of its rows
+        if not segment.num_columns:  # only its samples tell of its rows
             rows = self.training.rows
             sampled = [row for row in range(segment.first_row, end) if len(rows[row].sample_rows)]
             num_held = (
@@ -146,7 +146,7 @@ class Written:
             is_lost = file.name != CHECKS and num_held < len(sampled)
             return sampled[num_held] if is_lost else len(rows)
         column = names.index(layout.STATE)
-        held = int(whole["end"][-1, column]) // len(segment.parameters) if len(whole) else 0
+        held = int(whole["end"][-1, column]) // segment.num_columns if len(whole) else 0
         left = segment.first_row + held
         return len(self.training.rows) if left >= end else left
 

@@ -120,8 +120,8 @@ def adapters_are_frozen(fact: Fact, optimizer: str) -> Explanation:
     if fact.number("for_inference"):
         return (
             say(
-                "all {num} parameters of the adapters that {optimizer} holds are frozen, {first} "
-                "among them: peft loads an adapter for inference unless it is told otherwise",
+                "the adapters that {optimizer} holds are frozen (parameters: {num}, first "
+                "{first}): peft loads an adapter for inference unless it is told otherwise",
                 **values,
             ),
             say(
@@ -132,8 +132,8 @@ def adapters_are_frozen(fact: Fact, optimizer: str) -> Explanation:
         )
     return (
         say(
-            "all {num} parameters of the adapters that {optimizer} holds are frozen, {first} among "
-            "them, and never got a gradient",
+            "the adapters that {optimizer} holds are frozen (parameters: {num}, first {first}) and "
+            "never got a gradient",
             **values,
         ),
         say(
