@@ -256,7 +256,7 @@ class Recording:
         one: called before the first step. What that recorded after the checkpoint is kept as a
         branch of the record. Where the record is not there, this one begins with that step.
         """
-        self._resumption.told(state, self.path, self.num_iterations)
+        self._resumption.state_loaded(state, self.path, self.num_iterations)
 
     def _adapt(self, item: Queued) -> Queued | None:
         """Return what the sinks get of what the session hands on."""

@@ -51,7 +51,7 @@ class Resumption:
         self._request, self._sinks, self._settings = request, sinks, settings
         self._number_from, self._report, self._is_child = number_from, report, is_child
         self._step = 0
-        self._is_told = request is not None and request.step is not None
+        self._has_state = request is not None and request.step is not None
         self._is_counted = False
         self._num_updates = 0
         self._num_loaded = 0
@@ -79,7 +79,7 @@ class Resumption:
             self._count(self._request, num_updates)
 
     def _count(self, request: ResumeRequest, num_updates: int | None) -> None:
-        if num_updates is None or self._is_told or num_updates <= self._num_updates:
+        if num_updates is None or self._has_state or num_updates <= self._num_updates:
             return
         from seismograd.record.checkpoint_step import step_after_updates
         from seismograd.record.reader import open_run
@@ -88,7 +88,7 @@ class Resumption:
         if self._error is None:
             self._go_on_from(step_after_updates(open_run(request.path), num_updates))
 
-    def told(self, state: Mapping[str, object], own: Path | None, next_step: int) -> None:
+    def state_loaded(self, state: Mapping[str, object], own: Path | None, next_step: int) -> None:
         """Take the state of the recording that made the checkpoint (`Recording.state_dict`); `own`
         is where this one records, and `next_step` the number of its next step.
         """
@@ -104,7 +104,7 @@ class Resumption:
             self._report(Note(RESUMED, next_step, message))
             return
         if self._request is not None and identity in ("", run_identity(self._request.path)):
-            self._is_told = True
+            self._has_state = True
             self._go_on_from(step)
         elif self._request is not None:
             message = say(
@@ -118,7 +118,7 @@ class Resumption:
             if self._sinks is None:  # it is rank 0 that records
                 return
             if identity and is_recorded(path) and run_identity(path) == identity and path != own:
-                self._request, self._is_told = ResumeRequest(path, step), True
+                self._request, self._has_state = ResumeRequest(path, step), True
             else:
                 message = say(
                     "the record of the checkpoint, {run}, is not there: this one begins with step "
@@ -215,14 +215,14 @@ class Resumption:
                 branch=f"{branch.parent.name}/{branch.name}",
             )
         ]
-        if not self._num_loaded and self._hears_all and not self._is_told and num_rows:
+        if not self._num_loaded and self._hears_all and not self._has_state and num_rows:
             said.append(
                 say(
                     "no model and no optimizer loaded a saved state before the first step: if the "
                     "training began anew, record it without --resume"
                 )
             )
-        elif not self._is_told and not self._is_counted:
+        elif not self._has_state and not self._is_counted:
             said.append(
                 say(
                     "what was loaded does not say its step, so the record goes on behind its last "

@@ -29,7 +29,7 @@ def install(hub: EventHub) -> Undo:
 
     # The hub is not in the closure of the patch itself: what compiles a call of `sample` would have
     # to understand it.
-    def tell(distribution: Any, value: object) -> None:
+    def report(distribution: Any, value: object) -> None:
         if hub.wants_samples():
             hub.drawn(distribution, value)
 
@@ -38,7 +38,7 @@ def install(hub: EventHub) -> Undo:
         def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
             value = original(self, *args, **kwargs)
             if not torch.compiler.is_compiling() and torch.is_grad_enabled():
-                tell(self, value)
+                report(self, value)
             return value
 
         return sample
