@@ -131,6 +131,9 @@ def main() -> None:
             print(f"FLAG {run['base']} seed {run['seed']}: {', '.join(run['names'])}")
     for half, group in grouped(rows, "half").items():
         print(half, score(group, right))
+    for half, group in grouped(runs, "half").items():
+        flagged = sum(bool(run["names"]) for run in group)
+        print(f"{half}: {flagged} of {len(group)} healthy runs flagged")
     if args.results:
         kept = [r for r in rows if r["half"] == "look" or args.reveal]
         totals = {half: str(score(group, right)) for half, group in grouped(rows, "half").items()}
