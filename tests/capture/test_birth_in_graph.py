@@ -14,7 +14,8 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from seismograd.analysis.birth_words import words  # noqa: E402
-from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph  # noqa: E402
+from seismograd.capture.birth.graph_stage import birth_in_graph  # noqa: E402
+from seismograd.capture.birth.nonfinite_weight import weight_in_graph  # noqa: E402
 from seismograd.schema import BirthReason, Origin  # noqa: E402
 from tests.capture.births import BATCH, CLASSES, LossOf, births, net  # noqa: E402
 

@@ -16,13 +16,8 @@ from hypothesis import strategies as st
 from seismograd.capture.loop.iteration import states
 from seismograd.distributed.combine import combine, norms
 from seismograd.distributed.combine_plan import make_plan
-from seismograd.distributed.rank_report import (
-    FrameDecoder,
-    FrameKind,
-    RankColumns,
-    RankReport,
-    frame,
-)
+from seismograd.distributed.rank_report import RankColumns, RankReport
+from seismograd.distributed.report_frames import FrameDecoder, FrameKind, frame
 from seismograd.schema import (
     EVENT_DTYPE,
     RANK_DTYPE,

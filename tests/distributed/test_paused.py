@@ -15,7 +15,7 @@ import pytest
 import seismograd
 from seismograd.distributed.iteration_numbers import IterationNumbers
 from seismograd.distributed.peer import PeerRank
-from seismograd.distributed.rank_report import FrameKind
+from seismograd.distributed.report_frames import FrameKind
 from seismograd.schema import EventFlag, EventKind, RankFlag, RowBatch
 from tests import synthetic
 from tests.distributed.paused import PAUSED_AT, STEPS

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from seismograd.distributed.rank_report import LAYOUT, FrameKind, frame
+from seismograd.distributed.rank_report import LAYOUT
+from seismograd.distributed.report_frames import FrameKind, frame
 from seismograd.distributed.report_server import ReportServer
 from seismograd.distributed.world import ServerAddress, World
 from seismograd.i18n import Message

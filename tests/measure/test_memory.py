@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph
+from seismograd.capture.birth.graph_stage import birth_in_graph
+from seismograd.capture.birth.nonfinite_weight import weight_in_graph
 from seismograd.capture.loop.clearing_tracker import is_zero
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.per_loss_gradients import GradientSnapshot

@@ -12,7 +12,8 @@ import pytest
 
 from seismograd.cli import main
 from seismograd.record.reader import open_run
-from seismograd.views.run_comparison import FINDINGS, compare_runs
+from seismograd.views.comparison_text import FINDINGS
+from seismograd.views.run_comparison import compare_runs
 from tests.synthetic import block, finding, make_parameters, write_run
 from tests.views.page import made
 

@@ -30,7 +30,7 @@ from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
 from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
-from seismograd.capture.loop.unused_backwards import closing_note, tell_never_stepped, unused
+from seismograd.capture.loop.unused_backwards import closing_note, report_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.rows.gradient_reader import GradientReader
@@ -412,7 +412,7 @@ class Session(Listener):
             self.guard.call("step_by_hand", handlers.backwards.step_by_hand, here, True)
             self.guard.call(
                 "never stepped",
-                tell_never_stepped,
+                report_never_stepped,
                 self.facts,
                 self._registry,
                 self._log,

@@ -47,8 +47,10 @@ def compare(
     """Compare two recorded runs: are their gradients the same, or from where on not?"""
     from seismograd.cli.terminal import output
     from seismograd.record.reader import open_run
-    from seismograd.views import run_comparison
+    from seismograd.views.comparison_json import comparison_to_json
+    from seismograd.views.comparison_text import ComparisonText
     from seismograd.views.parity.run_parity import compare_parity
+    from seismograd.views.run_comparison import compare_runs
     from seismograd.views.values import short_path
 
     in_json, number = is_json(form), whole_number("--step", step)
@@ -57,12 +59,8 @@ def compare(
         output.print_note(translate("both arguments name the same run"))
     runs = open_run(one), open_run(other)
     parity = compare_parity(*runs, step=number)
-    found = run_comparison.compare_runs(*runs)
-    output.answer(
-        run_comparison.as_json(found, parity)
-        if in_json
-        else run_comparison.ComparisonText(found, parity)
-    )
+    found = compare_runs(*runs)
+    output.answer(comparison_to_json(found, parity) if in_json else ComparisonText(found, parity))
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")
 
 

@@ -7,14 +7,8 @@ import socket
 from dataclasses import dataclass, field
 
 from seismograd.distributed.ownership import Ownership
-from seismograd.distributed.rank_report import (
-    FrameDecoder,
-    FrameKind,
-    RankColumns,
-    RankReport,
-    frame,
-    report_head,
-)
+from seismograd.distributed.rank_report import RankColumns, RankReport, report_head
+from seismograd.distributed.report_frames import FrameDecoder, FrameKind, frame
 
 MAX_BACKLOG_BYTES = 64 * 2**20
 

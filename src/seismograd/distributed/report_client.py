@@ -12,8 +12,9 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from seismograd.distributed.rank_report import LAYOUT, FrameDecoder, FrameKind, frame
+from seismograd.distributed.rank_report import LAYOUT
 from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.report_frames import FrameDecoder, FrameKind, frame
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import ServerAddress, World
 

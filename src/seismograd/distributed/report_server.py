@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from seismograd.distributed.peer import MAX_BACKLOG_BYTES, PeerRank
-from seismograd.distributed.rank_report import LAYOUT, FrameDecoder, FrameKind
+from seismograd.distributed.rank_report import LAYOUT
+from seismograd.distributed.report_frames import FrameDecoder, FrameKind
 from seismograd.distributed.world import ServerAddress, World
 from seismograd.i18n import Message, say
 

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from seismograd.capture.birth.birth import FORWARD, Birth, nonfinite
-from seismograd.capture.birth.graph_stage import birth_in_graph, weight_in_graph
+from seismograd.capture.birth.graph_stage import birth_in_graph
 from seismograd.capture.birth.held_calls import HeldCall, HeldCalls
 from seismograd.capture.birth.model_replay import Replayed, replay
+from seismograd.capture.birth.nonfinite_weight import weight_in_graph
 from seismograd.capture.birth.singular_operands import LossOperands
 from seismograd.capture.birth.source_line import code_below, line_of_operation
 from seismograd.capture.birth.weight_origin import written_by

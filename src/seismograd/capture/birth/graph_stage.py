@@ -13,20 +13,19 @@ from torch import Tensor
 from seismograd.capture.birth.birth import (
     FORWARD,
     Birth,
-    batch_size,
     birth_of_fault,
     described,
     nonfinite,
     rows_of,
 )
-from seismograd.capture.birth.domain import QUOTIENTS, forward_fault
+from seismograd.capture.birth.domain import forward_fault
+from seismograd.capture.birth.graph_surroundings import batch_below, makers, reads_mask
 from seismograd.capture.birth.operation import (
     MASKS,
     Operation,
     name_of,
     operation_of,
     position_of,
-    readable,
 )
 from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, SAME_VALUES
 from seismograd.schema import BirthReason
@@ -67,27 +66,6 @@ def birth_in_graph(top: Any, batch: int = 0) -> Birth | None:
     """
     with without_user_modes():
         return _GraphSearch(batch).search(top)
-
-
-def weight_in_graph(top: Any) -> Tensor | None:
-    """Return a leaf of a graph, such as a parameter, that is not finite; `None` where none is, as
-    far as this process holds and can read them.
-    """
-    stack, reached = [top], {top}
-    with without_user_modes():
-        while stack and len(reached) < MAX_NODES:
-            for source, _ in stack.pop().next_functions:
-                if source is None or source in reached:
-                    continue
-                reached.add(source)
-                if source._sequence_nr() != LEAF:
-                    stack.append(source)
-                    continue
-                leaf = getattr(source, "variable", None)
-                held = None if leaf is None else readable(leaf)
-                if held is not None and nonfinite(held) is not None:
-                    return leaf
-    return None
 
 
 class _GraphSearch:
@@ -153,7 +131,7 @@ class _GraphSearch:
 
     def _walk(self, top: Any) -> None:
         if not self._batch:
-            self._batch = _batch_below(top)
+            self._batch = batch_below(top)
         stack, reached = [top], {top}
         while stack and len(reached) < MAX_NODES:
             node = stack.pop()
@@ -207,7 +185,7 @@ class _GraphSearch:
     def _of_operation(self, seen: Seen, is_last: bool) -> Birth:
         operation, number = seen.operation, seen.node._sequence_nr()
         fault = forward_fault(operation)
-        if fault is not None and fault.reason is BirthReason.MASKED and not _reads_mask(seen.node):
+        if fault is not None and fault.reason is BirthReason.MASKED and not reads_mask(seen.node):
             large = self._overflowing()
             if large is not None and large is not seen:
                 return self._of_operation(large, is_last=False)
@@ -227,7 +205,7 @@ class _GraphSearch:
                     rows=rows_of(bad, self._batch),
                     **described(result),
                 )
-        return replace(made, is_last=is_last, made_by=_makers(seen.node, operation.name))
+        return replace(made, is_last=is_last, made_by=makers(seen.node, operation.name))
 
     def _of_operand(
         self, operation: Operation, name: str, bad: Tensor, tensor: Tensor, number: int
@@ -242,39 +220,6 @@ class _GraphSearch:
             number=number,
             **described(tensor),
         )
-
-
-def _makers(node: Any, name: str) -> tuple[str, ...]:
-    """Return what computes the operand of an operation that decides whether its result is finite,
-    and what computes the operand of that.
-    """
-    found: list[str] = []
-    position = 1 if name in QUOTIENTS else 0
-    for _ in range(MAX_HOPS):
-        sources = node.next_functions
-        node = sources[position][0] if position < len(sources) else None
-        if node is None or node._sequence_nr() == LEAF or len(found) == 2:
-            break
-        position = 0
-        if node.name() not in SAME_VALUES:
-            found.append(name_of(node))
-    return tuple(found)
-
-
-def _reads_mask(node: Any) -> bool:
-    """Return whether an operation reads what a mask was put into."""
-    for _ in range(MAX_HOPS):
-        node = node.next_functions[0][0] if node.next_functions else None
-        if node is None or node._sequence_nr() == LEAF:
-            return False
-        name = name_of(node)
-        if name in ("masked_fill", "masked_fill_", "where", "index_put", "masked_scatter"):
-            return True
-        if name in ("add", "sub"):
-            return any(source is None for source, _ in node.next_functions)
-        if node.name() not in SAME_VALUES and name not in ("mul", "div", "to_copy"):
-            return False
-    return False
 
 
 def _hidden(operation: Operation) -> set[int]:
@@ -296,26 +241,3 @@ def _is_bad(result: Tensor, masked: bool = False) -> bool:
 
 def _only_infinite(result: Tensor) -> bool:
     return not bool(torch.isnan(result).any())
-
-
-def _batch_below(top: Any) -> int:
-    """Return how many samples the first operations were given, those that read what nothing
-    computed.
-    """
-    stack, reached, given = [top], {top}, list[tuple[int, Tensor]]()
-    while stack and len(reached) < MAX_NODES:
-        node = stack.pop()
-        for position, (source, _) in enumerate(node.next_functions):
-            if source is None:
-                for name in ("input", "self", "mat1", "indices", "x1"):
-                    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-                    if isinstance(data, Tensor) and position_of(name_of(node), name) in (
-                        position,
-                        -1,
-                    ):
-                        given.append((node._sequence_nr(), data))
-            elif source not in reached and source._sequence_nr() != LEAF:
-                reached.add(source)
-                stack.append(source)
-    given.sort(key=lambda pair: pair[0])
-    return batch_size([tensor for _, tensor in given[:1]])

@@ -13,7 +13,7 @@ from seismograd.schema import FactKind, Note
 MAX_NAMES = 64
 
 
-def tell_never_stepped(
+def report_never_stepped(
     facts: Facts,
     registry: OptimizerRegistry,
     log: EventLog,

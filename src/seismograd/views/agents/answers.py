@@ -16,11 +16,13 @@ from seismograd.record.parameter_selection import find_parameters
 from seismograd.record.pyramid.cells import PYRAMID_STATISTICS
 from seismograd.record.reader import Run, open_run
 from seismograd.schema import State
-from seismograd.views import run_comparison, run_list
+from seismograd.views import run_list
 from seismograd.views.agents.bounded import answer_text
+from seismograd.views.comparison_json import comparison_to_json
 from seismograd.views.formats import diagnosis_json
 from seismograd.views.parity.run_parity import compare_parity
 from seismograd.views.rule_pages import explanation_json, find_rule
+from seismograd.views.run_comparison import compare_runs
 from seismograd.views.why import why_json
 from seismograd.views.why.answer import find_answer
 
@@ -130,8 +132,8 @@ class RunQuestions:
         """
         runs = self._opened(first), self._opened(second)
         parity = compare_parity(*runs, step=None if step < 0 else step)
-        found = run_comparison.compare_runs(*runs)
-        return answer_text(strict_json.loads(run_comparison.as_json(found, parity).encode()))
+        found = compare_runs(*runs)
+        return answer_text(strict_json.loads(comparison_to_json(found, parity).encode()))
 
     def explain(self, rule: str) -> str:
         """Explain a rule by its code or name, such as SG101: what it finds, how it decides, when
