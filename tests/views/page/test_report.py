@@ -96,6 +96,7 @@ def test_a_nan_is_seen_in_every_panel_and_in_the_table(troubled: Path, browse: B
     )
     page.wait_pixels("heat")
     page.press("t")
+    page.page.wait_for_selector("#heat td.nonfinite")
     assert "since the previous call" in str(page.page.text_content("#lanes .scroll"))
     assert "non-finite" in str(page.page.text_content("#heat .scroll"))
     assert page.page.locator("#parameter td.nonfinite, #heat td.nonfinite").count() > 0
@@ -291,7 +292,8 @@ def test_the_gradient_of_a_unit_is_a_picture(tmp_path: Path, browse: Browse) -> 
     page.page.wait_for_function(
         "() => document.querySelector('#pictures figcaption').textContent.startsWith('unit 3')"
     )
-    page.press("t")
+    page.press("t")  # the tables are filled soon, and not at once
+    page.page.wait_for_selector("#pictures tbody tr")
     assert page.page.locator("#pictures tbody tr").count() == 5
     assert "NaN/Inf" in str(page.page.text_content("#pictures tbody tr"))
 
