@@ -13,7 +13,7 @@ from seismograd.i18n import say
 from seismograd.record.places.fetched_record import FetchedRecord, Key
 from seismograd.record.places.manifest import MOST_BYTES, ListedFile, manifest_from_bytes
 from seismograd.record.places.pack import decoded
-from seismograd.record.places.place import Place, StoredFile
+from seismograd.record.places.place import PlacedFile, RecordPlace
 from seismograd.record.places.place_cache import cache_folder, locked
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.stored_names import (
@@ -49,7 +49,7 @@ def fetch_run(url: PlaceUrl, told: Told = nobody_told) -> Path:
             say("for example s3://bucket/runs/first"),
         )
     with _Explained(url):
-        place = Place(url)
+        place = RecordPlace(url)
         folder = cache_folder(url.folder())
         with locked(folder, url.name):
             return _fetched(place, folder, told)
@@ -63,13 +63,21 @@ def fetch_runs(url: PlaceUrl, told: Told = nobody_told) -> Path:
         SeismogradError: the place cannot be read.
     """
     with _Explained(url):
-        place = Place(url)
+        place = RecordPlace(url)
         if is_record_file(url.record().name) and _is_record(place):
             return fetch_run(url, told)
         folder = cache_folder(url)
         names = [name for name in place.folders() if is_record_file(name)]
-        places = {name: Place(url.child(name)) for name in names}
+        places = {name: RecordPlace(url.child(name)) for name in names}
         found = {name: each for name, each in places.items() if _is_record(each)}
+        if not found:
+            raise SeismogradError(
+                say("there is no run in {directory}", directory=url.shown),
+                say(
+                    "record one with: seismograd run --out {url} train.py",
+                    url=f"{url.shown.rstrip('/')}/",
+                ),
+            )
         for path in folder.iterdir():
             if path.is_dir() and path.name not in found:
                 shutil.rmtree(path)
@@ -101,11 +109,11 @@ class _Explained:
             ) from error
 
 
-def _is_record(place: Place) -> bool:
+def _is_record(place: RecordPlace) -> bool:
     return any(place.read(name, MOST_BYTES) is not None for name in (MANIFEST, STARTED, META))
 
 
-def _fetched(place: Place, folder: Path, told: Told) -> Path:
+def _fetched(place: RecordPlace, folder: Path, told: Told) -> Path:
     copy = FetchedRecord(folder, place.url.name)
     try:
         try:
@@ -122,7 +130,7 @@ def _fetched(place: Place, folder: Path, told: Told) -> Path:
     return copy.path
 
 
-def _fetch(place: Place, copy: FetchedRecord, told: Told) -> None:
+def _fetch(place: RecordPlace, copy: FetchedRecord, told: Told) -> None:
     listed = _manifest(place)
     if listed is not None:
         _fetch_listed(place, copy, listed, told)
@@ -137,7 +145,7 @@ def _fetch(place: Place, copy: FetchedRecord, told: Told) -> None:
         _fetch_plain(place, copy, stored, told)
 
 
-def _manifest(place: Place) -> dict[str, ListedFile] | None:
+def _manifest(place: RecordPlace) -> dict[str, ListedFile] | None:
     content = place.read(MANIFEST, MOST_BYTES)
     try:
         return None if content is None else manifest_from_bytes(content)
@@ -146,7 +154,7 @@ def _manifest(place: Place) -> dict[str, ListedFile] | None:
 
 
 def _fetch_listed(
-    place: Place, copy: FetchedRecord, listed: Mapping[str, ListedFile], told: Told
+    place: RecordPlace, copy: FetchedRecord, listed: Mapping[str, ListedFile], told: Told
 ) -> None:
     _check_room(place.url, copy.path.parent, sum(each.size for each in listed.values()))
     keys: dict[str, Key] = {name: [each.size, each.crc32] for name, each in listed.items()}
@@ -161,7 +169,7 @@ def _fetch_listed(
 
 
 def _fetch_plain(
-    place: Place, copy: FetchedRecord, stored: Mapping[str, StoredFile], told: Told
+    place: RecordPlace, copy: FetchedRecord, stored: Mapping[str, PlacedFile], told: Told
 ) -> None:
     """Fetch a record that somebody copied there: nothing says when its files were written."""
     files = {name: each for name, each in stored.items() if is_sent(name)}
@@ -179,7 +187,7 @@ def _fetch_plain(
 
 
 def _fetch_packs(
-    place: Place, copy: FetchedRecord, packs: Mapping[str, StoredFile], told: Told
+    place: RecordPlace, copy: FetchedRecord, packs: Mapping[str, PlacedFile], told: Told
 ) -> None:
     """Fetch a record that is being written, or was when its machine was lost: each pack as far as
     they are whole.

@@ -19,14 +19,14 @@ _AT_ONCE = 2**22  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
+class PlacedFile:
     """A file at a place: its bytes, and text that is another one when its content is."""
 
     size: int
     sign: str
 
 
-class Place:
+class RecordPlace:
     """A folder at a place.
 
     Raises:
@@ -44,7 +44,7 @@ class Place:
             raise cannot_import(url, error) from error
         self._root = str(root).rstrip("/")
 
-    def files(self, under: str = "") -> dict[str, StoredFile]:
+    def files(self, under: str = "") -> dict[str, PlacedFile]:
         """Return all files below the folder, by their names in it; no links."""
         self._files.invalidate_cache()
         root = self._path(under)
@@ -121,8 +121,8 @@ class Place:
             self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
 
-def _stored(info: dict[str, Any]) -> StoredFile:
+def _stored(info: dict[str, Any]) -> PlacedFile:
     sign = next((f"{key}={info[key]}" for key in _SIGNS if info.get(key) is not None), "")
     if "mtime" in info:
         sign = f"{sign} {info['mtime']}"
-    return StoredFile(int(info.get("size") or 0), sign)
+    return PlacedFile(int(info.get("size") or 0), sign)

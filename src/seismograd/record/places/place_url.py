@@ -92,14 +92,18 @@ class PlaceUrl:
         return self.text[:end], self.text[end:]
 
 
+def is_url(given: str | Path) -> bool:
+    """Return whether somebody means a place and not a directory."""
+    return _URL.match(str(given)) is not None
+
+
 def place_of(given: str | Path | None) -> PlaceUrl | None:
     """Return the URL that somebody gave in place of a directory; `None` where it is a directory.
 
     Raises:
         SeismogradError: it looks like one and is none that could be used.
     """
-    found = None if given is None else _URL.match(str(given))
-    if found is None:
+    if given is None or not is_url(given):
         return None
     text = str(given)
     if "://" not in text and isinstance(given, Path):

@@ -15,7 +15,7 @@ from seismograd.record.places.manifest import (
     manifest_to_bytes,
 )
 from seismograd.record.places.pack import Pack
-from seismograd.record.places.place import Place
+from seismograd.record.places.place import RecordPlace
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.spool_changes import SpoolChanges
 from seismograd.record.places.spool_files import sending_order
@@ -39,16 +39,12 @@ class RecordUpload:
     Args:
         path: the record.
         url: where it goes.
-        open_place: returns a place.
     """
 
-    def __init__(
-        self, path: Path, url: PlaceUrl, open_place: Callable[[PlaceUrl], Place] = Place
-    ) -> None:
+    def __init__(self, path: Path, url: PlaceUrl) -> None:
         self._path = path
         self._requested = url
-        self._open_place = open_place
-        self._place: Place | None = None
+        self._place: RecordPlace | None = None
         self._next_pack = 1
         self._changes = SpoolChanges(path)
         self._has_packs = False
@@ -86,7 +82,7 @@ class RecordUpload:
             self._remove_others(place, set(files), set(stored))
         place.remove(f"{PACKS}/{name}" for name in place.files(PACKS) if pack_number(name))
 
-    def _send(self, place: Place, pack: Pack) -> int:
+    def _send(self, place: RecordPlace, pack: Pack) -> int:
         content = pack.encoded()
         place.write(pack_name(self._next_pack), content)
         self._next_pack += 1
@@ -95,7 +91,7 @@ class RecordUpload:
             self._has_packs = True
         return len(content)
 
-    def _claimed(self) -> Place:
+    def _claimed(self) -> RecordPlace:
         """Return the place, which nobody else writes to."""
         if self._place is None:
             self._place = self._first_free()
@@ -103,13 +99,13 @@ class RecordUpload:
             self._next_pack = 1 + max(numbers, default=0)
         return self._place
 
-    def _first_free(self) -> Place:
+    def _first_free(self) -> RecordPlace:
         # what no other run has; records of before there was one have no first file
         name = STARTED if (self._path / STARTED).exists() else META
         own = (self._path / name).read_bytes()
         for number in range(1, _MOST_BESIDE):
             url = self._requested if number == 1 else self._requested.beside(f"-{number}")
-            place = self._open_place(url)
+            place = RecordPlace(url)
             if place.is_empty():
                 place.write(name, own)
             if place.read(name, _MOST_OWN) == own:  # nobody else was faster
@@ -123,13 +119,13 @@ class RecordUpload:
         )
 
     @staticmethod
-    def _remove_others(place: Place, files: set[str], stored: set[str]) -> None:
+    def _remove_others(place: RecordPlace, files: set[str], stored: set[str]) -> None:
         """Remove files that the record has no more."""
         own = {name for name in stored if not name.startswith(f"{PACKS}/")} - {MANIFEST}
         place.remove(sorted(own - files))
 
 
-def _listed_at(place: Place) -> dict[str, ListedFile]:
+def _listed_at(place: RecordPlace) -> dict[str, ListedFile]:
     content = place.read(MANIFEST, MOST_BYTES)
     try:
         return {} if content is None else manifest_from_bytes(content)

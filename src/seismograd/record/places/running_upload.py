@@ -59,7 +59,7 @@ class RunningUpload:
 
         if os.getpid() != self._owner:
             return None
-        if path != self._spool:
+        if path not in self._all():
             return self._left_over(path, say("the record goes on in another directory").render())
         if not is_recorded(path):
             return None

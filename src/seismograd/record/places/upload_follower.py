@@ -11,12 +11,10 @@ from seismograd.errors import SeismogradError
 from seismograd.record import layout
 from seismograd.record.places.record_upload import RecordUpload
 from seismograd.record.places.upload_status import UploadState, write_status
-from seismograd.record.run_activity import idle_s
 
 _SHORTEST_S, _USUAL_S, _LONGEST_S = 2.0, 10.0, 300.0  # between two packs
 _LONGEST_RETRY_S = 60.0
 _GIVE_UP_S = 1800.0  # behind the end of the training
-_LOST_S = 3600.0  # without a word, where nobody knows whether the training goes on
 _MOST_REASON = 200
 
 
@@ -73,11 +71,7 @@ class UploadFollower:
         return False
 
     def _has_ended(self) -> bool:
-        return (
-            (self._path / layout.END).exists()
-            or not self._is_written()
-            or idle_s(self._path) > _LOST_S
-        )
+        return (self._path / layout.END).exists() or not self._is_written()
 
     def _interval_s(self, took_s: float) -> float:
         """Return the seconds until the next pack: a long training has fewer of them."""

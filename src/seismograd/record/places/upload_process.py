@@ -18,10 +18,12 @@ from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.record_upload import RecordUpload
 from seismograd.record.places.upload_follower import UploadFollower
 from seismograd.record.places.watched_process import is_at_work
+from seismograd.record.run_activity import idle_s
 from seismograd.record.run_claim import STARTED
 from seismograd.record.run_directory import path_of_process
 
 _POLL_S = 0.25
+_LOST_S = 3600.0  # without a word, where the system does not say whether the training goes on
 
 
 def main() -> None:
@@ -44,7 +46,8 @@ def send_all(spool: Path, url: PlaceUrl, process: int, start: str) -> None:
     finished: set[Path] = set()
 
     def is_written() -> bool:
-        return is_at_work(process, start)
+        knows = start != ""
+        return is_at_work(process, start) and (knows or idle_s(spool) < _LOST_S)
 
     while True:
         for number in count(1):
