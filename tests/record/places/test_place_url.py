@@ -74,7 +74,12 @@ def test_names_of_files_are() -> None:
 
 @pytest.mark.parametrize(
     ("url", "package"),
-    [("s3://b/x", "s3fs"), ("gs://b/x", "gcsfs"), ("az://b/x", "adlfs"), ("sftp://h/x", "paramiko")],
+    [
+        ("s3://b/x", "s3fs"),
+        ("gs://b/x", "gcsfs"),
+        ("az://b/x", "adlfs"),
+        ("sftp://h/x", "paramiko"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_command(
     monkeypatch: pytest.MonkeyPatch, url: str, package: str

@@ -64,9 +64,7 @@ def test_a_record_is_sent_now_and_then_and_at_its_end(followed: Followed) -> Non
     assert open_run(fetch_run(URL)).num_rows == 10
 
 
-def test_a_long_training_has_few_packs(
-    followed: Followed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_training_has_few_packs(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[float] = []
     monkeypatch.setattr(RecordUpload, "send_changes", lambda _: sent.append(followed.now))
     for _ in range(24 * 3600 // 5):
