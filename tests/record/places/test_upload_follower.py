@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_a_place_that_is_down_is_tried_again_ever_more_rarely(followed: Followed
         assert not followed.turn(1.0)
         if FlakyStore.num_writes > before:
             tries.append(second)
-    waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(tries)]
     assert waits == sorted(waits)
     assert waits[0] == 2
     assert waits[-1] == 60
