@@ -231,6 +231,13 @@ class Recording:
         return () if self._sinks is None else self._sinks.rules.findings()
 
     @property
+    def stopping_findings(self) -> tuple[Finding, ...]:
+        """Return the findings at which the training was to stop (`halt_on`), without those of steps
+        before it went on in this record alone.
+        """
+        return () if self._sinks is None else self._sinks.stopping(new=True)
+
+    @property
     def is_recorded_elsewhere(self) -> bool:
         """Return whether another process, rank 0, records all that this one trains."""
         own = self._sinks is not None and self._sinks.writer.is_writing
@@ -400,7 +407,10 @@ class Recording:
             self._save_halted,
             self._pump.note,
         )
-        self._sinks.on_finding(halter.take)
+        rules = self._sinks.rules
+        self._sinks.on_finding(
+            lambda finding: halter.take(finding) if rules.is_new(finding) else None
+        )
         return halter
 
     def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:

@@ -24,7 +24,9 @@ MendOption = Annotated[
 
 
 def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption = "text") -> int:
-    """Compare all of a recorded run with its checksums; the exit code is 1 when it is damaged."""
+    """Compare all of a recorded run and of its branches with its checksums; the exit code is 1 when
+    anything is damaged.
+    """
     from seismograd.cli.terminal import output
     from seismograd.record import mending
     from seismograd.record.inspection import inspect
@@ -40,7 +42,7 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
             say("wait until the training has ended, or a minute after it was killed"),
         )
     found = inspect(path)
-    if mend and found.damage:
+    if mend and found.all_damage:
         try:
             mending.mend(found)
         except OSError as error:
@@ -55,6 +57,6 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
     output.answer(as_json(found) if in_json else render(found))
     if not in_json:
         output.print_condition(found.run)
-    if found.damage and not mend:
+    if found.all_damage and not mend:
         output.suggest(f"seismograd fsck {short_path(path)} --mend")
-    return 1 if found.damage else 0
+    return 1 if found.all_damage else 0
