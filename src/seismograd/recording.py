@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.record.reader import Run
+    from seismograd.views.widget.run_widget import RunWidget
 
 OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
 
@@ -159,6 +160,7 @@ class Recording:
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
         self._open, self._prints_summary = True, prints_summary
+        self._is_written, self._widgets = False, list["RunWidget"]()
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         job = None if child or path is None else slurm_job()
@@ -206,6 +208,22 @@ class Recording:
 
         path = self.path
         return None if path is None or not is_recorded(path) else open_run(path)
+
+    def widget(self) -> RunWidget:
+        """Return the run as a live widget, for a cell of a notebook: it grows while the training
+        goes on, and its last state stays in the notebook. It reads the record on a thread of its
+        own, so that the training never waits for it.
+
+        Raises:
+            SeismogradError: anywidget is not installed.
+        """
+        from seismograd.views.widget.run_follower import GrowingRun
+        from seismograd.views.widget.widget_making import make_widget
+
+        run = GrowingRun(lambda: self.path, lambda: not self._is_written, lambda: self._is_written)
+        made = make_widget(run, lambda error: self.failed("widget", error))
+        self._widgets.append(made)
+        return made
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -365,6 +383,9 @@ class Recording:
         if self._sinks is not None and self.is_recorded_elsewhere:
             self._sinks.writer.leave()
         self._pump.close()
+        self._is_written = True
+        for widget in self._widgets:
+            self._session.guard.call("widget", widget.finish)
         if self._prints_summary and self.path is not None:
             self._session.guard.call("closing line", self._print_summary, self.path)
 
