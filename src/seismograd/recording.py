@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.record.places.running_upload import RunningUpload
     from seismograd.record.reader import Run
+    from seismograd.views.widget.run_widget import RunWidget
 
 NO_MESSAGE = Message("")
 OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
@@ -164,6 +165,7 @@ class Recording:
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
         self._open, self._prints_summary = True, prints_summary
+        self._is_written, self._widgets = False, list["RunWidget"]()
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         job = None if child or path is None else slurm_job()
@@ -212,10 +214,33 @@ class Recording:
         path = self.path
         return None if path is None or not is_recorded(path) else open_run(path)
 
+    def widget(self) -> RunWidget:
+        """Return the run as a live widget, for a cell of a notebook: it grows while the training
+        goes on, and its last state stays in the notebook. It reads the record on a thread of its
+        own, so that the training never waits for it.
+
+        Raises:
+            SeismogradError: anywidget is not installed.
+        """
+        from seismograd.views.widget.run_follower import GrowingRun
+        from seismograd.views.widget.widget_making import make_widget
+
+        run = GrowingRun(lambda: self.path, lambda: not self._is_written, lambda: self._is_written)
+        made = make_widget(run, lambda error: self.failed("widget", error))
+        self._widgets.append(made)
+        return made
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings of the rules so far, most severe and earliest first."""
         return () if self._sinks is None else self._sinks.rules.findings()
+
+    @property
+    def stopping_findings(self) -> tuple[Finding, ...]:
+        """Return the findings at which the training was to stop (`halt_on`), without those of steps
+        before it went on in this record alone.
+        """
+        return () if self._sinks is None else self._sinks.stopping(new=True)
 
     @property
     def is_recorded_elsewhere(self) -> bool:
@@ -363,6 +388,9 @@ class Recording:
         if self._sinks is not None and self.is_recorded_elsewhere:
             self._sinks.writer.leave()
         self._pump.close()
+        self._is_written = True
+        for widget in self._widgets:
+            self._session.guard.call("widget", widget.finish)
         if self._upload is not None:
             self._session.guard.call("upload", self._finish_upload, self._upload)
         if self._prints_summary and self.path is not None:
@@ -393,7 +421,10 @@ class Recording:
             self._save_halted,
             self._pump.note,
         )
-        self._sinks.on_finding(halter.take)
+        rules = self._sinks.rules
+        self._sinks.on_finding(
+            lambda finding: halter.take(finding) if rules.is_new(finding) else None
+        )
         return halter
 
     def _save_halted(self, path: Path, step: int, code: str, samples: str) -> None:

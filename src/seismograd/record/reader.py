@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ class Run:
         # What a notebook shows: what `repr` says, and the findings.
         head = f"<code>{escape(printable(repr(self)))}</code>"
         return head + "".join(finding_html(finding) for finding in self.findings)
+
+    def widget(self) -> Any:
+        """Return the run as a widget for a cell of a notebook, a
+        `seismograd.views.widget.run_widget.RunWidget`; it grows with a run that is still being
+        recorded.
+
+        Raises:
+            SeismogradError: anywidget is not installed, or the run cannot be read.
+        """
+        # By name: reading knows of no view.
+        making = import_module("seismograd.views.widget.widget_making")
+        return making.widget_of_record(self.path)
 
     @property
     def ended(self) -> bool:

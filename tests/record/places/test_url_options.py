@@ -68,6 +68,7 @@ def test_a_project_names_the_folder_of_its_records(tmp_path: Path) -> None:
 def test_commands_that_change_a_record_refuse_one_at_a_place(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["fsck", "memory://bucket/one", "--mend"]) == 2
+    assert main(["fsck", "memory://bucket/one", "--mend", "--lang", "en"]) == 2
+    assert "cannot be mended there" in capsys.readouterr().err
     assert main(["upload", "memory://me:pass-word@bucket/one"]) == 2
     assert "pass-word" not in capsys.readouterr().err

@@ -178,10 +178,7 @@ class Watcher:
         """Return whether a finding was to stop the training, though it ended before the rules had
         run.
         """
-        return any(
-            self._run.options.selection.stops_on(finding.code, finding.severity)
-            for finding in self._findings()
-        )
+        return self._recording is not None and bool(self._recording.stopping_findings)
 
     def _summarise(self) -> None:
         """Print where the record is, the last step, the findings and the next command, on
