@@ -485,6 +485,7 @@ class Recording:
         every process reports the last step before a pause.
         """
         self._session.flush()
+        self._outlet.joined()
         self._pump.begin()
 
     def _listeners(self) -> tuple[Listener, ...]:
