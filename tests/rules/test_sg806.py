@@ -87,6 +87,16 @@ def continuous(logits: Tensor, values: Tensor, _: Tensor, returns: Tensor, __: T
     return F.mse_loss(values, returns) - gain.mean()
 
 
+def of_a_rollout(
+    logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor
+) -> Tensor:
+    """Step by step, as they come from an environment, and more of them than are looked at."""
+    policies = [Categorical(logits=logits) for _ in range(80)]
+    logs = torch.stack([policy.log_prob(actions) for policy in policies])
+    advantage = returns - torch.stack([values + 0.0 for _ in policies])
+    return -(logs * advantage).mean() + 0.5 * advantage.pow(2).mean()
+
+
 def detached(loss: Loss) -> Loss:
     """The same with the values of the policy's loss taken out of the graph."""
 
@@ -129,6 +139,7 @@ FAULTY: dict[str, Loss] = {
     "clipped": clipped,
     "bootstrapped": bootstrapped,
     "continuous": continuous,
+    "of a rollout": of_a_rollout,
 }
 HEALTHY: dict[str, Loss] = {
     **{f"{name}, detached": detached(loss) for name, loss in FAULTY.items()},

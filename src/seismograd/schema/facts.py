@@ -69,6 +69,12 @@ class FactKind(StrEnum):
     """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
+    MIXED_REDUCTIONS = "mixed_reductions"
+    """A loss adds a mean over `mean` numbers and a sum over `summed` numbers of the same `samples`,
+    told at the first backwards of a line and ever more rarely: `times` is how often a number in the
+    sum counts what one in the mean does; `place`, `text`: the line of the script that sums up, and
+    the statement there, where there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

@@ -45,6 +45,7 @@ RULE_TABLE: RuleTable = {
             "window",
             "first_steps",
             "min_growth",
+            "unbounded",
             "high_steps",
             "baseline_steps",
             "rising_steps",
@@ -447,6 +448,8 @@ RULE_TABLE: RuleTable = {
             "min_samples",
             "wrecking_ratio",
             "min_wrecked",
+            "min_times",
+            "num_looks",
         ],
     ),
     "SG701": (

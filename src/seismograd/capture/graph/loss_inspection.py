@@ -16,6 +16,7 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.mixed_reductions import MixedReductions
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.traversal import GraphLeaf
@@ -55,6 +56,7 @@ class LossInspection:
         self._hooks = Hooks(facts)
         self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
+        self._mixed_reductions = MixedReductions(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
@@ -107,6 +109,8 @@ class LossInspection:
         if number in LOOKS:
             scale = thread_state.loss_scale
             call("loss terms", self._loss_terms.look, site, number, listed[0], scale)
+            if len(tops) == 1:
+                call("mixed reductions", self._mixed_reductions.look, site, tops[0])
         # NaN is not large
         if abs(captured.value.value) >= MIN_LOSS:
             call("exponentials", self._exponentials.look, captured, tops)
