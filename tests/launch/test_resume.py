@@ -111,3 +111,34 @@ def test_several_processes_go_on_together(folder: Path) -> None:
     assert run.ranks["iteration"].tolist() == [step for step in range(100) for _ in range(2)]
     assert len(run.branches) == 1
     assert not (folder / "run-process-2").exists()
+
+
+HALTING = """
+import sys, torch
+net = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(net.parameters(), 1e-3)
+optimizer.load_state_dict(optimizer.state_dict())
+for step in range(30):
+    weights = net.weight.detach().clone(), net.bias.detach().clone()
+    optimizer.zero_grad()
+    loss = net(torch.randn(8, 4)).square().mean()
+    (loss * float("nan") if step == int(sys.argv[1]) else loss).backward()
+    optimizer.step()
+    with torch.no_grad():
+        if step == int(sys.argv[1]):
+            for mine, kept in zip((net.weight, net.bias), weights): mine.copy_(kept)
+"""
+
+
+@pytest.mark.extended
+def test_only_what_is_found_from_here_on_changes_the_exit_code(folder: Path) -> None:
+    (folder / "train.py").write_text(HALTING, "utf-8")
+    assert seismograd(folder, "--out", "run", "train.py", "12").returncode == 0
+    halting = ("--resume", "run", "--halt-on", "SG201", "train.py")
+    healthy = seismograd(folder, *halting, "-1")
+    assert healthy.returncode == 0, healthy.stderr
+    assert "found before the training was resumed: SG201" in " ".join(healthy.stderr.split())
+    assert open_run(folder / "run").num_rows == 60
+    halted = seismograd(folder, *halting, "5")
+    assert halted.returncode == 1, halted.stderr
+    assert open_run(folder / "run").num_rows == 66

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ torch = pytest.importorskip("torch")
 import seismograd  # noqa: E402
 from seismograd import SeismogradError, open_run  # noqa: E402
 from seismograd.diagnosis.verdict import judge  # noqa: E402
-from seismograd.errors import ResumptionRefused  # noqa: E402
+from seismograd.errors import ResumptionRefused, TrainingHalted  # noqa: E402
 from seismograd.record.inspection import inspect  # noqa: E402
 from seismograd.recording import Recording  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
@@ -234,3 +235,67 @@ def test_elements_are_those_of_the_record(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run")
     assert run.elements[1].shape == (30, 1)
     assert (run.elements[1] == run.elements[1]).all()
+
+
+class Recovering(Program):
+    """A script whose gradients are not finite in some steps, of which it takes the update back: its
+    optimizer counts fewer.
+    """
+
+    def __init__(self, *bad: int) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def train(self, first: int, stop: int) -> None:
+        for step in range(first, stop):
+            before = self.state() if step in self.bad else None
+            self.loss = (lambda loss, _: loss * float("nan")) if step in self.bad else as_it_is
+            super().train(step, step + 1)
+            if before is not None:
+                self.load(before)
+
+
+def test_what_was_found_before_alone_stops_no_training_that_goes_on(tmp_path: Path) -> None:
+    program = Recovering(40)
+    with watch(program, out=tmp_path / "run") as session:
+        program.train(0, CHECKPOINT)
+        state = program.state()
+    assert not session.stopping_findings  # nobody asked for it
+    again = Recovering()
+    with watch(again, resume=f"{tmp_path / 'run'}@{CHECKPOINT}", halt_on=["SG201"]) as session:
+        again.load(state)
+        again.train(CHECKPOINT, NUM_STEPS)
+    run = open_run(tmp_path / "run")
+    assert run.num_rows == NUM_STEPS
+    assert ("SG201", 40, 40) in [(f.code, f.first_step, f.last_step) for f in run.findings]
+    assert session.stopping_findings == ()
+    told = [each.message.render() for each in run.notes if each.kind == "resumed"]
+    assert told[-1].startswith("found before the training was resumed: SG201; ")
+
+
+def test_what_is_found_again_stops_a_training_that_goes_on(tmp_path: Path) -> None:
+    program = Recovering(40)
+    with watch(program, out=tmp_path / "run"):
+        program.train(0, CHECKPOINT)
+        state = program.state()
+    again = Recovering(70)
+    session = watch(again, resume=f"{tmp_path / 'run'}@{CHECKPOINT}", halt_on=["SG201"])
+    again.load(state)
+    with pytest.raises(TrainingHalted, match="before the update of step 70: SG201"):
+        again.train(CHECKPOINT, NUM_STEPS)
+    session.close()
+    assert [each.code for each in session.stopping_findings] == ["SG201"]
+
+
+def test_what_is_still_so_stops_a_training_that_goes_on(tmp_path: Path) -> None:
+    """At its end at the latest: the rules look once a second."""
+    state = interrupted(tmp_path / "run", unused_layer)
+    (found,) = open_run(tmp_path / "run").findings
+    program = Program(unused_layer)
+    with (
+        suppress(TrainingHalted),
+        watch(program, resume=tmp_path / "run", halt_on=[found.code]) as session,
+    ):
+        program.load(state)
+        program.train(CHECKPOINT, NUM_STEPS)
+    assert [each.code for each in session.stopping_findings] == [found.code]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from seismograd.record import layout
 from seismograd.record.checksums import CHECKS, checksum, log_dtype
 from seismograd.record.inspection import inspect
 from seismograd.record.reader import Run, open_run
+from seismograd.record.resuming import resume_record
 from seismograd.record.segment_opening import open_segment
 from seismograd.schema import STATISTICS, Note, State
 from tests import synthetic
@@ -304,3 +306,54 @@ def test_whatever_happens_to_its_bytes_a_record_shows_what_was_written(
             return
         if run.num_rows:
             assert_nothing_wrong(run, whole)
+
+
+@pytest.fixture
+def branched(record: Path) -> Path:
+    """A record whose training went back twice, from its end and from step 150."""
+    for step in (150, 120):
+        before = open_run(record)
+        resumed = resume_record(record, step, before.parameters, elements=before.info.elements)
+        first = synthetic.block(NORMS[:ROWS], first_iteration=step, elements=np.ones((ROWS, 1)))
+        resumed.writer.observe(first)
+        resumed.writer.close()
+    assert [each.name for each in open_run(record).branches] == ["1", "2"]
+    return record
+
+
+def test_fsck_names_damage_by_branch(branched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fsck", str(branched)]) == 0
+    capsys.readouterr()
+    flip(branched / "branches/1/steps.bin", 1000)
+    flip(branched / "branches/2/meta.json", 100, 0)
+    assert main(["fsck", str(branched), "--format", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)["damage"]
+    assert [(each["branch"], each["file"], each["kind"]) for each in found] == [
+        (1, "branches/1/steps.bin", "altered"),
+        (2, "branches/2", "closed"),
+    ]
+    assert main(["fsck", str(branched)]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "branches/1/steps.bin" in told
+    assert "a branch that cannot be opened" in told
+    assert "meta.json" in told  # why
+    assert main(["check", str(branched)]) != 2  # the record itself is whole
+
+
+def test_fsck_mends_branches(branched: Path) -> None:
+    whole = open_run(branched).series("grad_norm")
+    lines = branched / "branches/1/findings.jsonl"
+    flip(lines, lines.read_bytes().index(b'"SG201"') + 2, 0)
+    log = branched / "branches/2" / CHECKS
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2 + 5])
+    assert {each.branch for each in inspect(branched).all_damage} == {1, 2}
+    for file in branched.rglob("*"):
+        os.utime(file, (0, 0))
+    assert main(["fsck", str(branched), "--mend"]) == 0
+    run = open_run(branched)
+    np.testing.assert_array_equal(run.series("grad_norm"), whole)
+    first, second = map(open_run, run.branches)
+    assert (first.num_rows, second.num_rows) == (len(NORMS), 160)
+    assert second.torn is None
+    np.testing.assert_array_equal(second.series("grad_norm")[:150], NORMS[:150])
+    assert [each.first_step for each in first.findings] == [1, 2, 3, 4]

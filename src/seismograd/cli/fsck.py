@@ -10,6 +10,7 @@ from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
+from seismograd.record.places.place_url import is_url
 
 MendOption = Annotated[
     bool,
@@ -24,7 +25,9 @@ MendOption = Annotated[
 
 
 def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption = "text") -> int:
-    """Compare all of a recorded run with its checksums; the exit code is 1 when it is damaged."""
+    """Compare all of a recorded run and of its branches with its checksums; the exit code is 1 when
+    anything is damaged.
+    """
     from seismograd.cli.terminal import output
     from seismograd.record import mending
     from seismograd.record.inspection import inspect
@@ -33,6 +36,11 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
     from seismograd.views.values import short_path
 
     in_json = is_json(form)
+    if mend and run is not None and is_url(run):
+        raise SeismogradError(
+            say("a record at a place cannot be mended there"),
+            say("mend it on the machine that it was sent from, then: seismograd upload RUN URL"),
+        )
     path = chosen_run(run)
     if mend and is_going_on(path):
         raise SeismogradError(
@@ -40,7 +48,7 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
             say("wait until the training has ended, or a minute after it was killed"),
         )
     found = inspect(path)
-    if mend and found.damage:
+    if mend and found.all_damage:
         try:
             mending.mend(found)
         except OSError as error:
@@ -55,6 +63,6 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
     output.answer(as_json(found) if in_json else render(found))
     if not in_json:
         output.print_condition(found.run)
-    if found.damage and not mend:
+    if found.all_damage and not mend:
         output.suggest(f"seismograd fsck {short_path(path)} --mend")
-    return 1 if found.damage else 0
+    return 1 if found.all_damage else 0

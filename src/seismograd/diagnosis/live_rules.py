@@ -35,24 +35,39 @@ class LiveRules:
         self._conclude = conclude
         self._diagnosis = Diagnosis() if diagnosis is None else diagnosis
         self._published: set[Key] = set()
+        # Of a record that goes on: its first step from here on, and what was found before alone.
+        self._first_step: int | None = None
+        self._only_before: set[Key] = set()
 
     def observe(self, block: RowBatch) -> None:
         """Judge the next iterations."""
-        if self._diagnosis.observe(block):
+        if self._diagnosis.observe(block) or self._only_before:
             for finding in self._diagnosis.findings():
-                if (finding.code, finding.optimizer) not in self._published:
-                    self._published.add((finding.code, finding.optimizer))
+                key = finding.code, finding.optimizer
+                if key not in self._published:
+                    self._published.add(key)
+                    self._publish(finding)
+                elif key in self._only_before and self.is_new(finding):
+                    self._only_before.discard(key)
                     self._publish(finding)
 
-    def go_on(self, run: Run) -> None:
-        """Read what a record holds that goes on with the next iterations. What is found in it is
-        no news.
+    def is_new(self, finding: Finding) -> bool:
+        """Return whether a finding is about steps from here on, not only about what a record held
+        that goes on.
+        """
+        return self._first_step is None or finding.last_step >= self._first_step
+
+    def go_on(self, run: Run, first_step: int) -> None:
+        """Read what a record holds that goes on with this step. What is found in it is no news,
+        unless the steps from here on show it as well.
         """
         diagnosis = self._diagnosis
         read_record(diagnosis, run.blocks(), run.notes, run.facts, run.sampled)
         if run.kept or run.damage is not None:
             diagnosis.remember(run.findings)
-        self._published.update((each.code, each.optimizer) for each in diagnosis.findings())
+        self._first_step = first_step
+        self._only_before.update((each.code, each.optimizer) for each in diagnosis.findings())
+        self._published |= self._only_before
 
     def note(self, note: Note) -> None:
         """Read a note."""

@@ -6,7 +6,7 @@ record itself is opened with the first rows, on the thread of the pump.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from seismograd.errors import ResumptionRefused, SeismogradError
 from seismograd.i18n import Message, say
 from seismograd.pipeline.batch import Queued
 from seismograd.pipeline.run_sinks import RunSinks
-from seismograd.schema import Fact, Note, RowBatch
+from seismograd.schema import Fact, Finding, Note, RowBatch
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.resume_request import ResumeRequest
 
@@ -176,9 +176,12 @@ class Resumption:
             self._refuse(SeismogradError(message))
         else:
             self._numbers = RecordNumbers(resumed.before)
-            self._sinks.go_on(resumed)
+            self._sinks.go_on(resumed, self._step)
             for message in self._said(resumed.before.num_rows, resumed.branch):
                 self._sinks.writer.note(Note(RESUMED, self._step, message))
+            before = self._sinks.stopping(new=False)
+            if before:
+                self._sinks.writer.note(Note(RESUMED, self._step, _not_stopping(before)))
 
     def _refuse(self, error: SeismogradError) -> None:
         if self._is_asked_for and not self._is_child:
@@ -230,3 +233,11 @@ class Resumption:
                 )
             )
         return said
+
+
+def _not_stopping(findings: Sequence[Finding]) -> Message:
+    return say(
+        "found before the training was resumed: {codes}; what was found there alone does not stop "
+        "it (--halt-on)",
+        codes=", ".join(sorted({each.code for each in findings})),
+    )

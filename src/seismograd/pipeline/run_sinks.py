@@ -46,7 +46,7 @@ class RunSinks:
         trackers: Sequence[TrackerOption] = (),
         on_tracked: Callable[[], None] = lambda: None,
     ) -> None:
-        self.info = info
+        self.info, self._selection = info, selection
         make = partial(_make_writer, info, settings or RecordSettings())
         self.writer = LazyWriter(path, make, leave=leave)
         self._finding_listeners: list[Callable[[Finding], None]] = []
@@ -60,11 +60,23 @@ class RunSinks:
         tracking = () if self.trackers is None else (self.trackers,)
         self.sinks: tuple[Sink, ...] = (self.rules, self.writer, *tracking, *extra_sinks)
 
-    def go_on(self, resumed: Resumed) -> None:
-        """Go on in a record that is there: with its findings, which are published no more."""
+    def go_on(self, resumed: Resumed, first_step: int) -> None:
+        """Go on in a record that is there, with this step and its findings, which are published
+        once more only when steps from here on show them.
+        """
         self.writer.go_on(resumed.writer)
-        self.rules.go_on(resumed.before)
+        self.rules.go_on(resumed.before, first_step)
         resumed.writer.replace_findings(self.rules.findings())
+
+    def stopping(self, *, new: bool) -> tuple[Finding, ...]:
+        """Return the findings at which the training is to stop (`--halt-on`): the `new` ones, or
+        those of steps before it went on in this record.
+        """
+        return tuple(
+            each
+            for each in self.rules.findings()
+            if self._selection.stops_on(each.code, each.severity) and self.rules.is_new(each) is new
+        )
 
     def on_finding(self, take: Callable[[Finding], None]) -> None:
         """Call this with each new finding from here on, once it is written, on the thread of the

@@ -1,12 +1,14 @@
-"""Compare all of a record with its checksums."""
+"""Compare all of a record with its checksums, its branches included."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from seismograd.errors import SeismogradError
+from seismograd.i18n import Message
 from seismograd.record import layout
 from seismograd.record.checked_ranges import CheckedRanges
 from seismograd.record.checksums import CHECKS
@@ -23,35 +25,80 @@ class DamageKind(StrEnum):
     UNKNOWN = "unknown"  # the log of checksums knows nothing of them
     LINE = "line"  # a line that is damaged or not whole
     LOG = "log"  # an entry of the log of checksums
+    CLOSED = "closed"  # a branch that cannot be opened
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes `start` to `stop` of a file of a record, or its lines, or entries of its log."""
+    """Bytes `start` to `stop` of a file of a record, or its lines, or entries of its log.
+
+    `branch`: the number of the branch that it is in, 0 for the record itself. `reason`: why a
+    branch cannot be opened.
+    """
 
     file: str
     kind: DamageKind
     start: int
     stop: int
+    branch: int = 0
+    reason: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """A run, and everything that is wrong with its files. `num_checked` bytes were compared; none
-    of a record of before there were checksums.
+    of a record of before there were checksums. `branches` are those that can be opened.
     """
 
     run: Run
-    damage: tuple[Damage, ...]
+    damage: tuple[Damage, ...]  # its own
     num_checked: int
+    branches: tuple[Inspection, ...] = ()
+    closed: tuple[Damage, ...] = ()  # the branches that cannot be opened
+
+    @property
+    def all_damage(self) -> tuple[Damage, ...]:
+        """Return the damage of the record and of its branches, whose files are named from the
+        record.
+        """
+        of_branches = [
+            replace(
+                each,
+                file=f"{layout.BRANCHES}/{branch.run.path.name}/{each.file}",
+                branch=int(branch.run.path.name),
+            )
+            for branch in self.branches
+            for each in branch.damage
+        ]
+        later = sorted([*of_branches, *self.closed], key=lambda each: each.branch)
+        return (*self.damage, *later)
+
+    @property
+    def all_checked(self) -> int:
+        """Return how many bytes were compared of the record and of its branches."""
+        return self.num_checked + sum(branch.num_checked for branch in self.branches)
 
 
 def inspect(path: Path) -> Inspection:
-    """Read all of a run and compare it with its checksums.
+    """Read all of a run and of its branches, and compare it with its checksums.
 
     Raises:
         SeismogradError: it cannot be opened.
     """
+    found = _inspect_one(path)
+    branches: list[Inspection] = []
+    closed: list[Damage] = []
+    for branch in found.run.branches:
+        try:
+            branches.append(_inspect_one(branch))
+        except SeismogradError as error:
+            file = f"{layout.BRANCHES}/{branch.name}"
+            number = int(branch.name)
+            closed.append(Damage(file, DamageKind.CLOSED, 0, 0, number, error.message))
+    return replace(found, branches=tuple(branches), closed=tuple(closed))
+
+
+def _inspect_one(path: Path) -> Inspection:
     run = open_run(path)
     damage: list[Damage] = []
     num_checked = 0

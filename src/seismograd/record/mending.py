@@ -20,13 +20,20 @@ _AT_ONCE = 2**24  # bytes of a file that one new entry of a log is about
 
 def mend(inspection: Inspection) -> None:
     """Remove lines that are damaged, and levels of which a part is (readers sum them up again);
-    take what the log of checksums does not know for right.
+    take what the log of checksums does not know for right. The same in the branches.
 
     Altered numbers stay: what they were is nowhere, and the log keeps them from being shown.
 
     Raises:
         OSError: the record cannot be written.
     """
+    for each in (inspection, *inspection.branches):
+        _mend_one(each)
+
+
+def _mend_one(inspection: Inspection) -> None:
+    if not inspection.damage:
+        return
     run = inspection.run.path
     for damage in inspection.damage:
         is_level = Path(damage.file).parent.name == layout.LEVELS

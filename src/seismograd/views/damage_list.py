@@ -20,20 +20,23 @@ _WORDS = {
     DamageKind.UNKNOWN: mark("bytes without a checksum"),
     DamageKind.LINE: mark("a line that is damaged or not whole"),
     DamageKind.LOG: mark("damaged entries of the checksums"),
+    DamageKind.CLOSED: mark("a branch that cannot be opened"),
 }
 
 
 def render(inspection: Inspection) -> RenderableType:
     """Return a row for each damage, or a line that there is none."""
     path = str(short_path(inspection.run.path))
-    if inspection.damage:
-        table = FittingTable(inspection.damage, (FILE, WHAT, FROM, TO), ())
-        return Group(table, *_remarks(inspection))
+    damage = inspection.all_damage
+    if damage:
+        table = FittingTable(damage, (FILE, WHAT, FROM, TO), ())
+        reasons = [note_line(each.reason.render()) for each in damage if each.reason is not None]
+        return Group(table, *reasons, *_remarks(inspection))
     if not inspection.num_checked:
         line = translate("{path}: nothing is damaged as far as can be seen").format(path=path)
     else:
         line = translate("{path}: nothing is damaged; bytes compared: {bytes}").format(
-            path=path, bytes=count(inspection.num_checked)
+            path=path, bytes=count(inspection.all_checked)
         )
     return Group(Text(line), *_remarks(inspection))
 
@@ -42,10 +45,16 @@ def as_json(inspection: Inspection) -> str:
     """Return the run, how many bytes were compared, and an object for each damage."""
     content = {
         "run": str(inspection.run.path),
-        "bytes_compared": inspection.num_checked,
+        "bytes_compared": inspection.all_checked,
         "damage": [
-            {"file": each.file, "kind": each.kind.value, "from": each.start, "to": each.stop}
-            for each in inspection.damage
+            {
+                "file": each.file,
+                "branch": each.branch,
+                "kind": each.kind.value,
+                "from": each.start,
+                "to": each.stop,
+            }
+            for each in inspection.all_damage
         ],
     }
     return strict_json.dumps(content, indent=2).decode()
