@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+    from seismograd.record.places.running_upload import RunningUpload
     from seismograd.record.reader import Run
     from seismograd.views.widget.run_widget import RunWidget
 
+NO_MESSAGE = Message("")
 OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
 
 
@@ -56,6 +58,7 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `prints_summary`: `close` prints a line with the path of the record and the verdict.
+    `upload`: what sends the record to a place. `uploaded`: what is to be said of that at the end.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -72,6 +75,7 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
         prints_summary: bool = False,
+        upload: RunningUpload | None = None,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.resume_listener import ResumeListener
@@ -83,6 +87,7 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub, self._tracks = path, HUB, False
+        self._upload, self.uploaded = upload, NO_MESSAGE
         options = with_recorded_elements(RecordingOptions() if options is None else options)
         level, snapshots = options.level, options.snapshots
         selection = self._selection = options.selection
@@ -391,6 +396,8 @@ class Recording:
         self._is_written = True
         for widget in self._widgets:
             self._session.guard.call("widget", widget.finish)
+        if self._upload is not None:
+            self._session.guard.call("upload", self._finish_upload, self._upload)
         if self._prints_summary and self.path is not None:
             self._session.guard.call("closing line", self._print_summary, self.path)
 
@@ -398,7 +405,14 @@ class Recording:
         from seismograd.views.closing_line import closing_line
 
         line = closing_line(self.run, path, self._selection)
-        print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
+        for each in (line, self.uploaded.render()):
+            if each:
+                print(translate("seismograd: {line}").format(line=each), file=sys.stderr)
+
+    def _finish_upload(self, upload: RunningUpload) -> None:
+        """Wait a little for the place, once all of the record is on the disk."""
+        if self.path is not None:
+            self.uploaded = upload.finish(self.path) or NO_MESSAGE
 
     def _make_halter(self, selection: RuleSelection) -> TrainingHalter | None:
         """Return what stops the training at a finding, where this process judges and may stop."""
@@ -476,6 +490,7 @@ class Recording:
         every process reports the last step before a pause.
         """
         self._session.flush()
+        self._outlet.joined()
         self._pump.begin()
 
     def _listeners(self) -> tuple[Listener, ...]:

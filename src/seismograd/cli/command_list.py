@@ -19,6 +19,7 @@ from seismograd.cli import (
     runs,
     show,
     top,
+    upload,
     view,
     why,
 )
@@ -177,6 +178,15 @@ COMMANDS = (
             "exit code is 1 if it is damaged."
         ),
         ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
+    ),
+    CommandEntry(
+        "upload",
+        upload.upload,
+        mark("Send a recorded run to the URL of a place that fsspec knows, such as S3."),
+        (
+            "seismograd upload runs/20260101T120000Z-train s3://bucket/runs/first",
+            "seismograd upload 20260101T12",
+        ),
     ),
     CommandEntry(
         "lab",

@@ -24,6 +24,7 @@ from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
+    from seismograd.record.places.running_upload import RunningUpload
     from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
     from seismograd.views.watching_cost import LeftOut
@@ -44,6 +45,7 @@ class Request:
     options: RecordingOptions
     quiet: bool
     lang: str
+    upload: RunningUpload | None = None
 
 
 class Watcher:
@@ -109,6 +111,7 @@ class Watcher:
                 options=run.options,
                 extra_sinks=self._progress(),
                 close_at_exit=False,  # the script's own exit handlers may train
+                upload=run.upload,
             )
             if run.path is not None:
                 self._unfollow = follow(ChildProcess(run.path, name, run.options))
@@ -193,6 +196,8 @@ class Watcher:
                 return
             if not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
+                if self._recording is not None and self._recording.uploaded.template:
+                    self._print(self._recording.uploaded.render())
             if self.halted is not None:
                 self._print(self.halted.message.render())
 
