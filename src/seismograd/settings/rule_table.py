@@ -197,6 +197,7 @@ RULE_TABLE: RuleTable = {
             "min_made",
             "near",
             "moved",
+            "max_factor",
         ],
     ),
     "SG201": (
