@@ -60,6 +60,12 @@ class FactKind(StrEnum):
     the regression of the values in it. `parameters` that get a gradient through it; `place`,
     `text`: the line of the product, and the statement there, where there is only one.
     """
+    UNDETACHED_TARGET = "undetached_target"
+    """A regression compares a prediction with a target that is bootstrapped from the same network
+    and has a graph: `discount` of its value, and the `parameters` that get a gradient through it;
+    `place`, `text`: the line that computes the target, and the statement there, where there is only
+    one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient

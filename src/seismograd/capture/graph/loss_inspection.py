@@ -8,6 +8,7 @@ from typing import Any
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
+from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.constant_norms import ConstantNorms
 from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
@@ -62,6 +63,7 @@ class LossInspection:
         self._attention = AttentionFaults(facts, log.call_sites.sites)
         self._recurrences = RecurrenceAxes(facts, parameter_table)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
+        self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -124,6 +126,7 @@ class LossInspection:
             call("attention", self._attention.look, site, graph)
             call("recurrence", self._recurrences.look, site, graph)
             call("advantage", self._advantages.look, site, graph)
+            call("target", self._targets.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 
