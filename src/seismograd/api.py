@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seismograd.cell_runs import CELL_RUNS, calling_cell, numbered
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.run_directory import create_run_directory, named_directory
 from seismograd.recording import Recording
 from seismograd.settings.levels import NORMAL
 from seismograd.settings.option_parsing import parse_options
@@ -153,6 +153,7 @@ def watch(
         optimizers,
         options,
         prints_summary=not quiet,
+        base=named_directory(out, script) if path is None else None,
     )
     if cell is not None:
         CELL_RUNS.keep(cell, recording)

@@ -34,7 +34,7 @@ from seismograd.cli.terminal.script_lines import program_line
 from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, say, translate, use_language
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.run_directory import create_run_directory, named_directory
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
@@ -101,8 +101,12 @@ def run(
         selection=read_settings().selection(select, ignore, halt_on),
     )
     program = None if module else script_runner.load_script(script)
-    path = None
-    if rank_of_this_process() == 0:
+    path, base = None, None
+    if rank_of_this_process() != 0:
+        base = named_directory(
+            _again(out if options.resume is None else options.resume.path), script
+        )
+    else:
         path = (
             create_run_directory(_again(out), script)
             if options.resume is None
@@ -117,6 +121,7 @@ def run(
             options,
             quiet,
             language(),
+            base,
         )
     )
 

@@ -56,8 +56,17 @@ def create_run_directory(out: Path | None, script: str) -> Path:
     return path
 
 
+def named_directory(out: str | Path | None, script: str) -> Path:
+    """Return the directory of a new run as it would be named, without creating it."""
+    return Path.cwd() / RUNS / _dated_name(script) if out is None else Path.cwd() / out
+
+
+def _dated_name(script: str) -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+
+
 def _new_directory(runs: Path, script: str) -> Path:
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+    name = _dated_name(script)
     runs.mkdir(parents=True, exist_ok=True)
     number = 1
     # terminates: each iteration tries another name, and another process may have taken this one

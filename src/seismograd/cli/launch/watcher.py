@@ -34,7 +34,8 @@ class Request:
     """The options of the command line.
 
     `program` is None for a module, which is found only when its turn has come; `path` in a process
-    other than rank 0, which does not record but reports to rank 0.
+    other than rank 0, which does not record but reports to rank 0, or keeps what it measured beside
+    `base`.
     """
 
     target: str
@@ -44,6 +45,7 @@ class Request:
     options: RecordingOptions
     quiet: bool
     lang: str
+    base: Path | None = None
 
 
 class Watcher:
@@ -109,6 +111,7 @@ class Watcher:
                 options=run.options,
                 extra_sinks=self._progress(),
                 close_at_exit=False,  # the script's own exit handlers may train
+                base=run.base,
             )
             if run.path is not None:
                 self._unfollow = follow(ChildProcess(run.path, name, run.options))
@@ -191,7 +194,10 @@ class Watcher:
                     file=sys.__stderr__,
                 )
                 return
-            if not self._run.quiet and self._run.path is not None:
+            apart = None if self._recording is None else self._recording.kept_apart
+            if not self._run.quiet and apart is not None:
+                self._print(apart.render())
+            elif not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
             if self.halted is not None:
                 self._print(self.halted.message.render())
