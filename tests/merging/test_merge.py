@@ -23,7 +23,7 @@ from seismograd.distributed.rank_row import RankRow
 from seismograd.distributed.report_client import ReportClient
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import World
-from seismograd.merging.merge import merge
+from seismograd.merging.merged_record import merge
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.run_reports import RunReports
 from seismograd.record.inspection import inspect

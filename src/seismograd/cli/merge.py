@@ -51,7 +51,7 @@ def merge(
             say("merging the records of several processes needs PyTorch, which is not installed"),
             say("pip install torch"),
         )
-    from seismograd.merging.merge import merge as merge_records
+    from seismograd.merging.merged_record import merge as merge_records
 
     rules = selected_rules(read_settings().selection(select, ignore))
     merged = merge_records([chosen_run(run) for run in runs], out, rules, counted)
