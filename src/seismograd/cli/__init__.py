@@ -39,6 +39,7 @@ _READERS = (
     "runs",
     "show",
     "top",
+    "upload",
     "view",
     "why",
 )

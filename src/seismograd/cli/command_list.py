@@ -20,6 +20,7 @@ from seismograd.cli import (
     runs,
     show,
     top,
+    upload,
     view,
     why,
 )
@@ -187,6 +188,15 @@ COMMANDS = (
             "rank 0 over the network."
         ),
         ("seismograd merge runs/job-4711 runs/job-4711-rank-8 --out runs/whole",),
+    ),
+    CommandEntry(
+        "upload",
+        upload.upload,
+        mark("Send a recorded run to the URL of a place that fsspec knows, such as S3."),
+        (
+            "seismograd upload runs/20260101T120000Z-train s3://bucket/runs/first",
+            "seismograd upload 20260101T12",
+        ),
     ),
     CommandEntry(
         "lab",

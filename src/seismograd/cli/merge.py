@@ -17,7 +17,7 @@ from seismograd.settings.project_file import IgnoreOption, SelectOption, read_se
 
 def merge(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="RUN RUN...",
             help=mark(

@@ -24,6 +24,7 @@ from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
+    from seismograd.record.places.running_upload import RunningUpload
     from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
     from seismograd.views.watching_cost import LeftOut
@@ -46,6 +47,7 @@ class Request:
     quiet: bool
     lang: str
     base: Path | None = None
+    upload: RunningUpload | None = None
 
 
 class Watcher:
@@ -112,6 +114,7 @@ class Watcher:
                 extra_sinks=self._progress(),
                 close_at_exit=False,  # the script's own exit handlers may train
                 base=run.base,
+                upload=run.upload,
             )
             if run.path is not None:
                 self._unfollow = follow(ChildProcess(run.path, name, run.options))
@@ -199,6 +202,8 @@ class Watcher:
                 self._print(apart.render())
             elif not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
+                if self._recording is not None and self._recording.uploaded.template:
+                    self._print(self._recording.uploaded.render())
             if self.halted is not None:
                 self._print(self.halted.message.render())
 
