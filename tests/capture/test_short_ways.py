@@ -34,9 +34,13 @@ def recorded(
     """Everything that a session hands on of a training, and what the training returns."""
     gc.collect()
     gc.freeze()  # what was left behind is not of this program
+    gc.disable()  # a collection changes the order in which the collector lists optimizers
     torch.manual_seed(0)
-    with WholeRecord(make_backend(), short_ways=short_ways, **more) as record:
-        outcome = run()
+    try:
+        with WholeRecord(make_backend(), short_ways=short_ways, **more) as record:
+            outcome = run()
+    finally:
+        gc.enable()
     assert record.session.guard.failures == {}, record.outlet.notes
     return record.lines(), outcome
 

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(not has_kernel(), reason="counted with the kerne
 
 # `docs/cost.md` has the same; who needs more says there what for
 CALLS = {
-    ("mlp", False): {"zero_grad": 10, "backward": 30, "step": 40},
-    ("mlp", True): {"zero_grad": 10, "backward": 30, "clip": 33, "step": 34},
-    ("hundred", False): {"zero_grad": 10, "backward": 33, "step": 169},
-    ("hundred", True): {"zero_grad": 10, "backward": 33, "clip": 33, "step": 163},
+    ("mlp", False): {"zero_grad": 6, "backward": 17, "step": 26},
+    ("mlp", True): {"zero_grad": 6, "backward": 17, "clip": 23, "step": 24},
+    ("hundred", False): {"zero_grad": 6, "backward": 20, "step": 155},
+    ("hundred", True): {"zero_grad": 6, "backward": 20, "clip": 23, "step": 153},
 }
 
 

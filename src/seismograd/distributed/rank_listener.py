@@ -80,8 +80,9 @@ class RankListener(Listener):
         self._before = PreReductionProbe()
         self._rows = RankRowBuilder(backend, shards)
         self._overhead_s = 0.0
-        # Every call of every training comes to this listener, and most trainings have one process:
-        # nothing but two look-ups may be done until this one has joined others.
+        # Every call of every training would come to this listener, and most trainings have one
+        # process: until there is a group of several it hears of nothing.
+        self.wakes = self._worlds.group_if_any
         self._has_looked = False  # in a backward since the last step
 
     @property
@@ -236,7 +237,7 @@ class RankListener(Listener):
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
-        self._world = world
+        self._world, self.wakes = world, None
         path = self._own_directory()
         if world.rank == 0 and path is not None and world.store is not None:
             world.publish_directory(str(path.absolute()))

@@ -10,10 +10,13 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
+
+TORCHS = "torch.distributed.distributed_c10d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,18 @@ class WorldTracker:
     def __init__(self) -> None:
         # a weak reference: a destroyed group must be free to go
         self._group: Callable[[], object] = lambda: None
+        # A true result: there may be a group. In C, as it is asked at every call of a training; the
+        # module may be imported later, or may be half imported, on another thread.
+        members = getattr(sys.modules.get(TORCHS), "GroupMember", None)
+        self.group_if_any: Callable[[], object] = (
+            partial(sys.modules.get, TORCHS)
+            if members is None
+            else partial(getattr, members, "WORLD", None)
+        )
 
     def may_have_joined(self) -> bool:
         """Return whether `joined` is worth calling: most processes are alone."""
-        distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+        distributed: Any = sys.modules.get(TORCHS)
         # it may be half imported, on another thread
         return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None
 
@@ -108,7 +119,7 @@ class WorldTracker:
         """Return the world this process is in, on the first call there; `None` in a world of one,
         and outside of any.
         """
-        distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+        distributed: Any = sys.modules.get(TORCHS)
         if distributed is None:
             return None
         group: Any = distributed.GroupMember.WORLD
@@ -136,7 +147,7 @@ def rank_of_this_process() -> int:
     """Return the rank in `torch.distributed`, else the one that a launcher such as torchrun gave
     this process, else 0.
     """
-    distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+    distributed: Any = sys.modules.get(TORCHS)
     if distributed is not None and distributed.GroupMember.WORLD is not None:
         return int(distributed.GroupMember.WORLD.rank())
     text = os.environ.get("RANK", "0")

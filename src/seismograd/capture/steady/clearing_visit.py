@@ -35,8 +35,13 @@ class ClearingVisit:
         clearing = window.clearing
         flags = EMPTY if clearing.last == clearing.none else USED if clearing.is_used else 0
         window.thread_state = thread_state
-        window.forget()
-        clearing.cleared()
+        # what `OptimizerWindow.cleared` does outside of a step
+        window.losses, window.clips, window.num_backwards = [], [], 0
+        window.ready = window.applied = None
+        if not window.per_loss.is_clear:
+            window.per_loss.clear()
+        clearing.carried, clearing.is_used = clearing.not_carried, False
+        clearing.last = clearing.marks()
         captured = self._log.record(
             thread_state, EventKind.ZERO_GRAD, window.index, detail=BY_OPTIMIZER
         )

@@ -143,7 +143,8 @@ class NativeBackend:
         num = len(table.entries)
         numbers = np.empty((len(NUMBERS), num))
         threads = torch.get_num_threads()
-        address = address_of(numbers)
+        # as `address_of` does, and below as `NumberTable` is made
+        address = ctypes.byref(ctypes.c_char.from_buffer(numbers)) if num else None  # pyright: ignore
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
         if num > FEW:
@@ -154,7 +155,9 @@ class NativeBackend:
         else:  # without another call
             rows = numbers.tolist()
             is_ordinary = all(rows[NORM]) and not any(rows[NONFINITE])
-        return NumberTable(numbers, PLACES), is_ordinary
+        values = object.__new__(NumberTable)
+        values.numbers, values.places = numbers, PLACES
+        return values, is_ordinary
 
     def _call(
         self, table: NativeTable, sample: bool = False
