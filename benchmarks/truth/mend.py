@@ -13,7 +13,7 @@ ONCE_MORE = re.compile(r"once more after the loop")
 FIRST_IN_LOOP = re.compile(r"first in each epoch")
 AFTER_LOOP = re.compile(r"after the loop")
 BEFORE_OPTIMIZER = re.compile(r"before the optimizer is created")
-AFTER_LINE = re.compile(r"after the line that creates ([\w.\[\]]+)")
+AFTER_LINE = re.compile(r"after the line that (?:creates|replaces) ([\w.\[\]]+)")
 OPTIMIZER = re.compile(r"=.*\b(?:SGD|AdamW?|RMSprop|Muon|LBFGS)\(|=.*\w*Trainer\(")
 
 
@@ -67,8 +67,7 @@ class _Lines:
         """Put the code where its comment says."""
         said = " ".join(re.findall(r"#.*", "\n".join(new)))
         if (match := AFTER_LINE.search(said)) is not None:
-            name = re.escape(match[1].split(".")[-1])
-            made = [s for s in self.statements if re.match(rf"\s*[\w.]*\b{name} = ", self.first(s))]
+            made = self.assigning(match[1]) or self.assigning(match[1].split(".")[-1])
             gone = self.equal(new) if place is not None else []
             return [self.put(new, made[-1][1], made[-1][0], gone)] if made else []
         if BEFORE_OPTIMIZER.search(said):
@@ -134,6 +133,13 @@ class _Lines:
         """Return the statement that a line is of."""
         return next((s for s in self.statements if s[0] <= line < s[1]), (line, line + 1))
 
+    def assigning(self, name: str) -> list[tuple[int, int]]:
+        """Return the statements that assign to a name, or to an attribute of it, in their order."""
+        # A number in brackets may be counted from the end in the program.
+        pattern = re.sub(r"\\\[\d+\\\]", r"\\[-?\\d+\\]", re.escape(name))
+        target = re.compile(rf"\s*(?:[\w.]+\.)?{pattern} = ")
+        return [s for s in sorted(self.statements) if target.match(self.first(s))]
+
     def equal(self, new: list[str]) -> list[tuple[int, int]]:
         """Return the statements that one of the new lines repeats."""
         wanted = {_bare(line) for line in new}
@@ -158,7 +164,26 @@ class _Lines:
             out += fresh if k == at else []
             out += [] if k in left_out else [line]
         out += fresh if at >= len(self.lines) else []
-        return "\n".join(out) + "\n"
+        return "\n".join(_not_empty(out)) + "\n"
+
+
+def _not_empty(lines: list[str]) -> list[str]:
+    """Return the lines with `pass` where a function or a loop has lost its only statement: to make
+    that a comment is what the finding says, and Python wants a statement there.
+    """
+    try:
+        ast.parse("\n".join(lines))
+    except IndentationError as error:
+        before = (error.lineno or 1) - 2
+        while before >= 0 and lines[before].strip()[:1] in ("", "#"):
+            before -= 1
+        if "expected an indented block" not in (error.msg or "") or before < 0:
+            return lines
+        indent = re.match(r"\s*", lines[before])[0]  # type: ignore[index]
+        return [*lines[: before + 1], f"{indent}    pass", *lines[before + 1 :]]
+    except SyntaxError:
+        pass
+    return lines
 
 
 def _last(function: ast.expr) -> str:
