@@ -345,6 +345,11 @@ class Recording:
         """Return how many iterations have made their step."""
         return self._session.num_stepped
 
+    @property
+    def training_threads(self) -> Sequence[int]:
+        """Return the threads of the program that have been listened to, by their `ident`."""
+        return self._session.training_threads
+
     def failed(self, part: str, error: BaseException) -> None:
         """Count and report a failure of a part that works beside the session."""
         self._session.guard.failed(part, error)

@@ -174,6 +174,11 @@ class Session(Listener):
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
 
+    @property
+    def training_threads(self) -> Sequence[int]:
+        """Return the threads of the program that have been listened to, by their `ident`."""
+        return tuple(self._thread_states.by_thread)
+
     # Called by the hub ----------------------------------------------------------------------------
 
     def handler(self, event: EventName) -> Callable[..., None]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from seismograd.cli.launch import process_end
 from seismograd.cli.launch.child_process import ChildProcess
-from seismograd.cli.launch.import_hook import is_imported, when_imported
 from seismograd.cli.launch.launchers import Launched, PythonCommand, line_to_type, short
 from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import ResumptionRefused, TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
+from seismograd.import_hook import is_imported, when_imported
 from seismograd.random_states import same_random_numbers
 from seismograd.record.run_claim import release
 from seismograd.settings.recording_options import RecordingOptions
