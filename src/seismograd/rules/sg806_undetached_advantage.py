@@ -38,8 +38,8 @@ class UndetachedAdvantage(FactRule):
         a ratio of probabilities) and a difference, both with a graph, where a regression in the
         same loss compares what the difference is made of with data; and for a regression whose two
         sides both have a graph and share parameters, one of them data plus a value that is
-        multiplied by a number from 0.8 to 1. One check is enough, from step number {min_evaluated}
-        on.
+        multiplied by a number from {min_discount:g} to one. One check is enough, from step number
+        {min_evaluated} on.
 
     False alarms
         Residual gradient methods, which train through the target on purpose.
@@ -65,10 +65,12 @@ class UndetachedAdvantage(FactRule):
     )
 
     min_evaluated: int = 1  # steps
+    min_discount: float = 0.8  # of the value that a target is bootstrapped from
 
     def judge(self, fact: Fact) -> None:
         if fact.kind == FactKind.UNDETACHED_TARGET:
-            self.found.add_or_extend(self._of_target(fact))
+            if fact.number("discount") >= self.min_discount:
+                self.found.add_or_extend(self._of_target(fact))
             return
         self.found.add_or_extend(
             self.finding_of_fact(

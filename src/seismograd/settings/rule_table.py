@@ -504,6 +504,7 @@ RULE_TABLE: RuleTable = {
         "undetached-advantage",
         [
             "min_evaluated",
+            "min_discount",
         ],
     ),
 }

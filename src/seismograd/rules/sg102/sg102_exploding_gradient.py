@@ -52,8 +52,8 @@ class ExplodingGradient(Rule):
         {first_steps}. Or the norm has risen by the same factor along a line (R² at least
         {min_rising_goodness:g}) over the last {rising_steps} steps, or since the start, but over no
         fewer than {min_rising_steps}. The loss must not be lower than before, and if the norm has
-        risen along a line, the loss must have doubled, unless it falls without a limit: below 0,
-        by {unbounded:g} times the first losses. From the start: within the first
+        risen along a line, the loss must have doubled, unless it falls without a limit: below
+        zero, by {unbounded:g} times the first losses. From the start: within the first
         {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times the part
         of it that is applied is at least {min_update:g} times the norm of the weights; this needs
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
