@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seismograd.cell_runs import CELL_RUNS, calling_cell
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.record.places.run_target import run_target
+from seismograd.record.places.run_target import run_target, upload_again
 from seismograd.recording import Recording
 from seismograd.settings.levels import NORMAL
 from seismograd.settings.option_parsing import parse_options
@@ -153,7 +153,7 @@ def watch(
         path, upload = (
             (target if number == 1 else target.ending_with(f"-{number}")).begin(script)
             if options.resume is None
-            else (options.resume.path, None)
+            else (options.resume.path, upload_again(options.resume.path, upload_wait))
         )
     recording = Recording(
         path,
@@ -163,6 +163,7 @@ def watch(
         options,
         prints_summary=not quiet,
         upload=upload,
+        base=target.base(script) if path is None else None,
     )
     if cell is not None:
         CELL_RUNS.keep(cell, recording)

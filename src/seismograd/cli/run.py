@@ -36,7 +36,7 @@ from seismograd.cli.terminal.script_lines import program_line
 from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, say, translate, use_language
-from seismograd.record.places.run_target import run_target
+from seismograd.record.places.run_target import run_target, upload_again
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
@@ -112,8 +112,13 @@ def run(
     path, upload = None, None
     if rank_of_this_process() == 0:
         path, upload = (
-            target.begin(script) if options.resume is None else (options.resume.path, None)
+            target.begin(script, starts_others=True)
+            if options.resume is None
+            else (options.resume.path, upload_again(options.resume.path, upload_wait))
         )
+        base = path
+    else:
+        base = target.base(script) if options.resume is None else options.resume.path
     return ScriptRun(
         Request(
             script,
@@ -123,6 +128,7 @@ def run(
             options,
             quiet,
             language(),
+            base,
             upload,
         )
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 fsspec: Any = pytest.importorskip("fsspec")
+local: Any = pytest.importorskip("fsspec.implementations.local")
 memory: Any = pytest.importorskip("fsspec.implementations.memory")
 
 
@@ -42,6 +43,12 @@ class FlakyStore(memory.MemoryFileSystem):  # type: ignore[misc]
     def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
         """Write, or not."""
         self.pipe_file(rpath, Path(lpath).read_bytes())
+
+
+class OtherDirectories(local.LocalFileSystem):  # type: ignore[misc]
+    """The directories of this machine, by another name."""
+
+    protocol = "mine"
 
 
 @pytest.fixture

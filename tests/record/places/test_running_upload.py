@@ -15,6 +15,7 @@ from seismograd import open_run
 from seismograd.cli import main
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.running_upload import RunningUpload
+from seismograd.record.places.upload_now import upload_now
 from seismograd.record.places.upload_status import UploadState, read_status
 from seismograd.record.places.watched_process import is_at_work, start_of
 from seismograd.record.writer import Writer
@@ -107,6 +108,73 @@ def test_an_upload_is_no_child_and_draws_no_random_numbers(tmp_path: Path) -> No
     assert done.stderr == ""
     assert done.stdout == f"no child\nthe record is also at {url}\n"
     assert open_run(tmp_path / "store" / "one").num_rows == 9
+
+
+GO_ON = """
+import sys
+from pathlib import Path
+from seismograd.record.places.run_target import upload_again
+
+path = Path(sys.argv[1])
+upload = upload_again(path, 60.0)
+assert "numpy" not in sys.modules
+if sys.argv[2] == "20":
+    from seismograd.record.resuming import resume_record
+    from tests import synthetic
+    from tests.record.processes import endless_block
+
+    writer = resume_record(path, 20, synthetic.make_parameters(5)).writer
+    writer.observe(endless_block(20, 30))
+    writer.close()
+said = upload.finish(path)
+print("" if said is None else said.render())
+"""
+
+
+def test_a_record_that_goes_on_is_sent_to_its_place(tmp_path: Path) -> None:
+    url, path = (tmp_path / "store" / "one").as_uri(), tmp_path / "one"
+    writer = Writer(path, synthetic.info())
+    writer.observe(endless_block(0, 40))
+    writer.close()
+    upload_now(path, PlaceUrl(url), lambda done, total: None)
+    refused = run_python(GO_ON, path, "0")  # nothing is recorded, and nobody waits
+    assert (refused.stderr, refused.stdout) == ("", "\n")
+    assert open_run(url).num_rows == 40
+    done = run_python(GO_ON, path, "20")
+    assert (done.stderr, done.stdout) == ("", f"the record is also at {url}\n")
+    run = open_run(url)
+    assert (run.num_rows, len(run.branches), run.ended) == (50, 1, True)
+    assert_is_a_beginning(run)
+
+
+REGISTERED = """
+import sys, fsspec
+from tests.record.places.stores import OtherDirectories
+
+fsspec.register_implementation("mine", OtherDirectories)
+"""
+
+
+def test_a_place_that_the_program_registered_is_known_to_the_upload(tmp_path: Path) -> None:
+    url = f"mine://{tmp_path}/store/one"
+    ours = WRITE_AND_FINISH.replace('assert not {"fsspec", "numpy"}', "assert {'fsspec', 'numpy'}")
+    done = run_python(REGISTERED + ours, url, tmp_path / "spool")
+    assert (done.stderr, done.stdout) == ("", f"no child\nthe record is also at {url}\n")
+    assert open_run(tmp_path / "store" / "one").num_rows == 9
+
+
+def test_an_upload_that_has_died_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    path.mkdir()
+    upload = RunningUpload(path, PlaceUrl((tmp_path / "store" / "one").as_uri()), 3600.0)
+    assert upload.process > 1
+    os.kill(upload.process, 9)
+    writer = Writer(path, synthetic.info())
+    writer.observe(endless_block(0, 9))
+    writer.close()
+    said = upload.finish(path)
+    assert said is not None
+    assert "this sends the rest: seismograd upload" in said.render()
 
 
 def test_a_place_that_cannot_be_written_is_said_with_the_command_that_sends_the_rest(

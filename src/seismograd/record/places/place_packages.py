@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -62,6 +63,20 @@ def require_lasting(url: PlaceUrl) -> None:
             say("{url} would be gone with the process that writes there", url=url.shown),
             say("give a directory, or the URL of another place"),
         )
+
+
+def implementation_of(url: PlaceUrl) -> str:
+    """Return the module and the class of a place that this program has registered with fsspec;
+    empty for those that fsspec finds by itself in any process, and for classes of the script.
+    """
+    if url.protocol in PACKAGES or url.protocol in BUILT_IN or "fsspec" not in sys.modules:
+        return ""
+    registry: Any = import_module("fsspec.registry")
+    found = registry.registry.get(url.protocol)
+    if found is not None and found.__module__ != "__main__":
+        return f"{found.__module__}.{found.__qualname__}"
+    known = registry.known_implementations.get(url.protocol)
+    return "" if known is None else str(known["class"])
 
 
 def cannot_import(url: PlaceUrl, error: ImportError) -> SeismogradError:

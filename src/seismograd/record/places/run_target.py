@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from seismograd.i18n import say
 from seismograd.record.places.place_packages import require_lasting, require_packages
 from seismograd.record.places.place_url import PlaceUrl, place_of
 from seismograd.record.places.running_upload import RunningUpload
-from seismograd.record.places.stored_names import is_record_file
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.places.stored_names import STATUS, is_record_file
+from seismograd.record.run_directory import create_run_directory, named_directory
 
 WAIT_S = 30.0
+_MOST_STATUS = 2**16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,14 @@ class RunTarget:
             place = place.beside(ending)
         return RunTarget(directory, place, self.spool, self.wait_s)
 
-    def begin(self, script: str) -> tuple[Path, RunningUpload | None]:
-        """Create the directory of a new run; where it goes to a place, begin to send it.
+    def base(self, script: str) -> Path:
+        """Return the directory of a new run as it would be named."""
+        name = "" if self.place is None else self.place.name
+        return named_directory(self.directory, script, self.spool, name)
+
+    def begin(self, script: str, starts_others: bool = False) -> tuple[Path, RunningUpload | None]:
+        """Create the directory of a new run; where it goes to a place, begin to send it, and what
+        processes that the program starts record beside it.
 
         Raises:
             SeismogradError: it is not empty, or cannot be written.
@@ -49,7 +57,22 @@ class RunTarget:
             return create_run_directory(self.directory, script), None
         path = create_run_directory(None, script, self.spool, place.name)
         url = place if place.name else place.child(path.name)
-        return path, RunningUpload(path, url, self.wait_s)
+        return path, RunningUpload(path, url, self.wait_s, starts_others)
+
+
+def upload_again(path: Path, wait_s: float | None = None) -> RunningUpload | None:
+    """Go on sending a record that goes on; `None` where it was going to no place, or to one that
+    nothing here reaches any more. Loads no NumPy.
+    """
+    try:
+        with (path / STATUS).open("rb") as file:
+            url = place_of(str(json.loads(file.read(_MOST_STATUS))["url"]))
+        if url is None:
+            return None
+        require_packages(url)
+    except (OSError, ValueError, KeyError, TypeError, SeismogradError):
+        return None
+    return RunningUpload(path, url, WAIT_S if wait_s is None else wait_s)
 
 
 def run_target(

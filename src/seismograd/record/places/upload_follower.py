@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.record import layout
+from seismograd.record.places.end_mark import EndMark, end_mark
 from seismograd.record.places.record_upload import RecordUpload
 from seismograd.record.places.upload_status import UploadState, write_status
 
@@ -26,6 +27,7 @@ class UploadFollower:
         upload: sends it.
         is_written: returns whether the program that writes it has not ended.
         clock: returns seconds.
+        old_end: the end that the record had before it went on.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class UploadFollower:
         upload: RecordUpload,
         is_written: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        old_end: EndMark | None = None,
     ) -> None:
         self._path = path
         self._upload = upload
@@ -42,6 +45,7 @@ class UploadFollower:
         self._began_s = self._due_s = clock()
         self._ended_s: float | None = None
         self._num_failures = 0
+        self._old_end = old_end
 
     def turn(self) -> bool:
         """Send what is due; return whether there is nothing more to do."""
@@ -71,7 +75,8 @@ class UploadFollower:
         return False
 
     def _has_ended(self) -> bool:
-        return (self._path / layout.END).exists() or not self._is_written()
+        end = end_mark(self._path)
+        return (end is not None and end != self._old_end) or not self._is_written()
 
     def _interval_s(self, took_s: float) -> float:
         """Return the seconds until the next pack: a long training has fewer of them."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from importlib import import_module
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from seismograd.i18n import use_language
+from seismograd.record.places.end_mark import EndMark
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.record_upload import RecordUpload
 from seismograd.record.places.upload_follower import UploadFollower
@@ -30,17 +33,28 @@ def main() -> None:
     """Read from stdin what to send, and send it."""
     request = json.loads(sys.stdin.buffer.read())
     sys.path += [each for each in request["path"] if each not in sys.path]
+    if request["implementation"]:
+        core: Any = import_module("fsspec")
+        protocol = PlaceUrl(request["url"]).protocol
+        core.register_implementation(protocol, request["implementation"], clobber=True)
     with use_language(request["lang"]):
         send_all(
             Path(request["spool"]),
             PlaceUrl(request["url"]),
             request["process"],
             request["start"],
+            None if request["end"] is None else (request["end"][0], request["end"][1]),
+            request["stays"],
         )
 
 
-def send_all(spool: Path, url: PlaceUrl, process: int, start: str) -> None:
-    """Send a record, and those that other processes of the same training make beside it."""
+def send_all(
+    spool: Path, url: PlaceUrl, process: int, start: str, old_end: EndMark | None, stays: bool
+) -> None:
+    """Send a record, and those that other processes of the same training make beside it, until
+    they have ended, or where it `stays` also the process, which may start more of them. `old_end`:
+    see `UploadFollower`.
+    """
     began_s = time.time()
     followers: dict[Path, UploadFollower] = {}
     finished: set[Path] = set()
@@ -57,11 +71,12 @@ def send_all(spool: Path, url: PlaceUrl, process: int, start: str) -> None:
                     break
                 ending = "" if number == 1 else f"-process-{number}"
                 upload = RecordUpload(path, url.beside(ending))
-                followers[path] = UploadFollower(path, upload, is_written)
+                end = old_end if path == spool else None
+                followers[path] = UploadFollower(path, upload, is_written, old_end=end)
         for path, follower in followers.items():
             if path not in finished and follower.turn():
                 finished.add(path)
-        if len(finished) == len(followers):
+        if len(finished) == len(followers) and not (stays and is_written()):
             return
         time.sleep(_POLL_S)
 

@@ -34,6 +34,11 @@ class UploadStatus:
     process: int = 0
     reason: str = ""
 
+    @property
+    def is_final(self) -> bool:
+        """Return whether nothing more will be sent."""
+        return self.state in (UploadState.COMPLETE, UploadState.REFUSED)
+
 
 def write_status(path: Path, url: str, state: UploadState, reason: str = "") -> None:
     """Write the status of a record; raises `OSError` when the disk rejects it."""
