@@ -59,10 +59,8 @@ class UndetachedAdvantage(FactRule):
     name: ClassVar[str] = "undetached-advantage"
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
-    needs_facts: ClassVar[tuple[FactKind, ...]] = (
-        FactKind.UNDETACHED_ADVANTAGE,
-        FactKind.UNDETACHED_TARGET,
-    )
+    needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.UNDETACHED_ADVANTAGE,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.UNDETACHED_TARGET,)
 
     min_evaluated: int = 1  # steps
     min_discount: float = 0.8  # of the value that a target is bootstrapped from
