@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What an install depends on: it compiles the catalogues and the kernel.
+# What an install depends on: it compiles the catalogues, the kernel and the extension.
 BUILD := pyproject.toml setup.py constraints.txt \
-	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/*)
+	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/*)
 
 PAGE_TOOLS := tools/page/node_modules/.package-lock.json
 # The Node.js that comes with pyright: nothing has to be installed for it.

@@ -45,6 +45,7 @@ class _Lines:
     lines: list[str]
     statements: list[tuple[int, int]] = field(default_factory=list)  # simple ones, [begin, end)
     loops: list[tuple[int, int]] = field(default_factory=list)
+    functions: list[tuple[int, int, str]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # of statements of any kind
     blocks: list[tuple[tuple[int, int], str]] = field(default_factory=list)  # and their code
 
@@ -55,6 +56,8 @@ class _Lines:
             if isinstance(node, ast.stmt):
                 span = (node.lineno - 1, node.end_lineno or node.lineno)
                 made.starts.append(span[0])
+                if isinstance(node, ast.FunctionDef):
+                    made.functions.append((*span, node.name))
                 if isinstance(node, ast.For | ast.While):
                     made.loops.append(span)
                 if hasattr(node, "body"):
@@ -75,7 +78,7 @@ class _Lines:
             return [self.put(new, made[-1][0], made[-1][0], [])] if made else []
         if place is None:
             return None
-        around = sorted(loop for loop in self.loops if loop[0] <= place < loop[1])
+        around = self.around_loops(place)
         comments = (BEFORE_LOOP, ONCE_MORE, AFTER_LOOP, FIRST_IN_LOOP)
         if not any(each.search(said) for each in comments):
             return None
@@ -85,10 +88,34 @@ class _Lines:
             first = next(s for s in sorted(self.starts) if s > around[0][0])
             return [self.put(new, first, first, [])]
         gone = [] if ONCE_MORE.search(said) else self.equal(new)
-        gone = [s for s in gone if around[0][0] <= s[0] < around[0][1]]
+        # The statement itself goes, too, where the loop is in a function that calls its own.
+        gone = [s for s in gone if around[0][0] <= s[0] < around[0][1] or s[0] <= place < s[1]]
         if BEFORE_LOOP.search(said):
             return [self.put(new, around[0][0], around[0][0], gone)]
         return [self.put(new, around[-1][1], around[-1][0], gone)]
+
+    def around_loops(self, place: int, depth: int = 3) -> list[tuple[int, int]]:
+        """Return the loops around a line, the outermost first: in its own function, else in those
+        that call it, as a reader would look for them; a comprehension is a loop, too.
+        """
+        inside = sorted(loop for loop in self.loops if loop[0] <= place < loop[1])
+        own = [each for each in self.functions if each[0] <= place < each[1]]
+        if not own or not depth:
+            return inside
+        own_begin, own_end, name = max(own)
+        inside = [loop for loop in inside if own_begin <= loop[0] and loop[1] <= own_end]
+        if inside:
+            return inside
+        call = re.compile(rf"\b{name}\(")
+        callers = [k for k, line in enumerate(self.lines) if call.search(line) and k != own_begin]
+        found = [self.around_loops(k, depth - 1) for k in callers if not own_begin <= k < own_end]
+        of_one = [*found[0], *self.comprehension(callers[0])] if len(found) == 1 else []
+        return of_one
+
+    def comprehension(self, line: int) -> list[tuple[int, int]]:
+        """Return the statement around a line when it holds a comprehension."""
+        span = self.around(line)
+        return [span] if re.search(r"\bfor\b.*\bin\b", self.text(span)) else []
 
     def with_settings(self, new: list[str]) -> list[str] | None:
         """Set the arguments that are given by name in the call of the same class."""

@@ -78,3 +78,21 @@ def test_a_statement_with_another_argument_takes_the_place_of_the_statement() ->
     source = "def build(self):\n    return Adam(self.head.parameters(), lr=0.1)\n"
     more = "return Adam([*self.head.parameters(), *self.body.parameters()], lr=0.1)"
     assert mended(source, "train.py:2", more) == [f"def build(self):\n    {more}\n"]
+
+
+def test_the_loop_may_be_in_the_function_that_calls() -> None:
+    source = (
+        "class Trainer:\n    def step(self, x):\n        self.opt.step()\n"
+        "        self.sched.step()\n\n"
+        "    def fit(self):\n        for epoch in range(3):\n"
+        "            losses = [self.advance(x) for x in self.data]\n"
+        "            self.judge()\n"
+    ).replace("def step", "def advance")
+    said = "self.sched.step()  # once per epoch, after the loop over the batches"
+    (text,) = mended(source, "train.py:4", said)
+    assert text.splitlines()[6:9] == [
+        "            losses = [self.advance(x) for x in self.data]",
+        f"            {said}",
+        "            self.judge()",
+    ]
+    assert "        self.opt.step()\n\n" in text

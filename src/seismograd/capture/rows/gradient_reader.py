@@ -30,6 +30,7 @@ from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasureAgain, MeasuringBackend
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind
 
 GRADIENT: Callable[[torch.Tensor], Any] = attrgetter("grad")  # without a call of ours for each
@@ -111,14 +112,15 @@ class GradientReader:
             or (every and window.num_steps % every == 0)
             or self._elements.specs
             or self._log.waiting
-            or planned.ids != list(map(id, held))
         ):
             self.read(thread_state, window)
             return
-        gradients = list(map(GRADIENT, held))
-        measured = (
-            measure(gradients, planned.columns) if PLAIN.issuperset(map(type, gradients)) else None
-        )
+        gradients = tensor_reads.gradients(held, planned.ids)
+        if gradients is None and planned.ids == list(map(id, held)):
+            asked = list(map(GRADIENT, held))
+            if PLAIN.issuperset(map(type, asked)):
+                gradients = asked
+        measured = None if gradients is None else measure(gradients, planned.columns)
         if measured is None:
             self.read(thread_state, window)
             return

@@ -21,6 +21,7 @@ from seismograd.capture.probes.modes import Modes
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.xray.xray import Xray
 from seismograd.exception_origin import raised_by_user
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
@@ -76,7 +77,7 @@ class BackwardVisit:
                 break
         else:
             return False
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if (
             (clearing.is_used and now != clearing.none)
             or True in clearing.carried
@@ -159,7 +160,7 @@ class BackwardVisit:
         ):
             return False
         clearing = window.clearing
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if now == clearing.before:
             return False
         inspection = backwards.inspection

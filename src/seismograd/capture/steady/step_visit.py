@@ -32,6 +32,7 @@ from seismograd.capture.rows.window_columns import NO_COLUMNS
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.xray.xray import Xray
 from seismograd.exception_origin import raised_by_user
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
 
@@ -98,7 +99,7 @@ class StepVisit:
         clearing = window.clearing
         if clearing.is_used or True in clearing.carried:
             return False
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if now != clearing.last or now == clearing.none:
             return False
         for clip in window.clips:

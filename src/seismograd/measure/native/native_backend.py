@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.backend import MeasuredAgain, Measurement
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.active_rows import ActiveRows, Memory
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
+    ENTRY_WORDS,
     EXPONENTS,
     INSTRUCTION_SETS,
     NUMBERS,
@@ -26,7 +28,7 @@ from seismograd.measure.native.library import (
     address_of,
 )
 from seismograd.measure.native.memory_layout import MemoryLayout
-from seismograd.measure.native.native_table import NativeTable, make_table, refill
+from seismograd.measure.native.native_table import NOT_KNOWN, NativeTable, make_table, refill
 from seismograd.measure.number_table import FEW, NumberTable
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
@@ -127,9 +129,7 @@ class NativeBackend:
             else measured
         )
 
-    def measure_again(
-        self, gradients: Sequence[Tensor], keys: tuple[int, ...]
-    ) -> MeasuredAgain | None:
+    def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
         `MeasureAgain`.
         """
@@ -138,7 +138,15 @@ class NativeBackend:
             return None
         table = tables.gradients
         with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
-            if table.others or not table.fill(gradients):
+            if table.others:
+                return None
+            # the same as `table.fill`, in C where all lie as they did
+            at = table.known_at, table.entries_at, ENTRY_WORDS
+            if len(gradients) == len(table.known) and tensor_reads.fill(
+                table.is_still_so, gradients, *at
+            ):
+                table.pointers = NOT_KNOWN
+            elif not table.fill(gradients):
                 return None
         num = len(table.entries)
         numbers = np.empty((len(NUMBERS), num))
