@@ -163,6 +163,7 @@ def watch(
         options,
         prints_summary=not quiet,
         upload=upload,
+        base=target.base(script) if path is None else None,
     )
     if cell is not None:
         CELL_RUNS.keep(cell, recording)

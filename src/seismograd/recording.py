@@ -23,6 +23,7 @@ from seismograd.pipeline.batch import Queued
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.resumption import Resumption
+from seismograd.pipeline.run_reports import RunReports
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
@@ -58,6 +59,8 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `prints_summary`: `close` prints a line with the path of the record and the verdict.
+    `base`: where the run is, as it was asked for, also in a process that does not record: where
+    that cannot reach rank 0, it keeps what it measured beside it.
     `upload`: what sends the record to a place. `uploaded`: what is to be said of that at the end.
     """
 
@@ -75,6 +78,7 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
         prints_summary: bool = False,
+        base: Path | None = None,
         upload: RunningUpload | None = None,
     ) -> None:
         from seismograd.capture.hub import HUB
@@ -126,6 +130,9 @@ class Recording:
             look=session.hand_on_waiting,
             adapt=self._adapt,
         )
+        self._reports = RunReports(
+            lambda: self.path, base or path, about(script, options), options.record
+        )
         self._ranks = RankListener(
             backend,
             shards,
@@ -134,6 +141,7 @@ class Recording:
             learn=pump.learn,
             on_join=self._on_join,
             directory=(lambda: self.path) if snapshots is not None else lambda: None,
+            keeper=self._reports,
         )
         self._snapshot_files, self._snapshots = self._make_snapshots(snapshots)
         self._guard = self._make_guard() if options.guard else None
@@ -234,6 +242,13 @@ class Recording:
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings of the rules so far, most severe and earliest first."""
         return () if self._sinks is None else self._sinks.rules.findings()
+
+    @property
+    def kept_apart(self) -> Message | None:
+        """Return where what this process measured is, when it could not reach rank 0; `None`
+        otherwise.
+        """
+        return self._reports.message
 
     @property
     def stopping_findings(self) -> tuple[Finding, ...]:
@@ -376,6 +391,7 @@ class Recording:
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
+        self._session.guard.call("ranks", self._reports.close)
         if self._snapshot_files is not None:
             self._session.guard.call("snapshots", self._close_snapshots, self._snapshot_files)
         if self._pump.dropped:
@@ -398,7 +414,10 @@ class Recording:
             self._session.guard.call("widget", widget.finish)
         if self._upload is not None:
             self._session.guard.call("upload", self._finish_upload, self._upload)
-        if self._prints_summary and self.path is not None:
+        if self._prints_summary and self._reports.message is not None:
+            line = self._reports.message.render()
+            print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
+        elif self._prints_summary and self.path is not None:
             self._session.guard.call("closing line", self._print_summary, self.path)
 
     def _print_summary(self, path: Path) -> None:

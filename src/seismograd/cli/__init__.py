@@ -34,6 +34,7 @@ _READERS = (
     "compare",
     "export",
     "fsck",
+    "merge",
     "report",
     "runs",
     "show",

@@ -12,6 +12,7 @@ from seismograd.cli import (
     fsck,
     lab,
     mcp,
+    merge,
     pin,
     report,
     rules,
@@ -178,6 +179,15 @@ COMMANDS = (
             "exit code is 1 if it is damaged."
         ),
         ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
+    ),
+    CommandEntry(
+        "merge",
+        merge.merge,
+        mark(
+            "Bring the records of the processes of one training together that could not reach "
+            "rank 0 over the network."
+        ),
+        ("seismograd merge runs/job-4711 runs/job-4711-rank-8 --out runs/whole",),
     ),
     CommandEntry(
         "upload",

@@ -116,6 +116,9 @@ def run(
             if options.resume is None
             else (options.resume.path, upload_again(options.resume.path, upload_wait))
         )
+        base = path
+    else:
+        base = target.base(script) if options.resume is None else options.resume.path
     return ScriptRun(
         Request(
             script,
@@ -125,6 +128,7 @@ def run(
             options,
             quiet,
             language(),
+            base,
             upload,
         )
     )

@@ -21,25 +21,36 @@ TORCHS = "torch.distributed.distributed_c10d"
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The address of rank 0: hosts to try in turn, and a token that callers present first, so that
-    strangers are rejected.
+    """The address of rank 0: hosts to try in turn, none where it has no port, and a token that
+    callers present first, so that strangers are rejected. `training` names the world.
     """
 
     hosts: Sequence[str]
     port: int
     token: str
+    training: str
 
     def to_json(self) -> bytes:
         """Encode it for the store."""
         return json.dumps(
-            {"hosts": list(self.hosts), "port": self.port, "token": self.token}
+            {
+                "hosts": list(self.hosts),
+                "port": self.port,
+                "token": self.token,
+                "training": self.training,
+            }
         ).encode()
 
     @staticmethod
     def from_json(text: bytes) -> ServerAddress:
         """Decode it from the store."""
         address = json.loads(text)
-        return ServerAddress(tuple(address["hosts"]), int(address["port"]), str(address["token"]))
+        return ServerAddress(
+            tuple(address["hosts"]),
+            int(address["port"]),
+            str(address["token"]),
+            str(address["training"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +77,14 @@ class World:
         return (
             ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
         )
+
+    def say_apart(self) -> None:
+        """Tell rank 0 that this process cannot reach it, and keeps its reports."""
+        self.store.set(f"{self._key()}/apart/{self.rank}", b"1")
+
+    def is_apart(self, rank: int) -> bool:
+        """Return whether a process keeps its reports. Does not block."""
+        return bool(self.store.check([f"{self._key()}/apart/{rank}"]))
 
     def publish_directory(self, path: str) -> None:
         """Publish where rank 0 records."""

@@ -60,8 +60,21 @@ def create_run_directory(
     return path
 
 
+def named_directory(
+    out: Path | None, script: str, within: Path | None = None, name: str = ""
+) -> Path:
+    """Return the directory of a new run as `create_run_directory` would name it."""
+    if out is not None:
+        return Path.cwd() / out
+    return Path.cwd() / (within or RUNS) / (name or _dated_name(script))
+
+
+def _dated_name(script: str) -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+
+
 def _new_directory(runs: Path, script: str, name: str) -> Path:
-    name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+    name = name or _dated_name(script)
     runs.mkdir(parents=True, exist_ok=True)
     number = 1
     # terminates: each iteration tries another name, and another process may have taken this one

@@ -35,7 +35,8 @@ class Request:
     """The options of the command line.
 
     `program` is None for a module, which is found only when its turn has come; `path` in a process
-    other than rank 0, which does not record but reports to rank 0.
+    other than rank 0, which does not record but reports to rank 0, or keeps what it measured beside
+    `base`.
     """
 
     target: str
@@ -45,6 +46,7 @@ class Request:
     options: RecordingOptions
     quiet: bool
     lang: str
+    base: Path | None = None
     upload: RunningUpload | None = None
 
 
@@ -111,6 +113,7 @@ class Watcher:
                 options=run.options,
                 extra_sinks=self._progress(),
                 close_at_exit=False,  # the script's own exit handlers may train
+                base=run.base,
                 upload=run.upload,
             )
             if run.path is not None:
@@ -194,7 +197,10 @@ class Watcher:
                     file=sys.__stderr__,
                 )
                 return
-            if not self._run.quiet and self._run.path is not None:
+            apart = None if self._recording is None else self._recording.kept_apart
+            if not self._run.quiet and apart is not None:
+                self._print(apart.render())
+            elif not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
                 if self._recording is not None and self._recording.uploaded.template:
                     self._print(self._recording.uploaded.render())

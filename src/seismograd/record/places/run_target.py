@@ -13,7 +13,7 @@ from seismograd.record.places.place_packages import require_lasting, require_pac
 from seismograd.record.places.place_url import PlaceUrl, place_of
 from seismograd.record.places.running_upload import RunningUpload
 from seismograd.record.places.stored_names import STATUS, is_record_file
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.run_directory import create_run_directory, named_directory
 
 WAIT_S = 30.0
 _MOST_STATUS = 2**16  # bytes
@@ -39,6 +39,11 @@ class RunTarget:
         if place is not None and place.name:
             place = place.beside(ending)
         return RunTarget(directory, place, self.spool, self.wait_s)
+
+    def base(self, script: str) -> Path:
+        """Return the directory of a new run as it would be named."""
+        name = "" if self.place is None else self.place.name
+        return named_directory(self.directory, script, self.spool, name)
 
     def begin(self, script: str, starts_others: bool = False) -> tuple[Path, RunningUpload | None]:
         """Create the directory of a new run; where it goes to a place, begin to send it, and what
