@@ -14,6 +14,7 @@ from seismograd.capture.birth.domain import backward_fault
 from seismograd.capture.birth.operation import Operation, name_from, readable
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.saved_tensors import saved_tensor
 
 MAX_OPERATIONS = 24  # visited for each loss
 MAX_LOSSES = 8  # between two steps
@@ -99,8 +100,8 @@ def _held(
 ) -> HeldOperation:
     tensors: dict[str, torch.Tensor] = {}
     for name in names:
-        data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-        if isinstance(data, torch.Tensor):
+        data = saved_tensor(node, name)
+        if data is not None:
             tensors[name] = data
     return HeldOperation(
         node.name(), number, tensors, {name: getattr(node, f"_saved_{name}") for name in settings}

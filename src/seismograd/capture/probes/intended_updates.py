@@ -112,6 +112,13 @@ def _sgd(
     return group["lr"] * update
 
 
+def _adamw(
+    group: Any, state: Mapping[str, Any], gradient: Tensor | None, weight: Tensor, cut: Cut
+) -> Tensor | None:
+    # its group says so itself since torch 2.7
+    return _adam({"decoupled_weight_decay": True, **group}, state, gradient, weight, cut)
+
+
 def _adam(
     group: Any, state: Mapping[str, Any], _: Tensor | None, weight: Tensor, cut: Cut
 ) -> Tensor | None:
@@ -134,5 +141,5 @@ def _adam(
 _KNOWN: dict[type, Known] = {
     torch.optim.SGD: _sgd,
     torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
+    torch.optim.AdamW: _adamw,
 }
