@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What an install depends on: it compiles the catalogues and the kernel.
+# What an install depends on: it compiles the catalogues, the kernel and the extension.
 BUILD := pyproject.toml setup.py constraints.txt \
-	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/*)
+	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/*)
 
 # The oldest of everything that we are used with, for `make test-oldest`: torch from PyPI brings CUDA's libraries, 5 GB in all.
 OLDEST := .venv-oldest
-OLDEST_EXTRAS := torch,view,plot,export,tensorboard,wandb,mlflow,prometheus,torchjd,real
+OLDEST_EXTRAS := torch,view,plot,export,tensorboard,wandb,mlflow,prometheus,places,widget,torchjd,real
 OLDEST_TOOLS := babel duckdb httpx hypothesis jsonschema libcst pandas polars pytest pytest-xdist scikit-learn xarray
 OLDEST_TESTS := tests/capture tests/control tests/integrations tests/record/test_tables.py tests/rules tests/sinks tests/tensors \
 	tests/views/seismogram tests/views/web

@@ -1,5 +1,5 @@
 """What pyproject.toml cannot say: compile the message catalogues while building, in editable
-installs too, and the kernel in C++.
+installs too, and two libraries in C++: the kernel, and an extension that asks tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 LOCALE_DIR = Path(__file__).parent / "src" / "seismograd" / "locale"
-KERNEL_DIR = Path("src", "seismograd", "measure", "native", "kernel")
+NATIVE_DIR = Path("src", "seismograd", "measure", "native")
+KERNEL_DIR = NATIVE_DIR / "kernel"
 # The kernel uses nothing of Python's, so one build serves every version from 3.11 on; builds
 # without the GIL know no such tag.
 HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -30,7 +31,7 @@ class BuildWithCatalogues(build_py):
         super().run()
 
 
-class BuildKernel(build_ext):
+class BuildLibraries(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if self.compiler.compiler_type == "msvc":
             ext.extra_compile_args = ["/std:c++17", "/O2", "/EHsc"]
@@ -40,8 +41,8 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
-        # and no PyInit function: the library is no module, ctypes loads it
-        return ext.export_symbols
+        # and no PyInit function: the kernel is no module, ctypes loads it
+        return ext.export_symbols if ext is KERNEL else super().get_export_symbols(ext)
 
 
 # Optional: where there is no compiler, seismograd measures with torch's operations and says so.
@@ -54,8 +55,19 @@ KERNEL = Extension(
     py_limited_api=HAS_STABLE_ABI,
 )
 
+# Optional too: without it Python asks tensor by tensor. Builds without the GIL would get it back
+# from a module that does not say that it needs none.
+TENSOR_READS = Extension(
+    "seismograd.measure.native._tensor_reads",
+    sources=[str(NATIVE_DIR / "reads" / "tensor_reads.cpp")],
+    language="c++",
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],
+    optional=True,
+    py_limited_api=True,
+)
+
 setup(
-    cmdclass={"build_py": BuildWithCatalogues, "build_ext": BuildKernel},
-    ext_modules=[KERNEL],
+    cmdclass={"build_py": BuildWithCatalogues, "build_ext": BuildLibraries},
+    ext_modules=[KERNEL, TENSOR_READS] if HAS_STABLE_ABI else [KERNEL],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_STABLE_ABI else {},
 )

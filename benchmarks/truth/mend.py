@@ -13,7 +13,7 @@ ONCE_MORE = re.compile(r"once more after the loop")
 FIRST_IN_LOOP = re.compile(r"first in each epoch")
 AFTER_LOOP = re.compile(r"after the loop")
 BEFORE_OPTIMIZER = re.compile(r"before the optimizer is created")
-AFTER_LINE = re.compile(r"after the line that creates ([\w.\[\]]+)")
+AFTER_LINE = re.compile(r"after the line that (?:creates|replaces) ([\w.\[\]]+)")
 OPTIMIZER = re.compile(r"=.*\b(?:SGD|AdamW?|RMSprop|Muon|LBFGS)\(|=.*\w*Trainer\(")
 
 
@@ -45,6 +45,7 @@ class _Lines:
     lines: list[str]
     statements: list[tuple[int, int]] = field(default_factory=list)  # simple ones, [begin, end)
     loops: list[tuple[int, int]] = field(default_factory=list)
+    functions: list[tuple[int, int, str]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # of statements of any kind
     blocks: list[tuple[tuple[int, int], str]] = field(default_factory=list)  # and their code
 
@@ -55,6 +56,8 @@ class _Lines:
             if isinstance(node, ast.stmt):
                 span = (node.lineno - 1, node.end_lineno or node.lineno)
                 made.starts.append(span[0])
+                if isinstance(node, ast.FunctionDef):
+                    made.functions.append((*span, node.name))
                 if isinstance(node, ast.For | ast.While):
                     made.loops.append(span)
                 if hasattr(node, "body"):
@@ -67,8 +70,7 @@ class _Lines:
         """Put the code where its comment says."""
         said = " ".join(re.findall(r"#.*", "\n".join(new)))
         if (match := AFTER_LINE.search(said)) is not None:
-            name = re.escape(match[1].split(".")[-1])
-            made = [s for s in self.statements if re.match(rf"\s*[\w.]*\b{name} = ", self.first(s))]
+            made = self.assigning(match[1]) or self.assigning(match[1].split(".")[-1])
             gone = self.equal(new) if place is not None else []
             return [self.put(new, made[-1][1], made[-1][0], gone)] if made else []
         if BEFORE_OPTIMIZER.search(said):
@@ -76,7 +78,7 @@ class _Lines:
             return [self.put(new, made[-1][0], made[-1][0], [])] if made else []
         if place is None:
             return None
-        around = sorted(loop for loop in self.loops if loop[0] <= place < loop[1])
+        around = self.around_loops(place)
         comments = (BEFORE_LOOP, ONCE_MORE, AFTER_LOOP, FIRST_IN_LOOP)
         if not any(each.search(said) for each in comments):
             return None
@@ -86,10 +88,34 @@ class _Lines:
             first = next(s for s in sorted(self.starts) if s > around[0][0])
             return [self.put(new, first, first, [])]
         gone = [] if ONCE_MORE.search(said) else self.equal(new)
-        gone = [s for s in gone if around[0][0] <= s[0] < around[0][1]]
+        # The statement itself goes, too, where the loop is in a function that calls its own.
+        gone = [s for s in gone if around[0][0] <= s[0] < around[0][1] or s[0] <= place < s[1]]
         if BEFORE_LOOP.search(said):
             return [self.put(new, around[0][0], around[0][0], gone)]
         return [self.put(new, around[-1][1], around[-1][0], gone)]
+
+    def around_loops(self, place: int, depth: int = 3) -> list[tuple[int, int]]:
+        """Return the loops around a line, the outermost first: in its own function, else in those
+        that call it, as a reader would look for them; a comprehension is a loop, too.
+        """
+        inside = sorted(loop for loop in self.loops if loop[0] <= place < loop[1])
+        own = [each for each in self.functions if each[0] <= place < each[1]]
+        if not own or not depth:
+            return inside
+        own_begin, own_end, name = max(own)
+        inside = [loop for loop in inside if own_begin <= loop[0] and loop[1] <= own_end]
+        if inside:
+            return inside
+        call = re.compile(rf"\b{name}\(")
+        callers = [k for k, line in enumerate(self.lines) if call.search(line) and k != own_begin]
+        found = [self.around_loops(k, depth - 1) for k in callers if not own_begin <= k < own_end]
+        of_one = [*found[0], *self.comprehension(callers[0])] if len(found) == 1 else []
+        return of_one
+
+    def comprehension(self, line: int) -> list[tuple[int, int]]:
+        """Return the statement around a line when it holds a comprehension."""
+        span = self.around(line)
+        return [span] if re.search(r"\bfor\b.*\bin\b", self.text(span)) else []
 
     def with_settings(self, new: list[str]) -> list[str] | None:
         """Set the arguments that are given by name in the call of the same class."""
@@ -134,6 +160,13 @@ class _Lines:
         """Return the statement that a line is of."""
         return next((s for s in self.statements if s[0] <= line < s[1]), (line, line + 1))
 
+    def assigning(self, name: str) -> list[tuple[int, int]]:
+        """Return the statements that assign to a name, or to an attribute of it, in their order."""
+        # A number in brackets may be counted from the end in the program.
+        pattern = re.sub(r"\\\[\d+\\\]", r"\\[-?\\d+\\]", re.escape(name))
+        target = re.compile(rf"\s*(?:[\w.]+\.)?{pattern} = ")
+        return [s for s in sorted(self.statements) if target.match(self.first(s))]
+
     def equal(self, new: list[str]) -> list[tuple[int, int]]:
         """Return the statements that one of the new lines repeats."""
         wanted = {_bare(line) for line in new}
@@ -158,7 +191,26 @@ class _Lines:
             out += fresh if k == at else []
             out += [] if k in left_out else [line]
         out += fresh if at >= len(self.lines) else []
-        return "\n".join(out) + "\n"
+        return "\n".join(_not_empty(out)) + "\n"
+
+
+def _not_empty(lines: list[str]) -> list[str]:
+    """Return the lines with `pass` where a function or a loop has lost its only statement: to make
+    that a comment is what the finding says, and Python wants a statement there.
+    """
+    try:
+        ast.parse("\n".join(lines))
+    except IndentationError as error:
+        before = (error.lineno or 1) - 2
+        while before >= 0 and lines[before].strip()[:1] in ("", "#"):
+            before -= 1
+        if "expected an indented block" not in (error.msg or "") or before < 0:
+            return lines
+        indent = re.match(r"\s*", lines[before])[0]  # type: ignore[index]
+        return [*lines[: before + 1], f"{indent}    pass", *lines[before + 1 :]]
+    except SyntaxError:
+        pass
+    return lines
 
 
 def _last(function: ast.expr) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seismograd.cell_runs import CELL_RUNS, calling_cell, numbered
+from seismograd.cell_runs import CELL_RUNS, calling_cell
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.places.run_target import run_target, upload_again
 from seismograd.recording import Recording
 from seismograd.settings.levels import NORMAL
 from seismograd.settings.option_parsing import parse_options
@@ -39,6 +39,8 @@ def watch(
     to: Sequence[str] = (),
     every: int = 1,
     resume: str | Path | None = None,
+    spool: str | Path | None = None,
+    upload_wait: float | None = None,
 ) -> Recording:
     """Record and judge the gradients of a training loop, from here until `close` (or the end of the
     `with` block, or of the process).
@@ -50,7 +52,9 @@ def watch(
         watched: the models and optimizers to listen to, in any order; without any, all that the
             process makes.
         out: the directory of the record, new or empty; default `runs/<UTC time>-<script name>/`. Of
-            several processes that train together rank 0 writes it; each of them calls this.
+            several processes that train together rank 0 writes it; each of them calls this. Or the
+            URL of a place, such as `"s3://bucket/runs/first"`, to which the record is sent while it
+            is written.
         elements: single scalars to record at every step, such as `"fc1.weight[0,0]"`.
         every: measure gradients and updates at every so many steps of each optimizer, beside its
             first ten; calls and losses are recorded at every step all the same.
@@ -87,6 +91,10 @@ def watch(
             checkpoint that the training loads; `"RUN@1000"` says which step that is. Not needed
             where the checkpoint holds `state_dict()` of the recording and gives it back to
             `load_state_dict`.
+        spool: the directory in which a record that goes to a place is written, by its name there;
+            default `runs`.
+        upload_wait: how many seconds `close` waits at most until all of it is at the place; the
+            upload goes on without the program. Default 30.
 
     In a notebook, running a cell again ends the recording that its `watch` began before, and
     records beside it: `out-2` and so on.
@@ -122,6 +130,7 @@ def watch(
         resume=resume,
     )
     require_no_directory(options.resume, out)
+    target = run_target(out, spool, upload_wait)
     if options.resume is not None:
         from seismograd.record.resuming import resumable
 
@@ -139,12 +148,12 @@ def watch(
     cell = calling_cell(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
     number = 1 if cell is None else CELL_RUNS.begin(cell)
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    path = None
+    path, upload = None, None
     if rank_of_this_process() == 0:
-        path = (
-            create_run_directory(None if out is None else numbered(Path(out), number), script)
+        path, upload = (
+            (target if number == 1 else target.ending_with(f"-{number}")).begin(script)
             if options.resume is None
-            else options.resume.path
+            else (options.resume.path, upload_again(options.resume.path, upload_wait))
         )
     recording = Recording(
         path,
@@ -153,6 +162,8 @@ def watch(
         optimizers,
         options,
         prints_summary=not quiet,
+        upload=upload,
+        base=target.base(script) if path is None else None,
     )
     if cell is not None:
         CELL_RUNS.keep(cell, recording)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Protocol
 from weakref import ReferenceType, ref
@@ -55,8 +54,3 @@ def calling_cell(frame: FrameType) -> Cell | None:
         return None
     line = linecache.getline(name, frame.f_lineno).strip()
     return (line, frame.f_lineno, frame.f_code.co_name) if line else None
-
-
-def numbered(out: Path, number: int) -> Path:
-    """Return the directory of the `number`-th run of a cell."""
-    return out if number == 1 else out.with_name(f"{out.name}-{number}")

@@ -23,6 +23,7 @@ from seismograd.pipeline.batch import Queued
 from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.resumption import Resumption
+from seismograd.pipeline.run_reports import RunReports
 from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+    from seismograd.record.places.running_upload import RunningUpload
     from seismograd.record.reader import Run
+    from seismograd.views.widget.run_widget import RunWidget
 
+NO_MESSAGE = Message("")
 OF_SIGNALS = frozenset({"SG101", "SG102", "SG104"})  # findings that call for an X-ray
 
 
@@ -55,6 +59,9 @@ class Recording:
     which records in the same directory if this one does not, has started. `extra_sinks`: sinks that
     get what the rules and the record get, after them. `close_at_exit`: who made it does not close
     it there. `prints_summary`: `close` prints a line with the path of the record and the verdict.
+    `base`: where the run is, as it was asked for, also in a process that does not record: where
+    that cannot reach rank 0, it keeps what it measured beside it.
+    `upload`: what sends the record to a place. `uploaded`: what is to be said of that at the end.
     """
 
     # The parts form a ring: the session reports the failures of the pipeline, and the pipeline
@@ -71,6 +78,8 @@ class Recording:
         extra_sinks: Sequence[Sink] = (),
         close_at_exit: bool = True,
         prints_summary: bool = False,
+        base: Path | None = None,
+        upload: RunningUpload | None = None,
     ) -> None:
         from seismograd.capture.hub import HUB
         from seismograd.capture.resume_listener import ResumeListener
@@ -82,6 +91,7 @@ class Recording:
         from seismograd.tensors.shards import ShardTable
 
         self._path, self._hub, self._tracks = path, HUB, False
+        self._upload, self.uploaded = upload, NO_MESSAGE
         options = with_recorded_elements(RecordingOptions() if options is None else options)
         level, snapshots = options.level, options.snapshots
         selection = self._selection = options.selection
@@ -120,6 +130,9 @@ class Recording:
             look=session.hand_on_waiting,
             adapt=self._adapt,
         )
+        self._reports = RunReports(
+            lambda: self.path, base or path, about(script, options), options.record
+        )
         self._ranks = RankListener(
             backend,
             shards,
@@ -128,6 +141,7 @@ class Recording:
             learn=pump.learn,
             on_join=self._on_join,
             directory=(lambda: self.path) if snapshots is not None else lambda: None,
+            keeper=self._reports,
         )
         self._snapshot_files, self._snapshots = self._make_snapshots(snapshots)
         self._guard = self._make_guard() if options.guard else None
@@ -159,6 +173,7 @@ class Recording:
         if self._sinks is not None and level != LIGHT:
             self._sinks.on_finding(self._look_closer)
         self._open, self._prints_summary = True, prints_summary
+        self._is_written, self._widgets = False, list["RunWidget"]()
         if slow is not None:
             self._ranks.note(Note("slow", -1, slow))
         job = None if child or path is None else slurm_job()
@@ -207,10 +222,33 @@ class Recording:
         path = self.path
         return None if path is None or not is_recorded(path) else open_run(path)
 
+    def widget(self) -> RunWidget:
+        """Return the run as a live widget, for a cell of a notebook: it grows while the training
+        goes on, and its last state stays in the notebook. It reads the record on a thread of its
+        own, so that the training never waits for it.
+
+        Raises:
+            SeismogradError: anywidget is not installed.
+        """
+        from seismograd.views.widget.run_follower import GrowingRun
+        from seismograd.views.widget.widget_making import make_widget
+
+        run = GrowingRun(lambda: self.path, lambda: not self._is_written, lambda: self._is_written)
+        made = make_widget(run, lambda error: self.failed("widget", error))
+        self._widgets.append(made)
+        return made
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Return the findings of the rules so far, most severe and earliest first."""
         return () if self._sinks is None else self._sinks.rules.findings()
+
+    @property
+    def kept_apart(self) -> Message | None:
+        """Return where what this process measured is, when it could not reach rank 0; `None`
+        otherwise.
+        """
+        return self._reports.message
 
     @property
     def stopping_findings(self) -> tuple[Finding, ...]:
@@ -307,6 +345,11 @@ class Recording:
         """Return how many iterations have made their step."""
         return self._session.num_stepped
 
+    @property
+    def training_threads(self) -> Sequence[int]:
+        """Return the threads of the program that have been listened to, by their `ident`."""
+        return self._session.training_threads
+
     def failed(self, part: str, error: BaseException) -> None:
         """Count and report a failure of a part that works beside the session."""
         self._session.guard.failed(part, error)
@@ -348,6 +391,7 @@ class Recording:
         self._session.guard.call("finish", self._session.finish)
         self._hub.detach(self._ranks)
         self._session.guard.call("ranks", self._ranks.finish)
+        self._session.guard.call("ranks", self._reports.close)
         if self._snapshot_files is not None:
             self._session.guard.call("snapshots", self._close_snapshots, self._snapshot_files)
         if self._pump.dropped:
@@ -365,14 +409,29 @@ class Recording:
         if self._sinks is not None and self.is_recorded_elsewhere:
             self._sinks.writer.leave()
         self._pump.close()
-        if self._prints_summary and self.path is not None:
+        self._is_written = True
+        for widget in self._widgets:
+            self._session.guard.call("widget", widget.finish)
+        if self._upload is not None:
+            self._session.guard.call("upload", self._finish_upload, self._upload)
+        if self._prints_summary and self._reports.message is not None:
+            line = self._reports.message.render()
+            print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
+        elif self._prints_summary and self.path is not None:
             self._session.guard.call("closing line", self._print_summary, self.path)
 
     def _print_summary(self, path: Path) -> None:
         from seismograd.views.closing_line import closing_line
 
         line = closing_line(self.run, path, self._selection)
-        print(translate("seismograd: {line}").format(line=line), file=sys.stderr)
+        for each in (line, self.uploaded.render()):
+            if each:
+                print(translate("seismograd: {line}").format(line=each), file=sys.stderr)
+
+    def _finish_upload(self, upload: RunningUpload) -> None:
+        """Wait a little for the place, once all of the record is on the disk."""
+        if self.path is not None:
+            self.uploaded = upload.finish(self.path) or NO_MESSAGE
 
     def _make_halter(self, selection: RuleSelection) -> TrainingHalter | None:
         """Return what stops the training at a finding, where this process judges and may stop."""
@@ -450,6 +509,7 @@ class Recording:
         every process reports the last step before a pause.
         """
         self._session.flush()
+        self._outlet.joined()
         self._pump.begin()
 
     def _listeners(self) -> tuple[Listener, ...]:

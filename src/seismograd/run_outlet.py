@@ -36,7 +36,9 @@ class RunOutlet:
         acting: Sequence[UpdateGuard | SnapshotListener],
         is_recorded: bool,
     ) -> None:
-        self._ranks, self._pump, self._halter, self._acting = ranks, pump, halter, acting
+        self._ranks, self._pump, self._halter = ranks, pump, halter
+        acting_too = acting if halter is None else (halter, *acting)
+        self.others = [each.take_overhead for each in acting_too]
         self._is_recorded = is_recorded
         self.is_abandoned = False
 
@@ -72,14 +74,10 @@ class RunOutlet:
         self.is_abandoned = True
         self._pump.abandon()
 
-    def take_overhead(self) -> float:
-        """Return the seconds that the other listeners took since the last call."""
-        halter_s = 0.0 if self._halter is None else self._halter.take_overhead()
-        # nothing in a process by itself
-        spent_s = halter_s if self._ranks.link is None else self._ranks.take_overhead() + halter_s
-        for each in self._acting:
-            spent_s += each.take_overhead()
-        return spent_s
+    def joined(self) -> None:
+        """Note that this process trains with others: now the ranks take time, too."""
+        if self._ranks.take_overhead not in self.others:
+            self.others.append(self._ranks.take_overhead)
 
     @property
     def max_batch_rows(self) -> int:

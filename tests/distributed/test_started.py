@@ -93,6 +93,54 @@ def test_a_failure_in_a_started_process_looks_as_it_does_without_us(tmp_path: Pa
     assert len(seismograd.open_run(tmp_path / "run").steps) == 6
 
 
+@pytest.mark.extended
+def test_torchrun_sends_one_run_to_a_url(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    url = (tmp_path / "store" / "one").as_uri()
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["--out", url, "--upload-wait", "120", str(HERE / "torchrun.py")]
+    ended = python([*launcher, "-m", "seismograd", "run", *words], tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.err.count(f"the record is also at {url}") == 1
+    run = seismograd.open_run(tmp_path / "store" / "one")
+    assert (run.num_rows, run.ended, sorted(run.ranks["rank"].tolist())) == (1, True, [0, 1])
+    assert [each.name for each in (tmp_path / "store").iterdir()] == ["one"]
+
+
+@pytest.mark.extended
+def test_processes_that_train_alone_are_sent_beside_each_other(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    url = (tmp_path / "store" / "one").as_uri()
+    words = ["--out", url, "--upload-wait", "120", str(script)]
+    ended = python(["-m", "seismograd", "run", *words], tmp_path)
+    assert ended.code == 0, ended.err
+    assert f"the record is also at {url}" in ended.err
+    names = sorted(each.name for each in (tmp_path / "store").iterdir())
+    assert names == ["one", "one-process-2"]
+    for name in names:
+        run = seismograd.open_run(tmp_path / "store" / name)
+        assert (run.num_rows, run.ended) == (5, True)
+
+
+ALONE = """
+import torch
+import torch.multiprocessing
+
+def train(rank):
+    net = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(torch.ones(2, 3)).square().mean().backward()
+        optimizer.step()
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(train, nprocs=2)
+"""
+
+
 def test_torchrun_gives_one_run(tmp_path: Path) -> None:
     """Every rank is started with the same `--out`; only the first one writes and says where."""
     script = str(HERE / "torchrun.py")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from seismograd.cli.launch.import_hook import is_imported, when_imported
+from seismograd.import_hook import is_imported, when_imported
 
 NAME = "stand_in_of_torch"
 Ways = dict[str, Callable[[Path], None]]
@@ -187,11 +187,7 @@ def test_it_is_heard_once_when_it_is_whole_and_nothing_stays(
     monkeypatch.setattr(sys, "path", list(sys.path))
     way(tmp_path)
     assert heard == [True]
-    assert not [
-        each
-        for each in sys.meta_path
-        if type(each).__module__ == "seismograd.cli.launch.import_hook"
-    ]
+    assert not [each for each in sys.meta_path if type(each).__module__ == "seismograd.import_hook"]
     spec: Any = sys.modules[NAME].__spec__
     if spec is not None:
         assert type(spec) is importlib.machinery.ModuleSpec
@@ -283,7 +279,7 @@ def test_torch_that_came_before_us_is_heard(tmp_path: Path) -> None:
 def test_torch_that_was_not_heard_is_an_error_said_aloud(tmp_path: Path) -> None:
     deaf = (
         "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != "
-        "'seismograd.cli.launch.import_hook']\n"
+        "'seismograd.import_hook']\n"
     )
     ran = recorded(tmp_path, deaf + TRAIN)
     assert ran.returncode == 0

@@ -20,7 +20,7 @@ from seismograd.capture.hub import HUB
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.device_dispatch import DeviceDispatch
-from seismograd.measure.merge import merge_measurements
+from seismograd.measure.merged_measurements import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Note
 from tests.capture.sessions import make_session

@@ -40,6 +40,11 @@ IN_THE_ADVICE = {
     "minimum of an accuracy": "mode='max'",
 }
 
+IN_THE_CODE = {
+    "one cycle in batches, per epoch": "optimizer.step()\nscheduler.step()",
+    "before the epoch": "scheduler.step()  # once per epoch",
+}
+
 
 @pytest.mark.parametrize(("kind", "program"), MISMATCHED.items(), ids=MISMATCHED)
 def test_a_schedule_that_does_not_fit_is_the_first_finding(
@@ -50,6 +55,7 @@ def test_a_schedule_that_does_not_fit_is_the_first_finding(
     assert "schedule_faults.py:" in findings[0].where
     assert findings[0].cause.render()
     assert IN_THE_ADVICE.get(kind, "") in findings[0].advice.render()
+    assert IN_THE_CODE.get(kind, "") in findings[0].excerpt
     facts = [each for each in open_run(tmp_path / "run").facts if each.kind == FactKind.SCHEDULE]
     told = Counter(each.values["number"] for each in facts)
     # Some of them are called 160 times: a fact is reported at a number of calls that doubles.

@@ -54,3 +54,45 @@ def test_nothing_is_made_up() -> None:
     assert mended(LOOP, "train.py:3", "") == []
     assert mended(LOOP, "train.py:3", "other thing") == []
     assert mended(LOOP, "train.py:3", "loss.backward()") == []
+
+
+def test_the_only_statement_of_a_function_leaves_a_pass() -> None:
+    hook = "def hook(optimizer):\n    optimizer.zero_grad()\n\n\ntrain(hook)\n"
+    (text,) = mended(hook, "train.py:2", "# optimizer.zero_grad()")
+    assert text.splitlines()[:3] == [
+        "def hook(optimizer):",
+        "    pass",
+        "    # optimizer.zero_grad()",
+    ]
+
+
+def test_what_follows_a_replacement_stands_after_the_last_one() -> None:
+    source = "model = build()\nopt = Adam(model)\nmodel[-1] = head(model)\ntrain(model, opt)\n"
+    added = 'opt.add_param_group({"params": model[2].parameters()})'
+    said = f"{added}  # after the line that replaces model[2]"
+    (text,) = mended(source, "train.py:2", said)
+    assert text.splitlines()[2:] == ["model[-1] = head(model)", said, "train(model, opt)"]
+
+
+def test_a_statement_with_another_argument_takes_the_place_of_the_statement() -> None:
+    source = "def build(self):\n    return Adam(self.head.parameters(), lr=0.1)\n"
+    more = "return Adam([*self.head.parameters(), *self.body.parameters()], lr=0.1)"
+    assert mended(source, "train.py:2", more) == [f"def build(self):\n    {more}\n"]
+
+
+def test_the_loop_may_be_in_the_function_that_calls() -> None:
+    source = (
+        "class Trainer:\n    def step(self, x):\n        self.opt.step()\n"
+        "        self.sched.step()\n\n"
+        "    def fit(self):\n        for epoch in range(3):\n"
+        "            losses = [self.advance(x) for x in self.data]\n"
+        "            self.judge()\n"
+    ).replace("def step", "def advance")
+    said = "self.sched.step()  # once per epoch, after the loop over the batches"
+    (text,) = mended(source, "train.py:4", said)
+    assert text.splitlines()[6:9] == [
+        "            losses = [self.advance(x) for x in self.data]",
+        f"            {said}",
+        "            self.judge()",
+    ]
+    assert "        self.opt.step()\n\n" in text

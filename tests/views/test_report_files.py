@@ -15,6 +15,7 @@ from seismograd.cli import main
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say, use_language
 from seismograd.record.reader import open_run
+from seismograd.views.page import widget_script
 from seismograd.views.page.document import content_policy, document, module, modules
 from seismograd.views.page.page_texts import TEXTS
 from seismograd.views.page_api.run_source import open_source
@@ -119,7 +120,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, name: str, complaint
 
 
 def test_every_text_of_the_scripts_is_there_and_no_other() -> None:
-    script = "".join(module(name) for name in modules())
+    script = "".join(module(name) for name in {*modules(), *modules(widget_script.ENTRY)})
     used = set(re.findall(r'\bT\("(\w+)"', script))
     begun = tuple({*re.findall(r"\bT\(`(\w+?)\$\{", script), "sort_", "group_"})
     assert used - TEXTS.keys() == set()

@@ -96,12 +96,15 @@ def partial(program: Program) -> Edited | None:
 
 
 def leftover(m: Trace, b: Trace) -> bool:
+    """What is left of an epoch gets into the first window of the next one, which is longer than
+    the others; a shorter window is the remainder's own, as it should be.
+    """
     windows = Counter(m.windows())
     if not windows:
         return False
-    usual, count = windows.most_common(1)[0]
-    other = sum(windows.values()) - count
-    return usual == 7 and other >= 2 and other / len(m.windows()) < 0.5
+    usual, _ = windows.most_common(1)[0]
+    longer = sum(count for length, count in windows.items() if length > usual)
+    return usual == 7 and longer >= 2 and longer / len(m.windows()) < 0.5
 
 
 def uneven(program: Program) -> Edited | None:

@@ -20,7 +20,7 @@ def with_argument(text: str, call: str, argument: str, factor: float, now: float
     where there is no such call, or neither it nor `now` says what the value is.
     """
     tree = parsed(text)
-    found = [] if tree is None else _calls(tree, call)
+    found = [] if tree is None else calls_of(tree, call)
     if tree is None or len(found) != 1:
         return ""
     given = _given(found[0], argument)
@@ -83,7 +83,8 @@ def _given(call: ast.Call, argument: str) -> ast.expr | None:
     return next((each.value for each in call.keywords if each.arg == argument), None)
 
 
-def _calls(tree: ast.Module, name: str) -> list[ast.Call]:
+def calls_of(tree: ast.Module, name: str) -> list[ast.Call]:
+    """Return the calls of a function or class of this name."""
     found = [each for each in ast.walk(tree) if isinstance(each, ast.Call)]
     return [each for each in found if ast.unparse(each.func).rpartition(".")[2] == name]
 

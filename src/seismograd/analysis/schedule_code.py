@@ -9,6 +9,10 @@ from seismograd.schema import Fact
 # the function in the statement that creates a LambdaLR, where it has a name
 FUNCTION = re.compile(r"(lr_lambda\s*=\s*|LambdaLR\(\s*[\w.]+\s*,\s*)([A-Za-z_][\w.]*)(?=\s*[,)])")
 
+# how often a framework steps it
+PER_STEP = re.compile(r"""(["']interval["']\s*:\s*["'])step(["'])""")
+PER_EPOCH = re.compile(PER_STEP.pattern.replace("step", "epoch"))
+
 
 def in_the_right_order(fact: Fact) -> str:
     """Return the step of the optimizer and that of the scheduler after it; empty where the script
@@ -20,8 +24,16 @@ def in_the_right_order(fact: Fact) -> str:
 
 def once_per_epoch(fact: Fact) -> str:
     """Return the step of the scheduler where it belongs."""
-    text = fact.text("text")
+    text, interval = fact.text("text"), fact.text("interval")
+    if not text and interval:
+        changed = PER_STEP.sub(r"\g<1>epoch\g<2>", interval, count=1)
+        return changed if changed != interval else ""
     return f"{text}  # once per epoch, after the loop over the batches" if text else ""
+
+
+def place_of(fact: Fact, code: str) -> str:
+    """Return the line that the code of `once_per_epoch` is for; empty: that of the call."""
+    return fact.text("interval_at") if PER_EPOCH.search(code) else ""
 
 
 def without_its_state(fact: Fact) -> str:

@@ -6,6 +6,7 @@ from seismograd.analysis.schedule_code import (
     fitted,
     in_the_right_order,
     once_per_epoch,
+    place_of,
 )
 from seismograd.analysis.schedule_misfit import (
     Misfit,
@@ -180,12 +181,12 @@ def unfinished(fact: Fact, values: Values, limits: ScheduleLimits, samples: floa
 
 def _unit(
     fact: Fact, values: Values, value: float, limit: float
-) -> tuple[Message, float, float, str]:
+) -> tuple[Message, float, float, str, str]:
     """Return what to change in a schedule that is over too soon, and what that is inferred from;
-    with the value and its limit, and the code.
+    with the value and its limit, the code and its line.
     """
     advice, code = _change(fact, values)
-    return advice, value, limit, code
+    return advice, value, limit, code, place_of(fact, code)
 
 
 def _change(fact: Fact, values: Values) -> tuple[Message, str]:

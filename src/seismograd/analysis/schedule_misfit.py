@@ -33,6 +33,7 @@ class Misfit:
     value: float
     limit: float
     excerpt: str = ""
+    where: str = ""  # the line that the code is for, if it is not that of the call
 
 
 def values_of(fact: Fact) -> Values:

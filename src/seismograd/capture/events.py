@@ -52,7 +52,12 @@ class Listener:
     """A session, or an observer that runs beside one. It overrides the events that it handles.
 
     No failure of ours may escape from an event, only a requested `TrainingHalted`.
+
+    While `wakes` is a function, it is asked before each event, and the listener hears of it only
+    where that returns something true: no call of ours where it is one in C.
     """
+
+    wakes: Callable[[], object] | None = None
 
     # Reports about events -------------------------------------------------------------------------
 
@@ -74,6 +79,18 @@ class Listener:
         is asked for once, when the listener is attached.
         """
         return getattr(self, event)
+
+    def dispatcher(
+        self,
+        event: EventName,  # noqa: ARG002
+        others: Sequence[tuple[Listener, Callable[..., None]]],  # noqa: ARG002
+        keeps: Callable[[EventName, tuple[object, ...], BaseException], bool],  # noqa: ARG002
+    ) -> Callable[..., None] | None:
+        """Return what does all that the hub's own dispatcher does where this listener comes first
+        and then these others, each with what to call, in fewer calls; `None` to leave it to the
+        hub. `keeps` says whether an exception is ours.
+        """
+        return None
 
     def norms_just_read(
         self,
@@ -267,7 +284,7 @@ class EventHub:
         return None
 
     def _dispatcher(
-        self, event: EventName, takers: Sequence[Callable[..., None]]
+        self, event: EventName, takers: Sequence[tuple[Listener, Callable[..., None]]]
     ) -> Callable[..., None]:
         """Return what dispatches an event to these listeners, unseen by the program's modes and
         tensor subclasses: a closure, because a training comes through it five times a step.
@@ -275,6 +292,10 @@ class EventHub:
         Any exception that escapes it is the program's own (see `exception_origin`), or requested
         (`TrainingHalted`).
         """
+        if takers:
+            own = takers[0][0].dispatcher(event, takers[1:], self._keeps)
+            if own is not None:
+                return own
 
         def dispatch(*args: object) -> None:
             grad = is_grad_enabled()
@@ -283,11 +304,13 @@ class EventHub:
                     try:
                         if _len_torch_dispatch_stack():
                             with _disable_current_modes():
-                                for take in takers:
-                                    take(*args)
+                                for listener, take in takers:
+                                    if listener.wakes is None or listener.wakes():
+                                        take(*args)
                         else:
-                            for take in takers:
-                                take(*args)
+                            for listener, take in takers:
+                                if listener.wakes is None or listener.wakes():
+                                    take(*args)
                     except BaseException as error:
                         # An exception from outside may occur in the middle of an `__exit__` that
                         # restores a mode of torch.
@@ -321,7 +344,7 @@ class EventHub:
     def _listen(self, listeners: tuple[Listener, ...]) -> None:
         self._listeners = listeners
         for event in get_args(EventName):
-            takers = [each.handler(event) for each in listeners if _overrides(each, event)]
+            takers = [(each, each.handler(event)) for each in listeners if _overrides(each, event)]
             setattr(self, event, self._dispatcher(event, takers))
 
     def _restore(self) -> None:

@@ -6,17 +6,15 @@ window, before that call changes it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from threading import get_ident
-from time import perf_counter
 from typing import Any, TypeVarTuple
 
 import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.event_handlers import EventHandlers
+from seismograd.capture.event_visits import EventVisits
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.call_sites import CallSites
 from seismograd.capture.loop.error_guard import ErrorGuard, failure_message
@@ -29,7 +27,7 @@ from seismograd.capture.loop.measured_steps import MeasuredSteps
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.overhead_budget import OverheadBudget
 from seismograd.capture.loop.session_outlet import NullOutlet, SessionOutlet
-from seismograd.capture.loop.thread_state import ThreadState, ThreadStates
+from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.loop.unused_backwards import closing_note, report_never_stepped, unused
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
@@ -40,7 +38,6 @@ from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.capture.running_step import RunningStep
 from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
-from seismograd.exception_origin import raised_by_user
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.schema import Fact, Note, Optimizer, RowBatch, SampleBatch
 from seismograd.settings.elements import ElementSpec
@@ -82,14 +79,11 @@ class Session(Listener):
         short_ways: bool = True,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
-        self._has_stepped, self._is_short = False, short_ways
-        # One lock for all threads, since they share optimizers and columns, and a call takes
-        # microseconds. Reentrant, because a signal handler of the program's may train in the middle
-        # of a call.
-        self._lock = threading.RLock()
-        self._thread_states = ThreadStates()
+        self._is_short = short_ways
         self._log = log = EventLog()
         self.guard = guard = ErrorGuard(self._report)
+        self._visits = visits = EventVisits(guard, self._tell_of_steps)
+        self._lock, self._thread_states = visits.lock, visits.thread_states
         self._registry = registry = OptimizerRegistry(models, optimizers)
         self._asked_for = asked_for = RequestedElements(elements, self._refuse_element)
         parameter_table = registry.parameter_table
@@ -180,15 +174,35 @@ class Session(Listener):
             bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
         )
 
+    @property
+    def training_threads(self) -> Sequence[int]:
+        """Return the threads of the program that have been listened to, by their `ident`."""
+        return tuple(self._thread_states.by_thread)
+
     # Called by the hub ----------------------------------------------------------------------------
 
     def handler(self, event: EventName) -> Callable[..., None]:
         """Return what the method of this event passes it on to."""
         if event == "collective_ends":
             return self.collective_ends
+        return partial(
+            self._visits.visit, event, self._short(event), getattr(self._handlers, event)
+        )
+
+    def dispatcher(
+        self,
+        event: EventName,
+        others: Sequence[tuple[Listener, Callable[..., None]]],
+        keeps: Callable[[EventName, tuple[object, ...], BaseException], bool],
+    ) -> Callable[..., None] | None:
+        """Return what dispatches this event to the session and to these others."""
+        if event == "collective_ends":
+            return None
         handlers = getattr(self._handlers, event)
-        short: Any = self._handlers.short_ways.get(event) if self._is_short else None
-        return partial(self._visit, event, short, handlers)
+        return self._visits.dispatcher(event, self._short(event), handlers, others, keeps)
+
+    def _short(self, event: EventName) -> Callable[..., bool] | None:
+        return self._handlers.short_ways.get(event) if self._is_short else None
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""
@@ -300,44 +314,7 @@ class Session(Listener):
         *args: *Ts,
     ) -> None:
         """Handle one event. No exception escapes, except those of the program's own."""
-        self._visit(event, None, handlers, *args)
-
-    def _visit(
-        self,
-        event: EventName,
-        short: Callable[[ThreadState, *Ts], bool] | None,
-        handlers: Sequence[Callable[[ThreadState, *Ts], None]],
-        *args: *Ts,
-    ) -> None:
-        """Handle one event, the short way where that is possible."""
-        with self._lock:
-            # Without the wait for the lock: where several threads train, another one's call holds
-            # it, which counts itself. So the times of all threads never exceed the run's.
-            began = perf_counter()
-            thread_state = self._thread_states.by_thread.get(get_ident())
-            if thread_state is None:
-                thread_state = self._thread_states.here()
-            thread_state.now_s = began
-            # Nearly always nothing has failed, and every call of the training comes through here.
-            failures = self.guard.failures
-            if not failures or not self.guard.leaves_out(event):
-                try:
-                    # With a failure, each part is asked whether it is still called.
-                    if failures or short is None or not short(thread_state, *args):
-                        for handle in handlers:
-                            handle(thread_state, *args)
-                # Only `Exception`: KeyboardInterrupt and its like are the program's, and pass.
-                except Exception as error:
-                    if raised_by_user(error):
-                        raise
-                    self.guard.failed(event, error)
-            # From here on an iteration may wait with no call to come that would hand it on, so
-            # somebody has to look. A process that never trains needs no thread for that.
-            if not self._has_stepped and thread_state.iteration.steps:
-                self._has_stepped = True
-                self.guard.call("stepped", self._outlet.stepped)
-            # Around everything: the budget and the user's report go by this.
-            thread_state.iteration.overhead_s += perf_counter() - began
+        self._visits.visit(event, None, handlers, *args)
 
     def failed(self, event: EventName, error: BaseException) -> None:
         """Note that a failure of ours around an event ended it early."""
@@ -470,6 +447,9 @@ class Session(Listener):
         with self._lock:
             clipping = self._thread_states.here().clipping
             return clipping.norms(parameters, self._registry.parameter_table)
+
+    def _tell_of_steps(self) -> None:
+        self._outlet.stepped()
 
     def _note(self, note: Note) -> None:
         self._outlet.note(note)

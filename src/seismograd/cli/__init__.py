@@ -29,7 +29,20 @@ from seismograd.package_info import VERSION
 from seismograd.printable import printable
 
 TRACEBACK = "SEISMOGRAD_TRACEBACK"
-_READERS = ("check", "compare", "export", "fsck", "report", "runs", "show", "top", "view", "why")
+_READERS = (
+    "check",
+    "compare",
+    "export",
+    "fsck",
+    "merge",
+    "report",
+    "runs",
+    "show",
+    "top",
+    "upload",
+    "view",
+    "why",
+)
 
 _SUMMARY = mark(
     "A seismograph for gradients: it records the gradients of a PyTorch training run, shows them, "

@@ -9,17 +9,18 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.completion import recorded_runs
+from seismograd.cli.fetched_runs import fetched_run
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 from seismograd.record.run_directory import RUNS
 
 RunArgument = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="[RUN]",
         help=mark(
-            "The directory of a run, or the beginning of its name in runs/ (default: the newest "
-            "run)."
+            "The directory of a run, the beginning of its name in runs/, or its URL, such as "
+            "s3://bucket/runs/first (default: the newest run)."
         ),
         show_default=False,
         autocompletion=recorded_runs,
@@ -28,8 +29,9 @@ RunArgument = Annotated[
 _MOST_NAMED = 3
 
 
-def chosen_run(given: Path | None) -> Path:
+def chosen_run(given: str | None) -> Path:
     """Return the directory of the run; which one it is is said on stderr where it was not given.
+    That of an URL is fetched.
 
     Raises:
         SeismogradError: there is no run, or several have names that begin like this.
@@ -38,9 +40,11 @@ def chosen_run(given: Path | None) -> Path:
         newest = newest_runs(1)[0]
         print(translate("run: {path}").format(path=newest), file=sys.stderr)
         return newest
-    if given.exists():
-        return given
-    return named_like(given) or given
+    fetched = fetched_run(given)
+    if fetched is not None:
+        return fetched
+    path = Path(given)
+    return path if path.exists() else named_like(path) or path
 
 
 def newest_runs(number: int) -> list[Path]:

@@ -12,6 +12,7 @@ from seismograd.cli import (
     fsck,
     lab,
     mcp,
+    merge,
     pin,
     report,
     rules,
@@ -19,6 +20,7 @@ from seismograd.cli import (
     runs,
     show,
     top,
+    upload,
     view,
     why,
 )
@@ -177,6 +179,24 @@ COMMANDS = (
             "exit code is 1 if it is damaged."
         ),
         ("seismograd fsck", "seismograd fsck runs/20260101T120000Z-train --mend"),
+    ),
+    CommandEntry(
+        "merge",
+        merge.merge,
+        mark(
+            "Bring the records of the processes of one training together that could not reach "
+            "rank 0 over the network."
+        ),
+        ("seismograd merge runs/job-4711 runs/job-4711-rank-8 --out runs/whole",),
+    ),
+    CommandEntry(
+        "upload",
+        upload.upload,
+        mark("Send a recorded run to the URL of a place that fsspec knows, such as S3."),
+        (
+            "seismograd upload runs/20260101T120000Z-train s3://bucket/runs/first",
+            "seismograd upload 20260101T12",
+        ),
     ),
     CommandEntry(
         "lab",

@@ -16,7 +16,7 @@ from seismograd.i18n import mark, translate
 
 def compare(
     first: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="[RUN]",
             help=mark(
@@ -27,7 +27,7 @@ def compare(
         ),
     ] = None,
     second: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="[OTHER]",
             help=mark("The run to compare it with (default: the newest)."),
@@ -64,7 +64,7 @@ def compare(
     output.suggest(f"seismograd view {short_path(found.first.run.path.parent)}")
 
 
-def _chosen(first: Path | None, second: Path | None) -> tuple[Path, Path]:
+def _chosen(first: str | None, second: str | None) -> tuple[Path, Path]:
     """Return the two runs: the newest two, or one and the newest, where they were not given."""
     if first is None:
         newest, before = newest_runs(2)

@@ -10,6 +10,7 @@ from seismograd.cli.chosen_run import RunArgument, chosen_run
 from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say
+from seismograd.record.places.place_url import is_url
 
 MendOption = Annotated[
     bool,
@@ -35,6 +36,11 @@ def fsck(run: RunArgument = None, mend: MendOption = False, form: FormatOption =
     from seismograd.views.values import short_path
 
     in_json = is_json(form)
+    if mend and run is not None and is_url(run):
+        raise SeismogradError(
+            say("a record at a place cannot be mended there"),
+            say("mend it on the machine that it was sent from, then: seismograd upload RUN URL"),
+        )
     path = chosen_run(run)
     if mend and is_going_on(path):
         raise SeismogradError(

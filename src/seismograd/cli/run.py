@@ -27,14 +27,16 @@ from seismograd.cli.run_options import (
     ResumeOption,
     ScriptArgument,
     SnapshotOption,
+    SpoolOption,
     SyncOption,
     ToOption,
+    UploadWaitOption,
 )
 from seismograd.cli.terminal.script_lines import program_line
 from seismograd.distributed.world import num_restarts, rank_of_this_process
 from seismograd.errors import SeismogradError, TrainingHalted
 from seismograd.i18n import language, say, translate, use_language
-from seismograd.record.run_directory import create_run_directory
+from seismograd.record.places.run_target import run_target, upload_again
 from seismograd.settings.elements import parse_element
 from seismograd.settings.levels import NORMAL, check_budget, check_every, check_level, is_on
 from seismograd.settings.project_file import IgnoreOption, SelectOption, read_settings
@@ -52,6 +54,8 @@ def run(
     arguments: ArgumentsArgument = None,
     module: ModuleOption = False,
     out: OutOption = None,
+    spool: SpoolOption = None,
+    upload_wait: UploadWaitOption = None,
     resume: ResumeOption = None,
     element: ElementOption = None,
     level: LevelOption = NORMAL,
@@ -95,19 +99,26 @@ def run(
             say("running a training script needs PyTorch, which is not installed"),
             say("pip install torch"),
         )
+    settings = read_settings()
     options = replace(
         options,
         elements=tuple(parse_element(text) for text in element or ()),
-        selection=read_settings().selection(select, ignore, halt_on),
+        selection=settings.selection(select, ignore, halt_on),
     )
+    target = run_target(out, spool, upload_wait, settings.out)
+    if num_restarts():  # of torchrun: the first attempt stays
+        target = target.ending_with(f"-restart-{num_restarts()}")
     program = None if module else script_runner.load_script(script)
-    path = None
+    path, upload = None, None
     if rank_of_this_process() == 0:
-        path = (
-            create_run_directory(_again(out), script)
+        path, upload = (
+            target.begin(script, starts_others=True)
             if options.resume is None
-            else options.resume.path
+            else (options.resume.path, upload_again(options.resume.path, upload_wait))
         )
+        base = path
+    else:
+        base = target.base(script) if options.resume is None else options.resume.path
     return ScriptRun(
         Request(
             script,
@@ -117,6 +128,8 @@ def run(
             options,
             quiet,
             language(),
+            base,
+            upload,
         )
     )
 
@@ -132,17 +145,6 @@ def _share(percent: str | None) -> float | None:
             say("--budget needs a percentage, not {text}", text=repr(percent)),
             say("for example 2"),
         ) from None
-
-
-def _again(out: Path | None) -> Path | None:
-    """Return the requested directory; when torchrun has restarted the processes, one beside it: the
-    first attempt stays.
-    """
-    return (
-        out
-        if out is None or num_restarts() == 0
-        else out.with_name(f"{out.name}-restart-{num_restarts()}")
-    )
 
 
 @dataclass(frozen=True, slots=True)

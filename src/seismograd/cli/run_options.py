@@ -24,14 +24,36 @@ ModuleOption = Annotated[
     bool, typer.Option("-m", help=mark("SCRIPT is the name of a module, as with python -m."))
 ]
 OutOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
         "-o",
+        metavar="DIR|URL",
+        help=mark(
+            "The directory for the record, which must be new or empty, or the URL of a place that "
+            "it is sent to, such as s3://bucket/runs/first. Default: runs/<UTC time>-<script name>."
+        ),
+    ),
+]
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--spool",
         metavar="DIR",
         help=mark(
-            "The directory for the record, which must be new or empty. Default: runs/<UTC "
-            "time>-<script name>."
+            "The directory in which a record that goes to the URL of a place is written. Default: "
+            "runs."
+        ),
+    ),
+]
+UploadWaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--upload-wait",
+        metavar="SECONDS",
+        help=mark(
+            "Wait so long at most at the end until all of the record is at its place; the upload "
+            "goes on by itself. Default: 30."
         ),
     ),
 ]

@@ -7,14 +7,21 @@ from typing import Annotated
 
 import typer
 
+from seismograd.cli.fetched_runs import fetched_runs
 from seismograd.cli.terminal.format_option import FormatOption, is_json
 from seismograd.i18n import mark
 
 
 def runs(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help=mark("The directory to search (default: runs/)."))
-    ] = Path("runs"),
+        str,
+        typer.Argument(
+            metavar="DIR|URL",
+            help=mark(
+                "The directory to search, or the URL of a folder at a place (default: runs/)."
+            ),
+        ),
+    ] = "runs",
     form: FormatOption = "text",
 ) -> None:
     """List the recorded runs in a directory, newest first."""
@@ -23,7 +30,7 @@ def runs(
     from seismograd.views.values import short_path
 
     in_json = is_json(form)
-    listed = find_runs(directory)
+    listed = find_runs(fetched_runs(directory) or Path(directory))
     output.answer(as_json(listed) if in_json else render(listed))
     newest = next((each for each in listed if each.run is not None), None)
     if newest is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.chosen_run import RunArgument, chosen_run
+from seismograd.cli.fetched_runs import keep_fetching
 from seismograd.i18n import mark
 
 
@@ -25,6 +26,8 @@ def top(
     from seismograd.views.top.live_screen import follow, is_terminal, print_once
 
     path = chosen_run(run)
+    if run is not None:
+        keep_fetching(run)
     if once or not is_terminal():
         print_once(path, output.console())
     else:

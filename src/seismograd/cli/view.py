@@ -10,23 +10,24 @@ from typing import Annotated
 import typer
 
 from seismograd.cli.chosen_run import named_like
+from seismograd.cli.fetched_runs import fetched_runs, keep_fetching
 from seismograd.cli.terminal.usage_errors import whole_number
 from seismograd.errors import SeismogradError
 from seismograd.i18n import mark, say, translate
 
 
 def view(
-    path: Annotated[
-        Path,
+    run: Annotated[
+        str,
         typer.Argument(
-            metavar="[RUN|DIR]",
+            metavar="[RUN|DIR|URL]",
             help=mark(
                 "A run, the beginning of its name in runs/, or a directory of runs (default: "
-                "runs/)."
+                "runs/); or the URL of one at a place, which is fetched every ten seconds."
             ),
             show_default=False,
         ),
-    ] = Path("runs"),
+    ] = "runs",
     host: Annotated[
         str,
         typer.Option(
@@ -66,6 +67,7 @@ def view(
         raise SeismogradError(
             say("--host needs an address"), say("for example 127.0.0.1, or 0.0.0.0 for all")
         )
+    path = fetched_runs(run) or Path(run)
     if not path.exists():
         path = named_like(path) or path
     _check_directory(path)
@@ -81,6 +83,7 @@ def view(
                 "writes the page without them"
             ),
         ) from missing
+    keep_fetching(run)
     serve(path, host, number, tuple(allow or ()), not no_open, partial(_print_address, host))
 
 

@@ -7,22 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
 from seismograd.capture.loop.error_guard import failure_message
-from seismograd.distributed.combine import combine
-from seismograd.distributed.combine_plan import CombinePlan, make_plan
 from seismograd.distributed.exchanges import Exchange
-from seismograd.distributed.ownership import Ownership, RankView
-from seismograd.distributed.ownership_facts import OwnershipFacts
+from seismograd.distributed.ownership import RankView
 from seismograd.distributed.peer import PeerRank
 from seismograd.distributed.rank_report import RankColumns, RankReport
 from seismograd.distributed.rank_row import RankRow
+from seismograd.distributed.report_log import AllReports, ReportKeeper
 from seismograd.distributed.report_server import ReportServer
+from seismograd.distributed.row_combiner import RowCombiner
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import World
 from seismograd.i18n import Message, say
-from seismograd.schema import RANK_DTYPE, AnyArray, Fact, Note, RankFlag, RowBatch
+from seismograd.schema import Fact, Note, RowBatch
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait for others
 MAX_SAID = 16  # missing ranks listed by number
@@ -42,6 +39,7 @@ class RankCollector:
         exchange: what the processes have exchanged so far.
         limits: how long to wait.
         before: delivers what precedes all of this, from an earlier world.
+        keeper: where reports are kept while a process cannot reach this one.
     """
 
     def __init__(
@@ -53,20 +51,23 @@ class RankCollector:
         exchange: Callable[[], Exchange],
         limits: RankTimeouts,
         before: RankCollector | None = None,
+        keeper: ReportKeeper | None = None,
     ) -> None:
         self._deliver, self._report, self._limits, self._before = deliver, report, limits, before
         self._exchange = exchange
-        self._ownership, self._ownership_facts = Ownership(), OwnershipFacts(learn, report)
+        self._combiner = RowCombiner(world.size, learn, report)
         self._queue: deque[RankRow] = deque()
         self._bytes_in = self._bytes_out = 0  # each written by one thread
         self._next = 0
         self._closing_s: float | None = None
-        self._plans: dict[object, CombinePlan] = {}  # the last one
         self._failed = False
         # ranks already reported missing, or missing in between
         self._said: set[int] = set()
         self._said_between: set[int] = set()
         self._report_server = ReportServer(world, self._say)
+        self._all_reports = (
+            None if keeper is None else AllReports(keeper, world, self._report_server.training)
+        )
         self._thread = threading.Thread(target=self._run, name="seismograd-ranks", daemon=True)
         self._thread.start()
 
@@ -75,7 +76,7 @@ class RankCollector:
     def put(self, rank_row: RankRow) -> None:
         """Queue an iteration."""
         if self._failed:
-            self._deliver(rank_row.without_shards(self._ownership.separate))
+            self._deliver(rank_row.without_shards(self._combiner.ownership.separate))
             return
         self._bytes_in += rank_row.num_bytes()
         self._queue.append(rank_row)
@@ -109,15 +110,20 @@ class RankCollector:
                 self._before.join()
             while self._closing_s is None or self._queue:
                 self._report_server.listen(INTERVAL_S, self._next)
+                self._look_for_others()
                 self._put_together()
         # What rank 0 holds itself is better than no record: it goes out without the others'.
         except Exception as error:
             self._failed = True
             while self._queue:
-                self._deliver(self._queue.popleft().without_shards(self._ownership.separate))
+                self._deliver(
+                    self._queue.popleft().without_shards(self._combiner.ownership.separate)
+                )
             self._say("failure", failure_message("ranks", error))
         finally:
             self._report_server.close()
+            if self._all_reports is not None:
+                self._all_reports.close()
 
     def _put_together(self) -> None:
         """Deliver the iterations that need no further reports."""
@@ -139,9 +145,12 @@ class RankCollector:
                 if (h := peer.report(rank_row.index)) is not None
             }
             self._report_missing(rank_row, captured)
-            self._deliver(self._together(rank_row, captured))
+            left_out = {rank: left for rank, (_, left, _) in captured.items()}
+            views = self._views(rank_row, captured)
+            self._keep(views, left_out)
+            self._deliver(self._combiner.together(rank_row.row, views, left_out, self._exchange()))
             for peer in self._report_server.peers.values():
-                message = peer.leave_out(rank_row.columns, self._ownership)
+                message = peer.leave_out(rank_row.columns, self._combiner.ownership)
                 if message is not None:
                     self._report_server.send(peer, message)
 
@@ -153,47 +162,28 @@ class RankCollector:
         # The training of rank 0 goes on while this waits, so memory sets a limit as time does.
         return now_s > end_s or self._bytes_in - self._bytes_out > MAX_BYTES
 
-    def _together(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> RowBatch:
-        left_out = {rank: left for rank, (_, left, _) in captured.items()}
-        columns = (rank_row.columns, *(theirs for theirs, _, _ in captured.values()))
-        ranks = (0, *captured)
-        sent = tuple(
-            c.sent(left_out.get(rank, frozenset())) for rank, c in zip(ranks, columns, strict=True)
-        )
-        reports = (
-            rank_row.report(sent[0], 0),
-            *(report for _, _, report in captured.values()),
-        )
-        views = tuple(map(RankView, ranks, columns, sent, reports))
-        if self._ownership.learn(views, self._exchange()):
-            self._ownership_facts.report(self._ownership, int(rank_row.row.steps["iteration"][0]))
-        key = (
-            self._ownership.version,
-            *(
-                (rank, c.version, left_out.get(rank, frozenset()))
-                for rank, c in zip(ranks, columns, strict=True)
-            ),
-        )
-        # Columns and who holds what change seldom, and then for good: the last plan is enough.
-        plan = self._plans.get(key)
-        if plan is None:
-            self._plans = {key: (plan := make_plan(ranks, columns, sent, self._ownership))}
-        return combine(plan, reports, rank_row.row, self._ranks(rank_row, plan, views))
+    def _views(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> list[RankView]:
+        columns, sent = rank_row.columns, rank_row.columns.sent()
+        views = [RankView(0, columns, sent, rank_row.report(sent, 0))]
+        for rank, (columns, left_out, report) in captured.items():
+            views.append(RankView(rank, columns, columns.sent(left_out), report))
+        return views
 
-    def _ranks(self, rank_row: RankRow, plan: CombinePlan, views: tuple[RankView, ...]) -> AnyArray:
-        ranks = np.zeros(1 + len(self._report_server.peers), RANK_DTYPE)
-        ranks["rank"] = np.arange(len(ranks))
-        ranks["replica_of"] = -1
-        for name in ("loss", "grad_norm", "local_norm", "clip_norm", "clip_coefficient"):
-            ranks[name] = np.nan
-        for view, replica_of in zip(views, plan.replica_of, strict=True):
-            ranks[view.rank] = view.report.rank
-            ranks["replica_of"][view.rank] = replica_of
-            ranks["weight_checksum"][view.rank] = self._ownership.in_sync(view)
-            ranks["flags"][view.rank] |= RankFlag.REPORTED
-        ranks["rank"] = np.arange(len(ranks))
-        ranks["iteration"] = rank_row.row.steps["iteration"][0]
-        return ranks
+    def _look_for_others(self) -> None:
+        """Find out which processes that have not come here keep their reports themselves."""
+        if self._all_reports is None:
+            return
+        for peer in self._report_server.peers.values():
+            if peer.connection is None and not peer.apart:
+                peer.apart = self._all_reports.goes_apart(peer.rank)
+                if peer.apart:
+                    self._said.discard(peer.rank)  # it was late, and now it is known why
+
+    def _keep(self, views: list[RankView], left_out: dict[int, frozenset[int]]) -> None:
+        """Keep the reports where a process does so that has never come here."""
+        if self._all_reports is not None:
+            is_waiting = any(p.connection is None for p in self._report_server.peers.values())
+            self._all_reports.keep(views, left_out, self._exchange(), is_waiting)
 
     def _report_missing(self, rank_row: RankRow, captured: dict[int, RankMessage]) -> None:
         """Report each missing process once, with the reason as far as it is known."""
@@ -204,7 +194,7 @@ class RankCollector:
             if (
                 rank not in captured
                 and rank not in said
-                and not peer.refused
+                and (peer.apart or not peer.refused)
                 and len(said) < MAX_SAID
             ):
                 said.add(rank)
@@ -226,6 +216,12 @@ def _missing_between(peer: PeerRank, step: int) -> Message:
 
 def _why_missing(peer: PeerRank, step: int) -> Message:
     rank = peer.rank
+    if peer.apart:
+        return say(
+            "rank {rank} cannot reach rank 0 and keeps a record of its own: what only it holds is "
+            "not measured until `seismograd merge` brings them together",
+            rank=rank,
+        )
     if peer.ended:
         return say(
             "rank {rank} has ended; from step {step} on, what only it holds is not measured",

@@ -70,9 +70,7 @@ class LocalBackend:
                 self._shards.store_summand(column, gradient, float(norm))
         return measured
 
-    def measure_again(
-        self, gradients: Sequence[Tensor], keys: tuple[int, ...]
-    ) -> MeasuredAgain | None:
+    def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
         `MeasureAgain`.
         """

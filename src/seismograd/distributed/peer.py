@@ -18,7 +18,8 @@ class PeerRank:
     """Another process.
 
     `ended` when it has sent its end, `gone` when its connection broke, `late` when waiting for it
-    timed out, `refused` when its messages cannot be used.
+    timed out, `refused` when its messages cannot be used, `apart` when it cannot reach this one and
+    keeps its reports.
     """
 
     rank: int
@@ -28,6 +29,7 @@ class PeerRank:
     gone: bool = False
     late: bool = False
     refused: bool = False
+    apart: bool = False
     backlog_bytes: int = 0
     num_left: int = 0
     newest: int = -1  # index of its latest report
@@ -61,7 +63,9 @@ class PeerRank:
         """Return whether an iteration should wait for this process's report; reports come in
         order.
         """
-        return self.newest < index and not (self.ended or self.gone or self.late or self.refused)
+        return self.newest < index and not (
+            self.ended or self.gone or self.late or self.refused or self.apart
+        )
 
     def report(self, index: int) -> tuple[RankColumns, frozenset[int], RankReport] | None:
         """Return its report of an iteration, with its columns and those that it has left out, and

@@ -19,6 +19,7 @@ from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.rank_row_builder import RankRowBuilder
 from seismograd.distributed.report_client import ReportClient
+from seismograd.distributed.report_log import ReportKeeper
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
@@ -54,6 +55,7 @@ class RankListener(Listener):
         on_join: called before the process joins others: rows measured alone are delivered alone.
         directory: returns where this process records.
         limits: how long to wait for others.
+        keeper: where reports are kept that cannot be sent.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class RankListener(Listener):
         on_join: Callable[[], None],
         limits: RankTimeouts | None = None,
         directory: Callable[[], Path | None] = lambda: None,
+        keeper: ReportKeeper | None = None,
     ) -> None:
+        self._keeper = keeper
         self._own_directory, self._world = directory, None
         self._backend, self._shards = backend, shards
         self.guard = ErrorGuard(self._report)
@@ -80,8 +84,9 @@ class RankListener(Listener):
         self._before = PreReductionProbe()
         self._rows = RankRowBuilder(backend, shards)
         self._overhead_s = 0.0
-        # Every call of every training comes to this listener, and most trainings have one process:
-        # nothing but two look-ups may be done until this one has joined others.
+        # Every call of every training would come to this listener, and most trainings have one
+        # process: until there is a group of several it hears of nothing.
+        self.wakes = self._worlds.group_if_any
         self._has_looked = False  # in a backward since the last step
 
     @property
@@ -236,7 +241,7 @@ class RankListener(Listener):
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
-        self._world = world
+        self._world, self.wakes = world, None
         path = self._own_directory()
         if world.rank == 0 and path is not None and world.store is not None:
             world.publish_directory(str(path.absolute()))
@@ -255,9 +260,10 @@ class RankListener(Listener):
                 self._exchanges.exchange,
                 self._limits,
                 before,
+                self._keeper,
             )
         else:
-            self.link = ReportClient(world, self._limits)
+            self.link = ReportClient(world, self._limits, self._keeper)
 
     def _on_backward_begins(self) -> None:
         self._look()

@@ -15,19 +15,25 @@ from contextlib import suppress
 from seismograd.distributed.rank_report import LAYOUT
 from seismograd.distributed.rank_row import RankRow
 from seismograd.distributed.report_frames import FrameDecoder, FrameKind, frame
+from seismograd.distributed.report_log import ReportKeeper, ReportLog
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.world import ServerAddress, World
+from seismograd.errors import SeismogradError
 
 MAX_BYTES = 32 * 2**20  # of iterations that wait
 INTERVAL_S = 0.1
 
 
 class ReportClient:
-    """Queues reports and sends them in order. They are dropped when rank 0 cannot be found, or is
-    gone.
+    """Queues reports and sends them in order. They are kept in a file where rank 0 is there but
+    cannot be reached, and dropped when it cannot be found, or is gone.
     """
 
-    def __init__(self, world: World, limits: RankTimeouts) -> None:
+    def __init__(
+        self, world: World, limits: RankTimeouts, keeper: ReportKeeper | None = None
+    ) -> None:
+        self._keeper = keeper
+        self._log: ReportLog | None = None
         self._world: World | None = world
         self._rank, self._limits = world.rank, limits
         self._queue: deque[RankRow | str] = deque()
@@ -74,7 +80,8 @@ class ReportClient:
         try:
             if not self._lost and self._connect():
                 self._serve()
-        except (OSError, ValueError, RuntimeError):  # rank 0 is gone; RuntimeError: the store is
+        # Rank 0 is gone; RuntimeError: the store is; SeismogradError: no record can be made.
+        except (OSError, ValueError, RuntimeError, SeismogradError):
             pass
         finally:
             self._lost = True
@@ -98,8 +105,17 @@ class ReportClient:
                 return False
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, 0.5)
-        self._world = None  # and with it the store
-        return self._call(address)
+        world, self._world = self._world, None  # and with it the store, soon
+        return self._call(address) or self._keeps(world, address.training)
+
+    def _keeps(self, world: World, training: str) -> bool:
+        """Begin to keep the reports, because nobody answers; return whether that can be."""
+        file = None if self._keeper is None else self._keeper.apart(world.rank, world.size)
+        if file is None:
+            return False
+        self._log = ReportLog(file, training, world.rank, world.size)
+        world.say_apart()
+        return True
 
     def _call(self, address: ServerAddress) -> bool:
         for host in address.hosts:
@@ -126,11 +142,28 @@ class ReportClient:
                 self._listen()
                 self._report(self._queue.popleft())
             if closing:
-                self._send(frame(FrameKind.END))
+                if self._log is None:
+                    self._send(frame(FrameKind.END))
+                    self._let_it_arrive(self._socket)
+                else:
+                    self._log.end()
                 return
             self._wake.wait(INTERVAL_S)
 
+    def _let_it_arrive(self, connection: socket.socket | None) -> None:
+        """Wait until rank 0 has read everything and closes the connection: to close it with unread
+        messages of rank 0 in it would reset it, and take away what has not been read there.
+        """
+        assert connection is not None
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(self._limits.exit_s)
+        while connection.recv(1 << 16):
+            pass
+
     def _report(self, rank_row: RankRow | str) -> None:
+        if self._log is not None:
+            self._keep(self._log, rank_row)
+            return
         if isinstance(rank_row, str):
             self._send(frame(FrameKind.NOTE, rank_row.encode()))
             return
@@ -146,8 +179,18 @@ class ReportClient:
         )
         self._bytes_out += rank_row.num_bytes()
 
+    def _keep(self, log: ReportLog, rank_row: RankRow | str) -> None:
+        if isinstance(rank_row, str):
+            log.note(rank_row)
+            return
+        report = rank_row.report(rank_row.columns.sent(), 0)
+        log.report(rank_row.columns, frozenset(), report)
+        self._bytes_out += rank_row.num_bytes()
+
     def _listen(self) -> None:
         """Handle the messages from rank 0."""
+        if self._log is not None:
+            return
         assert self._socket is not None
         while select.select([self._socket], [], [], 0)[0]:
             data = self._socket.recv(1 << 16)

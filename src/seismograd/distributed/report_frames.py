@@ -20,6 +20,7 @@ class FrameKind(IntEnum):
     NOTE = 4  # text: a failure of that process
     END = 5  # the last message
     LEAVE = 6  # JSON, from rank 0: columns that it holds itself
+    EXCHANGE = 7  # in files only: what the processes have exchanged, as rank 0 knows
 
 
 def frame(kind: FrameKind, payload: bytes = b"") -> bytes:

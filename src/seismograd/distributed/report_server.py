@@ -35,6 +35,7 @@ class ReportServer:
         self.peers = {rank: PeerRank(rank) for rank in range(1, world.size)}
         self._report = report
         self._token = secrets.token_hex(16)
+        self.training = secrets.token_hex(8)
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ)
@@ -54,6 +55,8 @@ class ReportServer:
             )
             for peer in self.peers.values():
                 peer.refused = True
+            with suppress(Exception):
+                world.publish(ServerAddress((), 0, "", self.training))
 
     def wake(self) -> None:
         """Make a running `listen` return."""
@@ -115,7 +118,8 @@ class ReportServer:
         self._server.setblocking(False)
         self._selector.register(self._server, selectors.EVENT_READ)
         hosts = [bound] if local else [h for h in (host, socket.gethostname(), "127.0.0.1") if h]
-        world.publish(ServerAddress(hosts, self._server.getsockname()[1], self._token))
+        port = self._server.getsockname()[1]
+        world.publish(ServerAddress(hosts, port, self._token, self.training))
 
     def _accept(self, server: socket.socket) -> None:
         with suppress(OSError):

@@ -10,33 +10,47 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seismograd.exception_origin import raised_by_user
 from seismograd.i18n import Message, say
 
+TORCHS = "torch.distributed.distributed_c10d"
+
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The address of rank 0: hosts to try in turn, and a token that callers present first, so that
-    strangers are rejected.
+    """The address of rank 0: hosts to try in turn, none where it has no port, and a token that
+    callers present first, so that strangers are rejected. `training` names the world.
     """
 
     hosts: Sequence[str]
     port: int
     token: str
+    training: str
 
     def to_json(self) -> bytes:
         """Encode it for the store."""
         return json.dumps(
-            {"hosts": list(self.hosts), "port": self.port, "token": self.token}
+            {
+                "hosts": list(self.hosts),
+                "port": self.port,
+                "token": self.token,
+                "training": self.training,
+            }
         ).encode()
 
     @staticmethod
     def from_json(text: bytes) -> ServerAddress:
         """Decode it from the store."""
         address = json.loads(text)
-        return ServerAddress(tuple(address["hosts"]), int(address["port"]), str(address["token"]))
+        return ServerAddress(
+            tuple(address["hosts"]),
+            int(address["port"]),
+            str(address["token"]),
+            str(address["training"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +77,14 @@ class World:
         return (
             ServerAddress.from_json(bytes(self.store.get(key))) if self.store.check([key]) else None
         )
+
+    def say_apart(self) -> None:
+        """Tell rank 0 that this process cannot reach it, and keeps its reports."""
+        self.store.set(f"{self._key()}/apart/{self.rank}", b"1")
+
+    def is_apart(self, rank: int) -> bool:
+        """Return whether a process keeps its reports. Does not block."""
+        return bool(self.store.check([f"{self._key()}/apart/{rank}"]))
 
     def publish_directory(self, path: str) -> None:
         """Publish where rank 0 records."""
@@ -97,10 +119,18 @@ class WorldTracker:
     def __init__(self) -> None:
         # a weak reference: a destroyed group must be free to go
         self._group: Callable[[], object] = lambda: None
+        # A true result: there may be a group. In C, as it is asked at every call of a training; the
+        # module may be imported later, or may be half imported, on another thread.
+        members = getattr(sys.modules.get(TORCHS), "GroupMember", None)
+        self.group_if_any: Callable[[], object] = (
+            partial(sys.modules.get, TORCHS)
+            if members is None
+            else partial(getattr, members, "WORLD", None)
+        )
 
     def may_have_joined(self) -> bool:
         """Return whether `joined` is worth calling: most processes are alone."""
-        distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+        distributed: Any = sys.modules.get(TORCHS)
         # it may be half imported, on another thread
         return getattr(getattr(distributed, "GroupMember", None), "WORLD", None) is not None
 
@@ -108,7 +138,7 @@ class WorldTracker:
         """Return the world this process is in, on the first call there; `None` in a world of one,
         and outside of any.
         """
-        distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+        distributed: Any = sys.modules.get(TORCHS)
         if distributed is None:
             return None
         group: Any = distributed.GroupMember.WORLD
@@ -136,7 +166,7 @@ def rank_of_this_process() -> int:
     """Return the rank in `torch.distributed`, else the one that a launcher such as torchrun gave
     this process, else 0.
     """
-    distributed: Any = sys.modules.get("torch.distributed.distributed_c10d")
+    distributed: Any = sys.modules.get(TORCHS)
     if distributed is not None and distributed.GroupMember.WORLD is not None:
         return int(distributed.GroupMember.WORLD.rank())
     text = os.environ.get("RANK", "0")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seismograd.api import watch
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
+from seismograd.record.places.place_url import is_url
 from seismograd.settings.option_parsing import parse_options
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ class FrameworkTraining:
         options = dict(self._options)
         self._num_begun += 1
         if self._num_begun > 1 and options.get("out") is not None:
-            out = Path(options["out"])
-            options["out"] = out.with_name(f"{out.name}-{self._num_begun}")
+            out = str(options["out"])
+            if not (is_url(out) and out.endswith("/")):  # below that each has a name of its own
+                options["out"] = f"{out.rstrip('/')}-{self._num_begun}"
         recording = self.recording = watch(model, **options)
         if global_step:
             recording.note(

@@ -18,7 +18,7 @@ from seismograd.schema import FloatArray
 # and no number not finite; or `None` where they do not lie as they did then. Nothing else has
 # happened in that case.
 MeasuredAgain = tuple[Mapping[str, FloatArray], bool]
-MeasureAgain = Callable[[Sequence[Tensor], tuple[int, ...]], MeasuredAgain | None]
+MeasureAgain = Callable[[list[Tensor], tuple[int, ...]], MeasuredAgain | None]
 
 
 class PendingNumbers(Protocol):

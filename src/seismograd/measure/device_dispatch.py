@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.backend import Measurement, MeasuringBackend
-from seismograd.measure.merge import merge_measurements
+from seismograd.measure.merged_measurements import merge_measurements
 
 
 class DeviceDispatch:

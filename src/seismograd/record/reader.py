@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from seismograd.record.line_documents import (
     optimizer_from_json,
     site_from_json,
 )
+from seismograd.record.places.place_url import place_of
 from seismograd.record.pyramid.pyramid_levels import PyramidLevels
 from seismograd.record.recorded_lines import read_lines
 from seismograd.record.recovery import IntactPart, intact_part
@@ -69,11 +71,17 @@ _LINE_PARSERS: dict[str, Callable[[Any], Any]] = {
 
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open the run in this directory, with everything that is whole at this moment. A run that is
-    still being written can be opened again for more.
+    still being written can be opened again for more. That of an URL, such as
+    `s3://bucket/runs/first`, is fetched into the user's cache first.
 
     Raises:
         SeismogradError: there is no run, its `meta.json` is torn, or a newer seismograd wrote it.
     """
+    url = place_of(path if isinstance(path, str) else Path(path))
+    if url is not None:
+        from seismograd.record.places.fetching import fetch_run
+
+        return Run(fetch_run(url))
     return Run(Path(path))
 
 
@@ -137,6 +145,18 @@ class Run:
         # What a notebook shows: what `repr` says, and the findings.
         head = f"<code>{escape(printable(repr(self)))}</code>"
         return head + "".join(finding_html(finding) for finding in self.findings)
+
+    def widget(self) -> Any:
+        """Return the run as a widget for a cell of a notebook, a
+        `seismograd.views.widget.run_widget.RunWidget`; it grows with a run that is still being
+        recorded.
+
+        Raises:
+            SeismogradError: anywidget is not installed, or the run cannot be read.
+        """
+        # By name: reading knows of no view.
+        making = import_module("seismograd.views.widget.widget_making")
+        return making.widget_of_record(self.path)
 
     @property
     def ended(self) -> bool:

@@ -34,6 +34,7 @@ def claim(path: Path, script: str) -> None:
         "seismograd_version": VERSION,
         "python_version": python_version(),
         "process": os.getpid(),
+        "id": os.urandom(8).hex(),  # processes of containers may have the same number
     }
     # escaped: the name of a script may hold bytes that are no text
     data = json.dumps(content, indent=1).encode() + b"\n"

@@ -21,13 +21,17 @@ _LONGEST_NAME = 80
 _PROBE_BYTES = 65536  # more than a file system keeps free for itself in a block
 
 
-def create_run_directory(out: Path | None, script: str) -> Path:
+def create_run_directory(
+    out: Path | None, script: str, within: Path | None = None, name: str = ""
+) -> Path:
     """Create the directory of a new run, claim it and make sure that it is writable.
 
     Args:
         out: the directory; it may exist when it is empty. `None`: `runs/<UTC time>-<script name>`
             here, numbered when that exists.
         script: the script or module that is run, for the name.
+        within: the directory that a new one is made in, in place of `runs`.
+        name: its name there.
 
     Returns:
         The absolute path, so that a script that changes directory does not lose it. It is one
@@ -36,9 +40,9 @@ def create_run_directory(out: Path | None, script: str) -> Path:
     Raises:
         SeismogradError: it exists and is not empty, is not a directory, or cannot be written.
     """
-    path = Path.cwd() / RUNS if out is None else Path.cwd() / out
+    path = Path.cwd() / (within or RUNS) if out is None else Path.cwd() / out
     try:
-        path = _new_directory(path, script) if out is None else _claimed(path, script)
+        path = _new_directory(path, script, name) if out is None else _claimed(path, script)
         try:
             _probe(path)
         except BaseException:
@@ -56,8 +60,21 @@ def create_run_directory(out: Path | None, script: str) -> Path:
     return path
 
 
-def _new_directory(runs: Path, script: str) -> Path:
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+def named_directory(
+    out: Path | None, script: str, within: Path | None = None, name: str = ""
+) -> Path:
+    """Return the directory of a new run as `create_run_directory` would name it."""
+    if out is not None:
+        return Path.cwd() / out
+    return Path.cwd() / (within or RUNS) / (name or _dated_name(script))
+
+
+def _dated_name(script: str) -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{_script_name(script)}"
+
+
+def _new_directory(runs: Path, script: str, name: str) -> Path:
+    name = name or _dated_name(script)
     runs.mkdir(parents=True, exist_ok=True)
     number = 1
     # terminates: each iteration tries another name, and another process may have taken this one

@@ -181,7 +181,7 @@ class ScheduleMismatch(FactRule):
             evidence=(Evidence("schedule", "", fact.iteration, found.value, found.limit),),
             cause=found.cause,
             advice=found.advice,
-            where=fact.where,
+            where=found.where or fact.where,
             excerpt=found.excerpt or "print(scheduler.get_last_lr(), scheduler.last_epoch)",
         )
         self.found.add(finding)

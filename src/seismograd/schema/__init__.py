@@ -23,7 +23,7 @@ from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding
 from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
 from seismograd.schema.row_batch import RowBatch, concatenate, no_samples, row_ends
-from seismograd.schema.run_info import ENDINGS, Note, RunInfo, RunState, Sink
+from seismograd.schema.run_info import APART, ENDINGS, Note, RunInfo, RunState, Sink
 from seismograd.schema.samples import (
     SAMPLE_BATCH_DTYPE,
     SAMPLE_FIELDS,
@@ -47,6 +47,7 @@ from seismograd.schema.statistics import (
 )
 
 __all__ = [
+    "APART",
     "ENDINGS",
     "EVENT_DTYPE",
     "HISTOGRAM_BINS",

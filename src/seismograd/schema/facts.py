@@ -98,7 +98,8 @@ class FactKind(StrEnum):
     `top`, `top_call`: the highest rate that it has set, and the first call by which it had; with
     `calls` 0, at the end: one that set the rate to 0 when it was created and was never stepped;
     `text`, `step_text`: the statements that step it and its optimizer; `created`,
-    `creation`: the line that creates it, and the statement there; `ended`: 1 at the end.
+    `creation`: the line that creates it, and the statement there; `interval_at`, `interval`: those
+    of the only statement that tells a framework how often to step; `ended`: 1 at the end.
     """
     SCHEDULE_REMADE = "schedule_remade"
     """A scheduler takes the place of one of the same class over the same optimizer, which was

@@ -49,6 +49,9 @@ class RunInfo:
 ENDINGS = ("halted", "crashed", "failed", "interrupted")
 """The kinds of notes about a training that did not come to its own end."""
 
+APART = "apart"
+"""The kind of the note in a record that only keeps the reports of one of several processes."""
+
 
 class RunState(StrEnum):
     """The progress of a recorded run."""

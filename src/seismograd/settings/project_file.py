@@ -29,13 +29,13 @@ IgnoreOption = Annotated[
 ]
 
 FILE = "pyproject.toml"
-KEYS = ("select", "ignore", "halt-on", "thresholds")
+KEYS = ("select", "ignore", "halt-on", "thresholds", "out")
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectSettings:
     """`select`, `ignore`, `halt-on` and `[tool.seismograd.thresholds.SG101]`, as they are
-    written.
+    written. `out`: the URL of the folder that records go to.
     """
 
     select: tuple[str, ...] = ()
@@ -44,6 +44,7 @@ class ProjectSettings:
     thresholds: Mapping[str, Mapping[str, float]] = field(
         default_factory=dict[str, Mapping[str, float]]
     )
+    out: str | None = None
 
     def selection(
         self,
@@ -123,9 +124,19 @@ def _settings(path: Path, table: dict[str, Any]) -> ProjectSettings:
     settings = ProjectSettings(
         *(_listed(path, table, key) for key in KEYS[:3]),
         thresholds=thresholds,  # pyright: ignore[reportUnknownArgumentType]
+        out=_folder_url(path, table.get("out")),
     )
     _check(path, settings)
     return settings
+
+
+def _folder_url(path: Path, given: object) -> str | None:
+    if given is None or (isinstance(given, str) and "://" in given):
+        return given
+    raise SeismogradError(
+        say("{path}: out must be the URL of a folder", path=str(path)),
+        say('write out = "s3://bucket/runs/"'),
+    )
 
 
 def _check(path: Path, settings: ProjectSettings) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from seismograd.exception_origin import raised_by_user
 from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
 
@@ -25,13 +26,28 @@ class Scalar:
         self.tensor: torch.Tensor | None = None
         if type(source) is float:
             self.known, self.value = True, source
+        elif (
+            type(source) is torch.Tensor
+            and source.is_cpu
+            and source.layout is torch.strided
+            and source.numel() == 1
+            and not source.is_complex()
+        ):  # as nearly every loss: what `is_readable` asks of it, without a call
+            try:
+                there = not torch._is_functional_tensor(source) and (  # pyright: ignore
+                    source.untyped_storage().nbytes()
+                    >= (source.storage_offset() + 1) * source.element_size()
+                )
+            except RuntimeError as error:
+                if raised_by_user(error):
+                    raise
+                return
+            if there:
+                self.known, self.value = True, float(source.item())
         elif isinstance(source, torch.Tensor):
             if source.numel() != 1 or source.is_complex() or not is_readable(source):
                 return
             self.known = True
-            if type(source) is torch.Tensor and source.is_cpu:
-                self.value = float(source.item())
-                return
             held = held_part(source)
             if held.device.type == "cpu":
                 self.value = float(held)

@@ -9,7 +9,7 @@ from rich.text import Text
 from seismograd.i18n import Message, mark, say, translate
 from seismograd.record.reader import Run
 from seismograd.record.run_activity import is_going_on
-from seismograd.schema import ENDINGS
+from seismograd.schema import APART, ENDINGS
 from seismograd.views.guarded_updates import guarded_lines
 from seismograd.views.values import sentences, steps
 
@@ -52,7 +52,14 @@ def end_code(run: Run) -> str:
 
 def _was_killed_at_once(run: Run) -> bool:
     """Return whether a run has neither a step nor an end, and nothing has been written for long."""
-    return not run.num_rows and not is_going_on(run.path)
+    return not run.num_rows and not is_going_on(run.path) and why_apart(run) is None
+
+
+def why_apart(run: Run) -> Message | None:
+    """Return why a run has no steps, but the reports of one of several processes; `None` for any
+    other run.
+    """
+    return next((note.message for note in run.notes if note.kind == APART), None)
 
 
 def why_nothing(run: Run) -> Message:
@@ -75,7 +82,7 @@ def condition(run: Run, already_shown: Collection[str] = ()) -> Iterator[Text]:
     """
     if not run.ended and run.num_rows:
         yield note_line(translate("the run has not ended: it is still running, or it was killed"))
-    elif not run.ended:
+    elif not run.ended and why_apart(run) is None:
         line = error_line if _was_killed_at_once(run) else note_line
         yield line(why_nothing(run).render())
     if run.torn is not None:

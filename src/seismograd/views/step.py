@@ -16,7 +16,7 @@ from seismograd.record.reader import Run
 from seismograd.schema import Parameter, RowBatch, State, StepFlag
 from seismograd.views.histogram import GradientHistogram, nearest_histogram
 from seismograd.views.optimizer_states import OptimizerState, optimizer_states
-from seismograd.views.run_condition import why_nothing
+from seismograd.views.run_condition import why_apart, why_nothing
 
 NO_STEP = "no_step"
 """The kind of the note in which a session says why there is no step."""
@@ -84,6 +84,9 @@ def find_row(run: Run, step: int | None) -> int:
     """
     iterations = run.steps["iteration"]
     if len(iterations) == 0:
+        apart = why_apart(run)
+        if apart is not None:
+            raise SeismogradError(apart)
         if not run.ended:
             raise SeismogradError(why_nothing(run))
         why = next((note.message for note in run.notes if note.kind == NO_STEP), None)

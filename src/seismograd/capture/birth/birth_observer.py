@@ -65,39 +65,39 @@ class BirthObserver:
         keeps_batches: bool = False,
     ) -> None:
         self._facts, self._log, self._registry = facts, log, registry
-        self._calls = HeldCalls(any_device=keeps_batches) if replays or keeps_batches else None
-        self._replays, self._keeps_batches = replays, keeps_batches
+        self.calls = HeldCalls(any_device=keeps_batches) if replays or keeps_batches else None
+        self._replays, self.keeps_batches = replays, keeps_batches
         self.batches: Sequence[HeldCall] = ()  # of the running step
-        self._operands = LossOperands()
+        self.operands = LossOperands()
         self._version = -1  # of the parameter table
         self._num_losses = self._num_gradients = self._num_replays = 0
 
     def follow_these(self, models: Sequence[torch.nn.Module]) -> None:
         """Hold the calls of models that are known from the start."""
-        if self._calls is not None:
-            self._calls.follow(models)
+        if self.calls is not None:
+            self.calls.follow(models)
 
     def follow(self) -> None:
         """Hold the calls of the models that are trained."""
         table = self._registry.parameter_table
-        if self._calls is not None and self._version != table.version:
+        if self.calls is not None and self._version != table.version:
             self._version = table.version
-            self._calls.follow(model for model, _ in table.models())
+            self.calls.follow(model for model, _ in table.models())
 
     def backward_begins(self, tops: list[Any], holds: bool = True) -> None:
         """Hold what decides whether the derivative of a loss is finite; unless `holds`, hold
         nothing until the next backward, because the budget is used up.
         """
         last, self.batches = -1, ()
-        if self._calls is not None:
+        if self.calls is not None:
             if self._version != self._registry.parameter_table.version:
                 self.follow()
-            self._calls.is_paused = not holds
-            for call in self._calls.calls:
+            self.calls.is_paused = not holds
+            for call in self.calls.calls:
                 if call.last > last:
                     last = call.last
         if holds:
-            self._operands.hold(tops, last)
+            self.operands.hold(tops, last)
 
     def step_begins(
         self, window: OptimizerWindow, held: Sequence[torch.Tensor] | None = None
@@ -113,11 +113,11 @@ class BirthObserver:
             and any_nonzero(ready.values["nonfinite"])  # NaN: it was not counted
         ):
             self._look(window, ready)
-        self._operands.losses.clear()
-        if self._calls is not None and self._calls.calls:
-            if self._keeps_batches:
-                self.batches = tuple(self._calls.calls)
-            self._calls.drop(window.held() if held is None else held)
+        self.operands.losses.clear()
+        if self.calls is not None and self.calls.calls:
+            if self.keeps_batches:
+                self.batches = tuple(self.calls.calls)
+            self.calls.drop(window.held() if held is None else held)
 
     def _look(self, window: OptimizerWindow, ready: GradientReading) -> None:
         if _is_spoiled(ready):
@@ -130,9 +130,9 @@ class BirthObserver:
     def stop(self) -> None:
         """Leave no trace."""
         self.batches = ()
-        if self._calls is not None:
-            self._calls.stop()
-        self._operands.losses.clear()
+        if self.calls is not None:
+            self.calls.stop()
+        self.operands.losses.clear()
 
     def of_loss(self, top: Any) -> Origin:
         """Report where a non-finite loss came from whose graph ends in this node."""
@@ -150,7 +150,7 @@ class BirthObserver:
         """Return where a loss became non-finite whose weights are finite: within a model, whose
         call is repeated, or behind it.
         """
-        calls = [] if self._calls is None else self._calls.calls
+        calls = [] if self.calls is None else self.calls.calls
         birth = birth_in_graph(top, max((call.batch() for call in calls), default=0))
         last = max((call.last for call in calls), default=-1)
         frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
@@ -169,7 +169,7 @@ class BirthObserver:
     def _of_gradient(self, window: OptimizerWindow) -> None:
         """Report where gradients became non-finite whose loss is finite."""
         birth, problem, batch = None, "", 0
-        calls = [] if self._calls is None else self._calls.calls[::-1]
+        calls = [] if self.calls is None else self.calls.calls[::-1]
         for call in calls:
             batch = batch or call.batch()
             with without_user_modes():
@@ -182,21 +182,21 @@ class BirthObserver:
                 break
             problem = problem or replayed.problem
         if birth is None:
-            birth = self._operands.birth(batch)
+            birth = self.operands.birth(batch)
             frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
             birth = self._placed(birth, frame, frozenset(_codes_of(calls)), problem)
         if birth is not None:
             self._report("gradient", birth, window.index)
 
     def _replayed(self, call: HeldCall, *, of_gradient: bool) -> Replayed:
-        if self._calls is None or not self._replays or self._num_replays >= MAX_REPLAYS:
+        if self.calls is None or not self._replays or self._num_replays >= MAX_REPLAYS:
             return Replayed()
         self._num_replays += 1
-        was_paused, self._calls.is_paused = self._calls.is_paused, True
+        was_paused, self.calls.is_paused = self.calls.is_paused, True
         try:
             return replay(call, self._log.call_sites, of_gradient)
         finally:
-            self._calls.is_paused = was_paused
+            self.calls.is_paused = was_paused
 
     def _of_weight(self, weight: torch.Tensor) -> Birth:
         table = self._registry.parameter_table

@@ -5,7 +5,7 @@ reached what they returned, until the step: enough to call a model once more.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
 from functools import wraps
 from typing import Any, cast
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seismograd.capture.hooks.class_calls import UndoCall, replace_call
 from seismograd.exception_origin import raised_by_user
+from seismograd.measure.native import tensor_reads
 
 MAX_CALLS = 8  # of all models between two steps: micro-batches
 MAX_BYTES = 64 * 2**20  # of a gradient that is kept
@@ -200,21 +201,10 @@ def _returned(held: HeldCall, result: Any) -> None:
             if output.nbytes > MAX_BYTES:
                 held.problem = "memory"
                 continue
-            node.register_prehook(_keeper(held.gradients, number, output.output_nr))
+            node.register_prehook(tensor_reads.keeper(held.gradients, number, output.output_nr))
     except Exception as error:
         if raised_by_user(error):
             raise
-
-
-def _keeper(
-    gradients: dict[int, Tensor], number: int, position: int
-) -> Callable[[tuple[Tensor, ...]], None]:
-    def keep(incoming: tuple[Tensor, ...]) -> None:
-        gradient: Any = incoming[position] if position < len(incoming) else None
-        if gradient is not None and not gradient.requires_grad:
-            gradients[number] = gradient
-
-    return keep
 
 
 def _may_follow(model: torch.nn.Module) -> bool:

@@ -14,7 +14,7 @@ from seismograd.capture.birth.domain import backward_fault
 from seismograd.capture.birth.operation import Operation, name_from, readable
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.tensors.isolation import without_user_modes
-from seismograd.tensors.saved_tensors import saved_tensor
+from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
 
 MAX_OPERATIONS = 24  # visited for each loss
 MAX_LOSSES = 8  # between two steps
@@ -100,8 +100,13 @@ def _held(
 ) -> HeldOperation:
     tensors: dict[str, torch.Tensor] = {}
     for name in names:
-        data = saved_tensor(node, name)
-        if data is not None:
+        # what `saved_tensor` does, without a call in every step
+        data = (
+            getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+            if SHOWS_DATA
+            else saved_tensor(node, name)
+        )
+        if isinstance(data, torch.Tensor):
             tensors[name] = data
     return HeldOperation(
         node.name(), number, tensors, {name: getattr(node, f"_saved_{name}") for name in settings}

@@ -38,7 +38,7 @@ class WithheldGradients:
     take_in: Callable[[Sequence[GraphLeaf]], object]
     is_listening: bool = False
     is_suspicious: bool = False  # the next backward is listened to
-    _next_look: int = 1
+    next_look: int = 1
     _windows: Sequence[OptimizerWindow] = ()
     _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
     _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -46,15 +46,15 @@ class WithheldGradients:
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at."""
-        return number >= self._next_look or self.is_suspicious or self.is_listening
+        return number >= self.next_look or self.is_suspicious or self.is_listening
 
     def backward_begins(
         self, number: int, tops: list[Any], windows: Sequence[OptimizerWindow]
     ) -> None:
         """A backward begins that is looked at, the one with this number."""
         self._stop()
-        if number >= self._next_look:
-            self._next_look = number + 1 + number // LOOKS_APART
+        if number >= self.next_look:
+            self.next_look = number + 1 + number // LOOKS_APART
         self._windows, self.is_listening = windows, True
         if not self.is_suspicious:
             return

@@ -6,14 +6,13 @@ import weakref
 
 import torch
 
+from seismograd.measure.native import tensor_reads
+from seismograd.measure.native.tensor_reads import Signature
 from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
 MAX_LOOKED_AT = 64  # parameters of an optimizer whose gradients are inspected in every backward
-
-# which tensor the gradient is and how often it was changed in place; `None`: no gradient
-Signature = tuple[int, int] | None
 
 
 def is_zero(parameter: torch.Tensor) -> bool:
@@ -46,12 +45,7 @@ class ClearingTracker:
 
     def marks(self) -> list[Signature]:
         """Return which tensors the gradients are now, and how often each was changed in place."""
-        found: list[Signature] = []
-        for ref in self.parameters:  # a comprehension would be one more call
-            parameter = ref()
-            gradient = None if parameter is None else parameter.grad
-            found.append(None if gradient is None else (id(gradient), gradient._version))
-        return found
+        return tensor_reads.marks(self.parameters)
 
     def follows_any(self) -> bool:
         """Return whether any of the followed parameters is being trained: they may have been chosen
@@ -155,7 +149,7 @@ class ClearingTracker:
 
     def mark_changed(self) -> None:
         """Note that an intercepted call (a clip, an unscale) has changed the gradients."""
-        self.last = self.marks()
+        self.last = tensor_reads.marks(self.parameters)
 
     def looked_away(self) -> None:
         """Note that a call was not handled to its end: the current gradients are neither known to
@@ -181,4 +175,4 @@ class ClearingTracker:
         """Note that the step has used the current gradients."""
         self.carried = self.not_carried
         self.is_used = True
-        self.last = self.marks()
+        self.last = tensor_reads.marks(self.parameters)

@@ -13,9 +13,10 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
-# minimum number of frames between the user's line and its look-up: `here`, a handler, the session,
-# the hub
-OWN_FRAMES = 4
+# minimum number of frames between the user's line and its look-up: `here`, a handler, the
+# dispatcher
+OWN_FRAMES = 3
+new = object.__new__
 MAX_WITHOUT_STEP = 4096  # calls, and numbers, kept while no step comes
 
 
@@ -41,16 +42,14 @@ class EventLog:
     ) -> CapturedEvent:
         """Record a call on this thread, at the user's line on the stack."""
         events = thread_state.iteration.events
-        captured = CapturedEvent(
-            kind,
-            thread_state.now_s - self.start_s,
-            self.call_sites.here(OWN_FRAMES),
-            optimizer,
-            value or NOT_KNOWN,
-            scale,
-            limit or NOT_KNOWN,
-            detail,
-        )
+        captured = new(CapturedEvent)  # without the call of its `__init__`
+        captured.kind, captured.time_s = kind, thread_state.now_s - self.start_s
+        captured.site = self.call_sites.here(OWN_FRAMES + 1)
+        captured.optimizer, captured.detail = optimizer, detail
+        captured.value, captured.limit = value or NOT_KNOWN, limit or NOT_KNOWN
+        captured.scale, captured.reduction = scale, None
+        captured.touched = captured.flags = 0
+        captured.unclaimed = False
         events.append(captured)
         if len(events) > MAX_WITHOUT_STEP and not thread_state.iteration.steps:
             del events[: MAX_WITHOUT_STEP // 2]

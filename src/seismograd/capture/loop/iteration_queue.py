@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from seismograd.capture.rows.row_batching import batches_of
 from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.schema import Note, Parameter, RowBatch
 
+new = object.__new__
 MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
 
 
@@ -52,7 +54,8 @@ class IterationQueue:
     def end_iteration(self, thread_state: ThreadState, ended_s: float | None = None) -> None:
         """End the iteration (at `ended_s` if not just now), hand it on and begin the next."""
         done = thread_state.iteration
-        done.overhead_s += self.outlet.take_overhead()
+        for take_overhead in self.outlet.others:
+            done.overhead_s += take_overhead()
         if len(done.steps) > 1 or done.steps[0].optimizer not in self._endings.alone:
             self._endings.ended(done)
         now_s = time.perf_counter() if ended_s is None else ended_s
@@ -66,7 +69,10 @@ class IterationQueue:
         if done.epoch is None:
             done.epoch = self.epoch
         done.number, done.ended_s = self.num_rows, now_s
-        following = Iteration([], [], [])  # what is not given is made with another call
+        following = new(Iteration)  # without the call of its `__init__`
+        following.events, following.steps, following.compared = [], [], []
+        following.overhead_s, following.number, following.parameters = 0.0, -1, ()
+        following.epoch, following.ended_s = None, math.nan
         # Without a call in between, where an exception of the program's could arrive: no iteration
         # may be lost or come twice.
         thread_state.iteration, self.num_rows = following, done.number + 1

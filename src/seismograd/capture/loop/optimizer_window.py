@@ -58,10 +58,13 @@ class OptimizerWindow:
         # heard in the whole run by the time of the last reading
         self.num_collectives = 0
         self.last: GradientReading | None = None  # what its last step used
+        self.step_heard: CapturedEvent | None = None
+        self.last_step_site = -1  # of the step before
         self.restart()
 
     def restart(self) -> None:
         """Begin a new window."""
+        self._note_step()
         self.ready: GradientReading | None = None
         self.num_backwards = 0
         # backwards since its last step, including those whose gradients were cleared
@@ -77,8 +80,7 @@ class OptimizerWindow:
         self.stepping = False
         self.is_left_out = False  # the running step: nothing of it is done
         self.step: OptimizerStep | None = None  # the running step, and its event
-        self.step_heard: CapturedEvent | None = None
-        self.last_step_site = -1  # of the step before
+        self.step_heard = None
         self.closure = False  # the step was given a closure
         self.evaluated = False  # the closure has called backward
         # gradients were cleared within the step: before it evaluates the loss, or after it has used
@@ -148,10 +150,14 @@ class OptimizerWindow:
         self.stepping = self.closure = self.evaluated = self.cleared_within = (
             self.evaluates_again
         ) = False
-        if self.step_heard is not None:
-            self.last_step_site = self.step_heard.site
+        self._note_step()
         self.step = self.step_heard = None
         self.is_left_out = False
+
+    def _note_step(self) -> None:
+        """Note where the step was made that is over now."""
+        if self.step_heard is not None:
+            self.last_step_site = self.step_heard.site
 
     def flags_within(self) -> int:
         """Return the flags of an event of this window that depend on whether a step is running."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch
@@ -36,8 +37,11 @@ class SessionOutlet(Protocol):
         """Leave everything to the parent: this is a forked child."""
         ...
 
-    def take_overhead(self) -> float:
-        """Return the training time in seconds that other listeners took since the last call."""
+    @property
+    def others(self) -> Sequence[Callable[[], float]]:
+        """Return a function for each other listener: it returns the training time in seconds that
+        this one took since the last call.
+        """
         ...
 
     @property
@@ -50,6 +54,7 @@ class NullOutlet:
     """Drops everything: the outlet of a session that is not connected yet."""
 
     max_batch_rows = 1
+    others: Sequence[Callable[[], float]] = ()
 
     def emit(self, batch: RowBatch) -> None:
         """Drop the rows."""
@@ -68,7 +73,3 @@ class NullOutlet:
 
     def abandon(self) -> None:
         """Do nothing: there is nothing to abandon."""
-
-    def take_overhead(self) -> float:
-        """Return 0: no other part is at work."""
-        return 0.0

@@ -53,10 +53,10 @@ class ParameterTable:
         self.version = 0  # grows with every change
         # `learn` is running, or an exception of the program's has broken it off
         self.is_learning = False
-        self._num_gone = 0
+        self.known_gone = 0  # see `num_gone`; without those of `died`
         # Where references tell of a death: no frame of ours runs there, in which Python would lose
         # what a signal handler raises.
-        self._died: deque[weakref.KeyedRef[int, torch.Tensor]] = deque()
+        self.died: deque[weakref.KeyedRef[int, torch.Tensor]] = deque()
         self.parameters: tuple[Parameter, ...] = ()
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
@@ -65,9 +65,9 @@ class ParameterTable:
     @property
     def num_gone(self) -> int:
         """Return how many tensors have died or lost their column."""
-        if self._died:
+        if self.died:
             self._living_columns()
-        return self._num_gone
+        return self.known_gone
 
     def column(self, tensor: torch.Tensor) -> int:
         """Return the column of a tensor; raises `KeyError` when it has none."""
@@ -186,7 +186,7 @@ class ParameterTable:
         key = id(one.tensor)
         if key in self._living_columns() or torch.nn.parameter.is_lazy(one.tensor):
             return
-        reference = weakref.KeyedRef(one.tensor, self._died.append, key)
+        reference = weakref.KeyedRef(one.tensor, self.died.append, key)
         own_name = printable(one.name)
         column = self._by_name.get(own_name)
         # a replaced module: its column continues
@@ -221,15 +221,15 @@ class ParameterTable:
 
     def _gone(self, key: int) -> None:
         """Handle the death of a tensor, whose id may be reused, or the loss of its column."""
-        self._num_gone += 1
+        self.known_gone += 1
         self._columns.pop(key, None)
 
     def _living_columns(self) -> dict[int, int]:
         """Return the columns by the ids of their tensors, without those that have died."""
-        while self._died:
+        while self.died:
             # before it is handled: an exception of the program's may arrive in between
-            self._gone(self._died[0].key)
-            self._died.popleft()
+            self._gone(self.died[0].key)
+            self.died.popleft()
         return self._columns
 
     def modules_called(self, kinds: Sequence[str]) -> list[str]:

@@ -56,6 +56,8 @@ def intended_update(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | 
     group = _group_of(optimizer, parameter)
     if group is None:
         return None
+    if known is _adam and "decoupled_weight_decay" not in group:  # before torch 2.7
+        group = {**group, "decoupled_weight_decay": isinstance(optimizer, torch.optim.AdamW)}
     # a fused optimizer divides within its step
     scaled = isinstance(getattr(optimizer, "grad_scale", None), Tensor)
     gradient = None if parameter.grad is None or scaled else cut(held_part(parameter.grad)).float()
@@ -112,13 +114,6 @@ def _sgd(
     return group["lr"] * update
 
 
-def _adamw(
-    group: Any, state: Mapping[str, Any], gradient: Tensor | None, weight: Tensor, cut: Cut
-) -> Tensor | None:
-    # its group says so itself since torch 2.7
-    return _adam({"decoupled_weight_decay": True, **group}, state, gradient, weight, cut)
-
-
 def _adam(
     group: Any, state: Mapping[str, Any], _: Tensor | None, weight: Tensor, cut: Cut
 ) -> Tensor | None:
@@ -141,5 +136,5 @@ def _adam(
 _KNOWN: dict[type, Known] = {
     torch.optim.SGD: _sgd,
     torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adamw,
+    torch.optim.AdamW: _adam,
 }

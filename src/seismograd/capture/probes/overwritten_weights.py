@@ -29,6 +29,7 @@ from seismograd.capture.probes.weight_slice import (
     keep_all,
 )
 from seismograd.capture.source.statements import statement_at
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 
@@ -138,7 +139,7 @@ class OverwrittenWeights:
         if followed is None or followed.num_made != window.num_made or followed.is_loaded:
             self._followed[window.index] = Followed.of(window, self._num_holders)
             return
-        if not have_changed(followed.slices):
+        if tensor_reads.unchanged(followed.slices) or not have_changed(followed.slices):
             return
         if any(isinstance(each.kept, torch.Tensor) for each in followed.slices):
             followed.num_waits += 1
@@ -161,7 +162,8 @@ class OverwrittenWeights:
         if not is_allowed:
             del self._followed[window.index]
             return
-        keep_all(followed.slices)
+        if not tensor_reads.keep(followed.slices):
+            keep_all(followed.slices)
 
     def _report(
         self,

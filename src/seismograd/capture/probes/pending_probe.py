@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,8 +27,9 @@ from seismograd.capture.probes.probed_tensors import (
     slice_after,
 )
 from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
-from seismograd.capture.probes.slice_positions import Box, box, flat
-from seismograd.measure.native.slice_copies import Slice, SliceCopies
+from seismograd.capture.probes.slice_positions import Box, box, flat, leap_length
+from seismograd.measure.native import tensor_reads
+from seismograd.measure.native.slice_copies import NUMBERS, Slice, SliceCopies
 from seismograd.measure.weight_updates import SliceGroup, compare, keep
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import held_part
@@ -56,6 +58,42 @@ class PendingProbe:
     kept: list[SliceGroup] = field(default_factory=list[SliceGroup])
     # finer copies of the weights, by position
     fine: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor])
+
+    def add_some(
+        self, held: Sequence[torch.Tensor], at: int, turn: int, num: int, room: int
+    ) -> tuple[int, int]:
+        """Add slices of so many parameters, beginning with the one at this position, and return
+        where to go on, and in which turn: with no call for one that the kernel takes.
+        """
+        for _ in range(len(held)):
+            parameter, own_turn = held[at % len(held)], turn
+            at += 1
+            if at >= len(held):
+                at, turn = 0, turn + 1
+            gradient, start, count = parameter.grad, 0, 0
+            if (
+                self.copies is not None
+                and gradient is not None
+                and tensor_reads.number_of_dtype(parameter, NUMBERS) >= 0
+                and tensor_reads.number_of_dtype(gradient, NUMBERS) >= 0
+                and parameter.numel() == gradient.numel()
+            ):  # as `add` does
+                numel = count = parameter.numel()
+                if numel > room:  # as `flat` does
+                    places = -(-numel // room)
+                    start = min(own_turn * leap_length(places) % places * room, numel - room)
+                    count = room
+                if count:
+                    self.slices.append(
+                        (parameter, None if self.closure else gradient, start, count)
+                    )
+                    self.dtypes.append(parameter.dtype)
+            elif self.add(parameter, own_turn, room):
+                count = 1
+            num -= count > 0
+            if num == 0:
+                break
+        return at, turn
 
     def add(self, parameter: torch.Tensor, turn: int, room: int) -> bool:
         """Add a slice of the parameter to those of this step, if it can be compared."""
@@ -88,7 +126,7 @@ class PendingProbe:
             self.kept = keep(
                 weights, None if self.closure else [gradient_like(p)[box] for p, box in self.others]
             )
-        coarse = self._coarse()
+        coarse = self._coarse(self._parameters())
         if coarse:
             with without_user_modes():
                 for position in coarse:
@@ -110,17 +148,25 @@ class PendingProbe:
             and self.copies is not None
             and not (isinstance(left_out, torch.Tensor) and bool(left_out.any()))
         ):
-            after = [
-                slice_after(s, dtype, self.closure)
-                for s, dtype in zip(self.slices, self.dtypes, strict=True)
-            ]
-            if None not in after:
-                probed.numbers[:, : len(after)] = self.copies.compare(
-                    [s for s in after if s is not None]
-                )
+            after: list[Slice] = []
+            for before, dtype in zip(self.slices, self.dtypes, strict=True):
+                parameter, _, start, count = before
+                now: Slice | None = parameter, None, start, count
+                if (
+                    self.closure
+                    or parameter.dtype != dtype
+                    or tensor_reads.number_of_dtype(parameter, NUMBERS) < 0
+                    or parameter.numel() < start + count
+                ):  # without a call where none of that is so
+                    now = slice_after(before, dtype, self.closure)
+                if now is None:
+                    break
+                after.append(now)
+            else:
+                probed.numbers[:, : len(after)] = self.copies.compare(after)
         if self.others:
             self._compare_others(probed, left_out)
-        coarse = self._coarse()
+        coarse = self._coarse(parameters)
         if coarse:
             with without_user_modes():
                 for position in coarse:
@@ -128,12 +174,16 @@ class PendingProbe:
         return probed
 
     def _parameters(self) -> list[torch.Tensor]:
-        return [s[0] for s in self.slices] + [p for p, _ in self.others]
+        first: list[torch.Tensor] = []
+        for each in self.slices:  # a comprehension would be one more call
+            first.append(each[0])  # noqa: PERF401
+        return first + [p for p, _ in self.others] if self.others else first
 
-    def _coarse(self) -> list[int]:
+    @staticmethod
+    def _coarse(parameters: Sequence[torch.Tensor]) -> list[int]:
         """Return the positions of weights whose rounding may be as large as their update."""
         found: list[int] = []
-        for position, each in enumerate(self._parameters()):
+        for position, each in enumerate(parameters):
             if (
                 each.is_floating_point()
                 and each.element_size() == COARSE_BYTES

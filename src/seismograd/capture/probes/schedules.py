@@ -27,6 +27,7 @@ from seismograd.capture.probes.scheduler_reading import (
     unwrapped,
 )
 from seismograd.capture.probes.watched_scheduler import MadeScheduler, Metric, WatchedScheduler
+from seismograd.capture.source.creations import interval_setter
 from seismograd.capture.source.statements import creation, statement_at
 from seismograd.schema import FactKind
 
@@ -202,15 +203,19 @@ class Schedules:
         window = watched.window
         file, line = self._place(watched.site)
         made = creation(file, watched.kind, line) if file else None
+        text = self._step_at(watched.site)
+        interval = interval_setter(file) if file and not text else None
         common: dict[str, Any] = {
             "number": watched.number,
             "scheduler": watched.kind,
             "calls": watched.calls,
             "lr": watched.lr,
             "ended": int(ended),
-            "text": self._step_at(watched.site),
+            "text": text,
             "created": "" if made is None else made.place,
             "creation": "" if made is None else made.text,
+            "interval": "" if interval is None else interval.text,
+            "interval_at": "" if interval is None else interval.place,
             "name": "" if window is None else window.name,
         }
         index = -1 if window is None else window.index

@@ -42,11 +42,14 @@ def _leap(turn: int, num_positions: int) -> int:
     """Return the position of a turn: each comes once in `num_positions` turns, in leaps of about
     the golden ratio.
     """
-    return turn * _leap_length(num_positions) % num_positions
+    return turn * leap_length(num_positions) % num_positions
 
 
 @lru_cache(maxsize=4096)
-def _leap_length(num_positions: int) -> int:
+def leap_length(num_positions: int) -> int:
+    """Return how far to leap among so many positions: about the golden ratio of them, and to each
+    before any comes again.
+    """
     length = max(1, round(num_positions * 0.618))
     while math.gcd(length, num_positions) > 1:
         length += 1

@@ -69,23 +69,23 @@ class Successors:
     _num_made: dict[int, int] = field(default_factory=dict[int, int])
     # windows whose weights were loaded since their last step: a new optimizer begins another
     # training then, which is no successor; and how often that was so
-    _loaded: set[int] = field(default_factory=set[int])
+    loaded: set[int] = field(default_factory=set[int])
     _num_trainings: Counter[int] = field(default_factory=Counter[int])
-    _compared: tuple[OptimizerWindow, ...] = ()
+    compared: tuple[OptimizerWindow, ...] = ()
     common: list[Common] = field(default_factory=list[Common])
 
     def has_news(self, windows: tuple[OptimizerWindow, ...]) -> bool:
         """Return whether a step may be one to look at, even of an optimizer that is the first in
         its place.
         """
-        return bool(self.common or self._loaded) or windows is not self._compared
+        return bool(self.common or self.loaded) or windows is not self.compared
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module is about to be given saved weights."""
         if isinstance(owner, torch.nn.Module):
             ids = {id(p) for p in parameters_below(owner)}
             held = [w.index for w in self.registry.windows if any(id(p) in ids for p in w.held())]
-            self._loaded.update(held)
+            self.loaded.update(held)
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Check whether this optimizer is a new one in an old place, and what it steps on."""
@@ -94,12 +94,12 @@ class Successors:
             return
         if window.num_made > self._num_made.get(window.index, 1):
             self._num_made[window.index] = window.num_made
-            if window.index in self._loaded:
+            if window.index in self.loaded:
                 self._num_trainings[window.index] += 1
             elif remembers(optimizer):
                 self._tell_remade(window, optimizer)
-        self._loaded.discard(window.index)
-        if self.registry.windows is not self._compared:
+        self.loaded.discard(window.index)
+        if self.registry.windows is not self.compared:
             self._compare()
         for common in self.common:
             if window in common.windows:
@@ -132,7 +132,7 @@ class Successors:
 
     def _compare(self) -> None:
         """Find the optimizers that hold the same tensors."""
-        self._compared = windows = self.registry.windows
+        self.compared = windows = self.registry.windows
         known = {frozenset(each.index for each in c.windows): c for c in self.common}
         self.common = []
         if not 1 < len(windows) <= MAX_COMPARED:

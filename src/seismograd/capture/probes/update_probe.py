@@ -64,15 +64,9 @@ class UpdateProbe:
             ),
         )
         pending = PendingProbe(closure, self._copies)
-        for _ in range(len(held)):
-            parameter, turn = held[self._next % len(held)], self._round
-            self._next += 1
-            if self._next >= len(held):
-                self._next, self._round = 0, self._round + 1
-            if pending.add(parameter, turn, room):
-                num_requested -= 1
-                if num_requested == 0:
-                    break
+        self._next, self._round = pending.add_some(
+            held, self._next, self._round, num_requested, room
+        )
         pending.keep(optimizer)
         self.pending = pending
 

@@ -22,13 +22,16 @@ Kept = bytes | torch.Tensor | None
 class CpuRows:
     """Where the rows are: read without a call of ours, as long as the weight lies there."""
 
-    __slots__ = ("address", "num_bytes", "rows", "shape")
+    __slots__ = ("address", "first", "num_bytes", "rows", "shape", "stride", "width")
 
     def __init__(self, weight: torch.Tensor, positions: range) -> None:
         size = weight.element_size()
         self.address, self.num_bytes = weight.data_ptr(), weight.untyped_storage().nbytes()
         self.shape = weight.shape
-        row = ctypes.c_char * (NUM_COLUMNS * size)
+        # in bytes, as `tensor_reads` wants them
+        self.first, self.stride = positions.start * size, positions.step * size
+        self.width = NUM_COLUMNS * size
+        row = ctypes.c_char * self.width
         self.rows = [row.from_address(self.address + position * size) for position in positions]
 
 

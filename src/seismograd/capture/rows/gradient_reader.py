@@ -20,11 +20,17 @@ from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.rows.gradient_reading import PLAIN, read_gradients, reading_of_all
+from seismograd.capture.rows.gradient_reading import (
+    NO_ELEMENTS,
+    NO_SAMPLES,
+    PLAIN,
+    read_gradients,
+)
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasureAgain, MeasuringBackend
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind
 
 GRADIENT: Callable[[torch.Tensor], Any] = attrgetter("grad")  # without a call of ours for each
@@ -99,26 +105,45 @@ class GradientReader:
             or planned.version != table.version
             or planned.unowned
             or planned.frozen
-            or planned.num_gone != table.num_gone
+            or table.died
+            or planned.num_gone != table.known_gone
             or self._steps.every > 1
             or self._iteration_queue.thinning.full_every > 1
             or (every and window.num_steps % every == 0)
             or self._elements.specs
             or self._log.waiting
-            or planned.ids != list(map(id, held))
         ):
             self.read(thread_state, window)
             return
-        gradients = list(map(GRADIENT, held))
-        measured = (
-            measure(gradients, planned.columns) if PLAIN.issuperset(map(type, gradients)) else None
-        )
+        gradients = tensor_reads.gradients(held, planned.ids)
+        if gradients is None and planned.ids == list(map(id, held)):
+            asked = list(map(GRADIENT, held))
+            if PLAIN.issuperset(map(type, asked)):
+                gradients = asked
+        measured = None if gradients is None else measure(gradients, planned.columns)
         if measured is None:
             self.read(thread_state, window)
             return
         window.num_collectives = self._reductions.num_before
         window.num_parameters = len(held)
-        window.ready = reading_of_all(window, planned, *measured)
+        values, is_ordinary = measured
+        # of all gradients of the plan, and nothing is needed but these numbers
+        window.ready = GradientReading(
+            planned.positions,
+            planned.numels,
+            None,
+            values,
+            NO_SAMPLES,
+            NO_ELEMENTS,
+            window.grad_scale,
+            tuple(window.losses),
+            window.loss_scale,
+            planned.whole,
+            None,
+            False,
+            None,
+            is_ordinary,
+        )
         self._spent.plain_s += perf_counter() - began_s
         self._spent.num_plain += 1
 

@@ -117,25 +117,6 @@ def read_gradients(
     )
 
 
-def reading_of_all(
-    window: OptimizerWindow, planned: ReadingPlan, values: Values, is_ordinary: bool
-) -> GradientReading:
-    """Return a reading of all gradients of the plan, that needs nothing more than these numbers."""
-    return GradientReading(
-        planned.positions,
-        planned.numels,
-        None,
-        values,
-        NO_SAMPLES,
-        NO_ELEMENTS,
-        window.grad_scale,
-        tuple(window.losses),
-        window.loss_scale,
-        planned.whole,
-        is_ordinary=is_ordinary,
-    )
-
-
 def _all_of_the_plan(
     planned: ReadingPlan, held: list[torch.Tensor], gradients: list[torch.Tensor]
 ) -> GradientsToMeasure:

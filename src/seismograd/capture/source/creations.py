@@ -56,6 +56,19 @@ def rate_setter(file: str, function: str) -> Statement | None:
     return found[0] if len(found) == 1 else None
 
 
+def interval_setter(file: str) -> Statement | None:
+    """Return the only statement of a file that tells a framework how often to step a scheduler, by
+    the key `interval`.
+    """
+    found = [s for s in statements(file) if _sets_interval(s.node)]
+    return found[0] if len(found) == 1 else None
+
+
+def _sets_interval(node: ast.stmt) -> bool:
+    keys = [key for each in ast.walk(node) if isinstance(each, ast.Dict) for key in each.keys]
+    return any(isinstance(key, ast.Constant) and key.value == "interval" for key in keys)
+
+
 def _own(function: str) -> str:
     """Return the name of a function as statements have it, of its qualified name."""
     return function.rpartition(".")[2].replace("<module>", "")

@@ -12,10 +12,8 @@ from seismograd.capture.hooks.backward import SHARED, BackwardHooks
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.gradient_reductions import GradientReductions
-from seismograd.capture.loop.iteration import CapturedEvent
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.look_schedule import LOOKS
-from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.frozen_weights import FrozenWeights
@@ -23,6 +21,7 @@ from seismograd.capture.probes.modes import Modes
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.xray.xray import Xray
 from seismograd.exception_origin import raised_by_user
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import EventKind
 from seismograd.tensors.device_scalars import Scalar
 
@@ -78,7 +77,7 @@ class BackwardVisit:
                 break
         else:
             return False
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if (
             (clearing.is_used and now != clearing.none)
             or True in clearing.carried
@@ -95,7 +94,42 @@ class BackwardVisit:
             thread_state, EventKind.BACKWARD, value=loss, scale=thread_state.loss_scale
         )
         clearing.before = now
-        self._inspect(thread_state, captured, tensors, window, number)
+        # Look at the loss as `LossInspection.backward_begins` does, and at what only some losses
+        # have only where this may be one of them.
+        inspection, extras = backwards.inspection, self._iteration_queue.thinning.extras
+        listed, tops, site = (tensors,), [tensors.grad_fn], captured.site
+        profiles, at_site, withheld = (
+            inspection.time_profiles,
+            inspection.num_at_site,
+            inspection.withheld,
+        )
+        inspected, last = at_site.get(site, 0) + 1, window.last
+        if (
+            number in LOOKS
+            or inspected in LOOKS
+            or abs(loss.value) >= MIN_LOSS
+            or profiles.running
+            or profiles.is_recurrent
+            or number >= withheld.next_look
+            or withheld.is_suspicious
+            or withheld.is_listening
+            or tops[0] is None
+            or (last is not None and not last.is_ordinary and window.has_zero_gradients())
+        ):
+            inspection.backward_begins(
+                thread_state, captured, listed, tops, loop.windows, number, extras
+            )
+        else:
+            part = "birth"  # a failure of either is its own, as there
+            try:
+                inspection.births.backward_begins(tops, extras)
+                part = "graph"
+                inspection.losses.look(thread_state, captured, listed, tops, loop.windows, extras)
+            except Exception as error:
+                if raised_by_user(error):
+                    raise
+                self._guard.failed(part, error)
+            at_site[site] = inspected
         modes, version = self._modes, table.version
         if modes.watched or modes.version != version:
             modes.backward_begins(thread_state, tensors)
@@ -104,46 +138,6 @@ class BackwardVisit:
         if self._frozen.version != version:
             self._frozen.backward_begins(thread_state, tensors)
         return True
-
-    def _inspect(
-        self,
-        thread_state: ThreadState,
-        captured: CapturedEvent,
-        tensor: torch.Tensor,
-        window: OptimizerWindow,
-        number: int,
-    ) -> None:
-        """Look at the loss as `LossInspection.backward_begins` does, and at what only some losses
-        have only where this may be one of them.
-        """
-        inspection, windows = self._backwards.inspection, self._loop.windows
-        extras, listed, top = self._iteration_queue.thinning.extras, (tensor,), tensor.grad_fn
-        profiles, at_site = inspection.time_profiles, inspection.num_at_site
-        inspected, last = at_site.get(captured.site, 0) + 1, window.last
-        if (
-            number in LOOKS
-            or inspected in LOOKS
-            or abs(captured.value.value) >= MIN_LOSS
-            or profiles.running
-            or profiles.is_recurrent
-            or inspection.withheld.may_look(number)
-            or top is None
-            or (last is not None and not last.is_ordinary and window.has_zero_gradients())
-        ):
-            inspection.backward_begins(
-                thread_state, captured, listed, [top], windows, number, extras
-            )
-            return
-        part = "birth"  # a failure of either is its own, as there
-        try:
-            inspection.births.backward_begins([top], extras)
-            part = "graph"
-            inspection.losses.look(thread_state, captured, listed, [top], windows, extras)
-        except Exception as error:
-            if raised_by_user(error):
-                raise
-            self._guard.failed(part, error)
-        at_site[captured.site] = inspected
 
     def backward_ends(self, thread_state: ThreadState) -> bool:
         """Handle its end, or return `False` and leave everything as it is."""
@@ -166,7 +160,7 @@ class BackwardVisit:
         ):
             return False
         clearing = window.clearing
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if now == clearing.before:
             return False
         inspection = backwards.inspection
@@ -182,8 +176,19 @@ class BackwardVisit:
         clearing.is_used = False
         clearing.last = clearing.before = now
         captured.touched |= window.bit
-        window.per_loss.backward_heard(captured.site, captured.flags & SHARED != 0)
+        per_loss = window.per_loss
+        if per_loss.sites:
+            per_loss.backward_heard(captured.site, captured.flags & SHARED != 0)
+        else:  # the same for the first, without a call
+            per_loss.sites.append(captured.site)
+            per_loss.is_clear = False
         if window.last_operation < thread_state.last_operation:
             window.last_operation = thread_state.last_operation
-        window.backward_ended(loss, scale)
+        # what `OptimizerWindow.backward_ended` does
+        window.num_backwards += 1
+        window.num_heard += 1
+        window.losses.append(loss)
+        window.grad_scale = window.loss_scale = scale
+        window.ready = window.applied = None
+        window.clips = []
         return True

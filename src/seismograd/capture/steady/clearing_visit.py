@@ -9,6 +9,7 @@ from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.measure.native import tensor_reads
 from seismograd.schema import EventKind
 
 
@@ -35,8 +36,13 @@ class ClearingVisit:
         clearing = window.clearing
         flags = EMPTY if clearing.last == clearing.none else USED if clearing.is_used else 0
         window.thread_state = thread_state
-        window.forget()
-        clearing.cleared()
+        # what `OptimizerWindow.cleared` does outside of a step
+        window.losses, window.clips, window.num_backwards = [], [], 0
+        window.ready = window.applied = None
+        if not window.per_loss.is_clear:
+            window.per_loss.clear()
+        clearing.carried, clearing.is_used = clearing.not_carried, False
+        clearing.last = tensor_reads.marks(clearing.parameters)
         captured = self._log.record(
             thread_state, EventKind.ZERO_GRAD, window.index, detail=BY_OPTIMIZER
         )

@@ -96,7 +96,8 @@ class ClipVisit:
         planned = window.plan
         if (
             planned.version != table.version
-            or planned.num_gone != table.num_gone
+            or table.died
+            or planned.num_gone != table.known_gone
             or planned.ids != list(map(id, window.held()))
             or not clipping.ids.issuperset(planned.ids)
         ):

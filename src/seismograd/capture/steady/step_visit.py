@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -13,6 +14,7 @@ from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.gradient_reductions import GradientReductions
+from seismograd.capture.loop.iteration import OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -26,10 +28,13 @@ from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
 from seismograd.capture.probes.successors import Successors
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK
 from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.rows.window_columns import NO_COLUMNS
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.xray.xray import Xray
 from seismograd.exception_origin import raised_by_user
-from seismograd.schema import SAMPLE_EVERY, StepFlag
+from seismograd.measure.native import tensor_reads
+from seismograd.schema import SAMPLE_EVERY, EventKind, StepFlag
+from seismograd.tensors.device_scalars import Scalar
 
 
 class StepVisit:
@@ -63,6 +68,7 @@ class StepVisit:
         self._spent, self._coverage, self._successors = spent, coverage, successors
         self._overwritten, self._rates, self._xray = overwritten, rates, xray
         self._looks = looks  # of the first steps, and of those with samples
+        self._rate, self._lr = math.nan, Scalar(math.nan)  # of the last step
 
     def step_begins(
         self, thread_state: ThreadState, optimizer: Any, closure: bool, compiled: bool
@@ -87,32 +93,46 @@ class StepVisit:
             or reductions.is_stage
             or self._rates.loaded
             or self._xray.recorder is not None
-            or optimizer.__dict__.get("grad_scale") is not None
+            or (own := optimizer.__dict__).get("grad_scale") is not None
         ):
             return False
         clearing = window.clearing
         if clearing.is_used or True in clearing.carried:
             return False
-        now = clearing.marks()
+        now = tensor_reads.marks(clearing.parameters)
         if now != clearing.last or now == clearing.none:
             return False
         for clip in window.clips:
             if not clip.by_norm:
                 return False
+        # where nearly all optimizers have them; else as `OptimizerWindow.held` and `record_step` do
+        groups: Any = own.get("param_groups")
+        params: Any = None
+        rate: Any = None
+        if type(groups) is list and len(groups) == 1 and type(groups[0]) is dict:  # pyright: ignore
+            params, rate = groups[0].get("params"), groups[0].get("lr")  # pyright: ignore
+        held: list[torch.Tensor] = params.copy() if type(params) is list else window.held()  # pyright: ignore
         window.steps_within = 0
         window.stepping, window.closure = True, False
-        held = window.held()
         if window.ready is None:
             self._reader.read_again(thread_state, window, held)
+        ready, births = window.ready, self._births
         try:
-            self._births.step_begins(window, held)
+            if ready is None or not ready.is_ordinary or births.keeps_batches:
+                births.step_begins(window, held)
+            else:  # the same, where nothing is to be looked at
+                births.operands.losses.clear()
+                if births.calls is not None and births.calls.calls:
+                    births.calls.drop(held)
         except Exception as error:
             if raised_by_user(error):
                 raise
             self._guard.failed("birth", error)
-        table = registry.parameter_table
-        record_step(self._log, table, thread_state, window, optimizer, StepFlag.NONE, None)
-        ready = window.ready
+        if type(rate) is float:  # pyright: ignore
+            self._record(thread_state, window, rate)
+        else:
+            table = registry.parameter_table
+            record_step(self._log, table, thread_state, window, optimizer, StepFlag.NONE, None)
         if (
             self._sampling
             and self._iteration_queue.thinning.extras
@@ -123,13 +143,35 @@ class StepVisit:
                 self._copy_weights(window, held, optimizer, num)
         if window.clips:
             self._coverage.step_begins(thread_state, optimizer, closure, compiled)
-        if self._successors.has_news(loop.windows):
-            self._successors.step_begins(thread_state, optimizer)
+        successors = self._successors
+        if successors.common or successors.loaded or successors.compared is not loop.windows:
+            successors.step_begins(thread_state, optimizer)
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             for look in self._looks:
                 look(thread_state, optimizer)
         self._overwritten.step_begins(window, loop.windows)
         return True
+
+    def _record(self, thread_state: ThreadState, window: OptimizerWindow, rate: float) -> None:
+        """Add the step, whose only group has this rate, as `record_step` does."""
+        if rate is not self._rate:
+            self._lr, self._rate = Scalar(rate), rate
+        lr, scale = self._lr, window.grad_scale
+        captured = self._log.record(thread_state, EventKind.STEP, window.index, lr, lr, 0, scale)
+        captured.touched = window.bit
+        window.was_stepped = True
+        step = OptimizerStep(
+            window.index,
+            window.num_steps,
+            lr,
+            window.num_backwards,
+            StepFlag.NONE,
+            NO_COLUMNS,
+            tuple(window.clips),
+            window.ready,
+        )
+        thread_state.iteration.steps.append(step)
+        window.step, window.step_heard = step, captured
 
     def _copy_weights(
         self, window: OptimizerWindow, held: list[torch.Tensor], optimizer: Any, num: int
@@ -168,7 +210,17 @@ class StepVisit:
             probed = self._steps.probed(window, optimizer)
             if window.num_steps:
                 self._spent.probes_s += perf_counter() - began_s
-        complete_step(window, window.step, probed)
+        step = window.step
+        if window.closure or window.carried is not None:
+            complete_step(window, step, probed)
+        else:  # the same of what is left
+            step.probed, step.reading, step.clips = probed, window.ready, tuple(window.clips)
+            if step.num_backwards < window.num_backwards:
+                step.num_backwards = window.num_backwards
+            step.applied = window.applied or step.applied
+        per_loss = window.per_loss
+        if not per_loss.taking:  # what `clear` does where nothing is compared, without its call
+            per_loss.sites, per_loss.is_clear = [], True
         window.step_ended()
         xray = self._xray
         if (

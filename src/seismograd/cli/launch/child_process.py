@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seismograd.cli.launch.import_hook import when_imported
+from seismograd.import_hook import when_imported
 from seismograd.settings.recording_options import RecordingOptions
 
 

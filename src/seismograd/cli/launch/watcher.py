@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from seismograd.cli.launch import process_end
 from seismograd.cli.launch.child_process import ChildProcess
-from seismograd.cli.launch.import_hook import is_imported, when_imported
 from seismograd.cli.launch.launchers import Launched, PythonCommand, line_to_type, short
 from seismograd.cli.launch.script_runner import ScriptProgram
 from seismograd.errors import ResumptionRefused, TrainingHalted
 from seismograd.i18n import Message, say, translate, use_language
+from seismograd.import_hook import is_imported, when_imported
 from seismograd.random_states import same_random_numbers
 from seismograd.record.run_claim import release
 from seismograd.settings.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
+    from seismograd.record.places.running_upload import RunningUpload
     from seismograd.recording import Recording
     from seismograd.schema import Finding, Sink
     from seismograd.views.watching_cost import LeftOut
@@ -34,7 +35,8 @@ class Request:
     """The options of the command line.
 
     `program` is None for a module, which is found only when its turn has come; `path` in a process
-    other than rank 0, which does not record but reports to rank 0.
+    other than rank 0, which does not record but reports to rank 0, or keeps what it measured beside
+    `base`.
     """
 
     target: str
@@ -44,6 +46,8 @@ class Request:
     options: RecordingOptions
     quiet: bool
     lang: str
+    base: Path | None = None
+    upload: RunningUpload | None = None
 
 
 class Watcher:
@@ -109,6 +113,8 @@ class Watcher:
                 options=run.options,
                 extra_sinks=self._progress(),
                 close_at_exit=False,  # the script's own exit handlers may train
+                base=run.base,
+                upload=run.upload,
             )
             if run.path is not None:
                 self._unfollow = follow(ChildProcess(run.path, name, run.options))
@@ -191,8 +197,13 @@ class Watcher:
                     file=sys.__stderr__,
                 )
                 return
-            if not self._run.quiet and self._run.path is not None:
+            apart = None if self._recording is None else self._recording.kept_apart
+            if not self._run.quiet and apart is not None:
+                self._print(apart.render())
+            elif not self._run.quiet and self._run.path is not None:
                 self._print_what_there_is()
+                if self._recording is not None and self._recording.uploaded.template:
+                    self._print(self._recording.uploaded.render())
             if self.halted is not None:
                 self._print(self.halted.message.render())
 

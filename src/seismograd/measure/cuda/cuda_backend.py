@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seismograd.measure.backend import Measurement
 from seismograd.measure.cuda.cuda_table import CudaTable, takes
-from seismograd.measure.merge import merge_measurements
+from seismograd.measure.merged_measurements import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.measure.transfer import Package
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, STATISTICS, FloatArray

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.backend import MeasuredAgain, Measurement
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.active_rows import ActiveRows, Memory
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
+    ENTRY_WORDS,
     EXPONENTS,
     INSTRUCTION_SETS,
     NUMBERS,
@@ -26,7 +28,7 @@ from seismograd.measure.native.library import (
     address_of,
 )
 from seismograd.measure.native.memory_layout import MemoryLayout
-from seismograd.measure.native.native_table import NativeTable, make_table, refill
+from seismograd.measure.native.native_table import NOT_KNOWN, NativeTable, make_table, refill
 from seismograd.measure.number_table import FEW, NumberTable
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
@@ -127,9 +129,7 @@ class NativeBackend:
             else measured
         )
 
-    def measure_again(
-        self, gradients: Sequence[Tensor], keys: tuple[int, ...]
-    ) -> MeasuredAgain | None:
+    def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
         `MeasureAgain`.
         """
@@ -138,12 +138,21 @@ class NativeBackend:
             return None
         table = tables.gradients
         with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
-            if table.others or not table.fill(gradients):
+            if table.others:
+                return None
+            # the same as `table.fill`, in C where all lie as they did
+            at = table.known_at, table.entries_at, ENTRY_WORDS
+            if len(gradients) == len(table.known) and tensor_reads.fill(
+                table.is_still_so, gradients, *at
+            ):
+                table.pointers = NOT_KNOWN
+            elif not table.fill(gradients):
                 return None
         num = len(table.entries)
         numbers = np.empty((len(NUMBERS), num))
         threads = torch.get_num_threads()
-        address = address_of(numbers)
+        # as `address_of` does, and below as `NumberTable` is made
+        address = ctypes.byref(ctypes.c_char.from_buffer(numbers)) if num else None  # pyright: ignore
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
         if num > FEW:
@@ -154,7 +163,9 @@ class NativeBackend:
         else:  # without another call
             rows = numbers.tolist()
             is_ordinary = all(rows[NORM]) and not any(rows[NONFINITE])
-        return NumberTable(numbers, PLACES), is_ordinary
+        values = object.__new__(NumberTable)
+        values.numbers, values.places = numbers, PLACES
+        return values, is_ordinary
 
     def _call(
         self, table: NativeTable, sample: bool = False

@@ -42,11 +42,17 @@ class NativeTable:
     # as they were when all were last found readable, and what the entries hold
     _offsets: Sequence[object] = ()
     _storages: list[int] = field(default_factory=list[int])
-    _pointers: list[int] = field(default_factory=list[int])
+    pointers: list[int] = field(default_factory=list[int])
+    # for `tensor_reads.fill`: the offsets and storages once more, where they are, and the entries
+    known: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    known_at: int = 0
+    entries_at: int = 0
     _words: ctypes.Array[ctypes.c_int64] | None = None  # of the entries, where they are few
 
     def __post_init__(self) -> None:
         entries: Any = self.entries
+        self.known = np.full((len(self.positions), 2), -1, np.int64)
+        self.known_at, self.entries_at = self.known.ctypes.data, self.entries.ctypes.data
         if 0 < len(entries) <= FEW:
             self._words = (ctypes.c_int64 * entries.size).from_buffer(entries)
 
@@ -71,9 +77,10 @@ class NativeTable:
             self._storages = NOT_KNOWN  # in case an exception arrives in between
             self._offsets = offsets
             self._storages = storages
+            self.known[:, 0], self.known[:, 1] = offsets, storages
         pointers = list(map(Tensor.data_ptr, mine))
-        if pointers != self._pointers:
-            self._pointers = NOT_KNOWN  # likewise
+        if pointers != self.pointers:
+            self.pointers = NOT_KNOWN  # likewise
             words = self._words
             if words is None:
                 self.entries[:, POINTER] = pointers
@@ -82,7 +89,7 @@ class NativeTable:
                 for pointer in pointers:
                     words[word] = pointer
                     word += ENTRY_WORDS
-            self._pointers = pointers
+            self.pointers = pointers
         return True
 
 

@@ -23,6 +23,7 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg401.steps_on_nothing import StepsOnNothing
+from seismograd.rules.sg401.stray_code import code_for
 from seismograd.rules.sg401.stray_parameters import (
     StrayCase,
     StrayTally,
@@ -105,6 +106,7 @@ class ParameterNotOptimized(Rule):
     _tallies: dict[str, StrayTally] = memory(dict[str, StrayTally])
     _case: StrayCase | None = field(default=None, init=False, repr=False)
     _latest: TrainedPlace = memory(TrainedPlace)
+    _created: dict[int, Fact] = memory(dict[int, Fact])  # where the script creates optimizers
     _copied: str = memory(str)  # the line that makes copies of what an optimizer holds
     # of what optimizers hold: the last step with a gradient other than zero
     _reached: dict[str, int] = memory(dict[str, int])
@@ -145,6 +147,8 @@ class ParameterNotOptimized(Rule):
         if fact.kind == FactKind.PARAMETER_REMADE and fact.number("copies") == 1:
             self._copied = fact.text("made") or fact.where
             return self._findings()
+        if fact.kind == FactKind.OPTIMIZER_CREATED:
+            self._created[fact.optimizer] = fact
         return ()
 
     def finish(self) -> Iterable[Finding]:
@@ -261,15 +265,23 @@ class ParameterNotOptimized(Rule):
         if case is None:
             return []
         is_copied = bool(self._copied) and case.kind == OTHER_MODEL
+        cause, advice, excerpt = case.explanation(self._known, is_copied)
+        where = self._copied if is_copied else case.position.where
+        if not is_copied and case.last_reached < 0:
+            created = self._created.get(case.position.index)
+            code = code_for(case.kind, created, case.strays(self._known), self._known)
+            where, excerpt = (where, excerpt) if code is None else (code.where, code.excerpt)
         return [
             self.finding(
-                *case.explanation(self._known, is_copied),
+                cause,
+                advice,
+                excerpt,
                 severity="info" if case.kind == JUDGES else self.severity,
                 optimizer=case.position.index,
                 first_step=case.first_step,
                 last_step=case.last_step,
                 parameters=case.ordered,
                 evidence=case.evidence,
-                where=self._copied if is_copied else case.position.where,
+                where=where,
             )
         ]

@@ -81,12 +81,16 @@ class StrayCase:
         if self.ordered[0] in fresh:
             self.evidence = tallies[self.ordered[0]].evidence(self.ordered[0])
 
+    def strays(self, parameters: Sequence[Parameter]) -> list[Parameter]:
+        """Return those of the parameters that are part of the finding, in its order."""
+        by_name = {each.name: each for each in parameters}
+        return [by_name[name] for name in self.ordered if name in by_name]
+
     def explanation(self, parameters: Sequence[Parameter], is_copied: bool) -> Explanation:
         """Return cause, advice and excerpt; `is_copied`: each backward reaches new copies of what
         the optimizer holds.
         """
-        by_name = {each.name: each for each in parameters}
-        strays = [by_name[name] for name in self.ordered if name in by_name]
+        strays = self.strays(parameters)
         values: Values = {
             "num": len(self.ordered),
             "first": self.ordered[0],

@@ -9,7 +9,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -82,25 +82,42 @@ def content_policy(mode: str) -> str:
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    return "\n".join(_file(name) for name in STYLES)
+    return style(STYLES)
+
+
+def style(names: Sequence[str]) -> str:
+    """These style sheets, one behind the other."""
+    return "\n".join(_file(name) for name in names)
 
 
 @lru_cache(maxsize=1)
 def _script() -> str:
-    """The library, and the modules as one script that needs no loader: a page from disk has none.
-
-    The modules share one scope there. That this means the same is held by tests: no two of them
-    have a top-level name in common, names are imported as what they are called, and imports go in
-    no circle.
+    """The library, and the modules as one script that needs no loader: a page from disk has
+    none.
     """
-    bodies = (_COMMENT.sub("", _EXPORT.sub("", _IMPORT.sub("", module(n)))) for n in modules())
+    return f'{library()}\n(() => {{\n"use strict";\n{joined(modules())}\n}})();\n'
+
+
+def library() -> str:
+    """The library that draws lines."""
+    return _file(LIBRARY)
+
+
+def joined(names: Sequence[str]) -> str:
+    """The code of these modules, which share one scope.
+
+    That this means the same is held by tests: no two of them have a top-level name in common, names
+    are imported as what they are called, and imports go in no circle.
+    """
+    bodies = (_COMMENT.sub("", _EXPORT.sub("", _IMPORT.sub("", module(n)))) for n in names)
     lines = (line.strip() for body in bodies for line in body.splitlines())
-    code = "\n".join(line for line in lines if line)
-    return f'{_file(LIBRARY)}\n(() => {{\n"use strict";\n{code}\n}})();\n'
+    return "\n".join(line for line in lines if line)
 
 
-def modules() -> tuple[str, ...]:
-    """The modules of the page, each behind those that it imports, as a browser would run them."""
+def modules(entry: str = ENTRY) -> tuple[str, ...]:
+    """The modules that one needs and itself, each behind those that it imports, as a browser would
+    run them.
+    """
     behind: list[str] = []
     seen: set[str] = set()
 
@@ -111,7 +128,7 @@ def modules() -> tuple[str, ...]:
                 visit(imported)
             behind.append(name)
 
-    visit(ENTRY)
+    visit(entry)
     return tuple(behind)
 
 

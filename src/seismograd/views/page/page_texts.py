@@ -63,6 +63,10 @@ TEXTS: dict[str, str] = {
     "trouble_report": mark(
         "The data of this report cannot be read: the file is incomplete, or the browser is too old."
     ),
+    "trouble_widget": mark(
+        "What the notebook holds of this run cannot be shown: run the cell again, or the browser "
+        "is too old."
+    ),
     "footer": mark("This page loaded nothing from the network."),
     "level": mark("level {level}"),
     # the diagnosis
@@ -142,6 +146,7 @@ TEXTS: dict[str, str] = {
         "the values"
     ),
     "nearest_step": mark("the step in this report that is closest to {wanted}"),
+    "nearest_kept": mark("the closest to step {wanted} whose numbers the notebook holds"),
     "no_layers": mark("The model trains no weight with two or more dimensions."),
     "gain": mark("Each of the {layers} layers multiplies the gradient by {gain} on average."),
     "gain_rest": mark(

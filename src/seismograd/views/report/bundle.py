@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seismograd.schema import AnyArray, SampleKind, recorded
-from seismograd.views.page_api.packing import pack, unpack
+from seismograd.schema import SampleKind
+from seismograd.views.page_api.compact_answers import narrow, planes, together
 from seismograd.views.page_api.run_overview import telling_row
 from seismograd.views.page_api.run_source import RunSource
 from seismograd.views.unit_pictures import pictured
@@ -37,22 +37,14 @@ _MOST_SIGNAL_CALLS = 4000  # calls of modules times samples
 
 def bundle(source: RunSource) -> str:
     """Return the answers as base64 of gzip, as the page's `ReportSource` reads them."""
-    answers = dict(_answers(source))
-    positions: dict[str, list[int]] = {}
-    offset = 0
-    for name, answer in answers.items():
-        positions[name] = [offset, len(answer)]
-        offset += len(answer)
-    whole = np.frombuffer(b"".join(answers.values()), np.uint8)
-    packed = pack(
+    packed = together(
+        dict(_answers(source)),
         {
-            "answers": positions,
             "step_rows": chosen_rows(source),
             "lane_rows": _lane_rows(source),
             "signal_rows": _signal_rows(source),
             "picture_rows": {str(key): rows for key, rows in _picture_rows(source).items()},
         },
-        {"bytes": whole},
     )
     return base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()
 
@@ -65,29 +57,29 @@ def _answers(source: RunSource) -> Iterator[tuple[str, bytes]]:
         return
     yield "seismogram", source.seismogram()
     width = max(1, min(_MOST_COLUMNS, _MOST_CELLS // max(1, num_parameters)))
-    yield "heat/grad_norm/high", _planes(source.heat(0, rows, width))
+    yield "heat/grad_norm/high", planes(source.heat(0, rows, width))
     if width * num_parameters <= _ROOM_FOR_MORE:
-        yield "heat/grad_norm/low", _planes(source.heat(0, rows, width, "grad_norm", "low"))
+        yield "heat/grad_norm/low", planes(source.heat(0, rows, width, "grad_norm", "low"))
         for statistic in ("applied_norm", "update_ratio"):
-            yield f"heat/{statistic}/high", _planes(source.heat(0, rows, width, statistic))
-    yield "scalars", _narrow(source.scalars(0, rows, _SCALAR_COLUMNS))
+            yield f"heat/{statistic}/high", planes(source.heat(0, rows, width, statistic))
+    yield "scalars", narrow(source.scalars(0, rows, _SCALAR_COLUMNS))
     for row in chosen_rows(source):
-        yield f"step/{row}", _narrow(source.step(row))
+        yield f"step/{row}", narrow(source.step(row))
     for row in _lane_rows(source):
         yield f"lanes/{row}", source.lanes(row)
     for row in _signal_rows(source):
-        yield f"signals/{row}", _narrow(source.signals(row))
+        yield f"signals/{row}", narrow(source.signals(row))
     for column, picture_rows in _picture_rows(source).items():
         for row in picture_rows:
-            yield f"picture/{column}/{row}", _narrow(source.picture(column, row))
+            yield f"picture/{column}/{row}", narrow(source.picture(column, row))
     yield "histogram/-1", source.histogram(-1, 0, rows, _SAMPLES)
     chosen = _chosen_columns(source)
     for column in chosen:
         yield f"histogram/{column}", source.histogram(column, 0, rows, _SAMPLES)
     for column in chosen[:_MOST_LINES]:  # for the others the heat map shows the norm
-        yield f"line/{column}", _narrow(source.line(column, 0, rows, _LINE_COLUMNS))
+        yield f"line/{column}", narrow(source.line(column, 0, rows, _LINE_COLUMNS))
     for index in range(min(_MOST_ELEMENTS, len(run.info.elements))):
-        yield f"element/{index}", _narrow(source.element(index, 0, rows, _LINE_COLUMNS))
+        yield f"element/{index}", narrow(source.element(index, 0, rows, _LINE_COLUMNS))
 
 
 def chosen_rows(source: RunSource) -> list[int]:
@@ -185,24 +177,3 @@ def _chosen_columns(source: RunSource) -> list[int]:
     if len(names) <= _FEW:
         return list(dict.fromkeys([*found, *range(len(names))]))
     return list(dict.fromkeys([*found, *even]))[:_MOST_HISTOGRAMS]
-
-
-def _narrow(answer: bytes) -> bytes:
-    """Return the answer with its numbers in single precision; finite ones stay finite."""
-    header, arrays = unpack(answer)
-    return pack(header, {name: _single(array) for name, array in arrays.items()})
-
-
-def _planes(answer: bytes) -> bytes:
-    """Return a heat map with the low bytes of its codes before the high ones, which compresses a
-    quarter better.
-    """
-    header, arrays = unpack(answer)
-    codes = arrays.pop("codes")
-    num_rows, num_columns = codes.shape
-    both = codes.view(np.uint8).reshape(num_rows, num_columns, 2)
-    return pack(header, {**arrays, "low_bytes": both[:, :, 0], "high_bytes": both[:, :, 1]})
-
-
-def _single(array: AnyArray) -> AnyArray:
-    return recorded(array, "<f4") if array.dtype == np.float64 else array

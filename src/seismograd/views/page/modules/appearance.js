@@ -3,6 +3,7 @@
 import { readColours } from "./colours.js";
 import { emit } from "./events.js";
 import { look, remember } from "./look.js";
+import { place } from "./place.js";
 
 /** @param {string} lang */
 export function setLanguage(lang) {
@@ -19,7 +20,7 @@ export function setTheme(theme) {
 }
 
 function redraw() {
-  document.documentElement.dataset.theme = look.theme;
+  place.element.dataset.theme = look.theme;
   readColours();
   emit("appearance");
   emit("look");

@@ -1,29 +1,17 @@
 // The bar at the top: what run this is, how it is, and the page's tools.
 
-/** @import { Meta, RunState } from "./answers.d.ts" */
-
 import { byId, el } from "./dom.js";
 import { on } from "./events.js";
 import { ACTIONS } from "./keys.js";
 import { CONFIG, look } from "./look.js";
-import { count } from "./numbers.js";
+import { runBadges } from "./run_badges.js";
 import { otherName, state } from "./state.js";
-import { inLanguage, sentences, T } from "./texts.js";
-import { verdictText, worstSeverity } from "./verdict.js";
-
-/** @type {Record<RunState, string>} */
-const STATE_MARKS = { live: "●", ended: "■", broken: "▲" };
-
-/** @param {Meta["run"]} run */
-const stateText = (run) =>
-  run.state !== "live" && run.end
-    ? inLanguage(run.end)
-    : T(run.state === "live" && CONFIG.mode === "report" ? "run_was_live" : `run_${run.state}`);
+import { sentences, T } from "./texts.js";
+import { tool } from "./tool_button.js";
 
 export function drawBar() {
   const { meta } = state;
   const run = meta?.run;
-  const worst = run && worstSeverity();
   document.documentElement.lang = look.lang;
   document.title = run ? sentences(run.name, run.script, "seismograd") : "seismograd";
   byId("skip").textContent = T("skip");
@@ -41,17 +29,7 @@ export function drawBar() {
           ),
         )
       : "",
-    run
-      ? el(
-          "span",
-          { class: `badge ${run.state}`, id: "state" },
-          `${STATE_MARKS[run.state]} ${stateText(run)}`,
-        )
-      : "",
-    run && meta.rows
-      ? el("span", {}, T("steps_seen", { number: count(meta.rows), last: count(meta.steps.last) }))
-      : "",
-    run && worst ? el("span", { class: `badge ${worst}` }, verdictText()) : "",
+    ...(run ? runBadges(meta, CONFIG.mode !== "report") : []),
     el(
       "span",
       { class: "tools" },
@@ -63,20 +41,6 @@ export function drawBar() {
       run ? tool("tables", T("tables"), T("key_table"), ACTIONS.t) : "",
       tool("help", "?", T("key_help"), ACTIONS["?"]),
     ),
-  );
-}
-
-/**
- * @param {string} name
- * @param {string} text
- * @param {string} title
- * @param {(event: KeyboardEvent) => void} action
- */
-function tool(name, text, title, action) {
-  return el(
-    "button",
-    { type: "button", "data-name": name, title, "aria-label": title, onclick: action },
-    text,
   );
 }
 

@@ -3,12 +3,15 @@
 
 /** @import { Rgb } from "./types.d.ts" */
 
+import { place } from "./place.js";
+
 // Colours: read from the style sheet, so that there is one place for them.
 /** @type {Record<string, string>} */
 export const shades = {};
 
 export function readColours() {
-  const style = getComputedStyle(document.documentElement);
+  if (!place.element.isConnected) return; // it has none
+  const style = getComputedStyle(place.element);
   for (const name of [
     "back",
     "panel",

@@ -15,9 +15,9 @@ export function connected(well, error) {
     return;
   }
   const refused = error instanceof Error && /^40[13]$/.test(error.message);
-  root.textContent = T(
-    CONFIG.mode === "report" ? "trouble_report" : refused ? "trouble_token" : "trouble_lost",
-  );
+  const isServed = CONFIG.mode === "view";
+  const held = CONFIG.mode === "widget" ? "trouble_widget" : "trouble_report";
+  root.textContent = T(isServed ? (refused ? "trouble_token" : "trouble_lost") : held);
   root.hidden = false;
-  if (error && CONFIG.mode === "report") throw error;
+  if (error && !isServed) throw error;
 }

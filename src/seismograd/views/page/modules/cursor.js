@@ -3,7 +3,9 @@
 /** @import { Meta } from "./answers.d.ts" */
 
 import { emit } from "./events.js";
+import { CONFIG } from "./look.js";
 import { clamp } from "./numbers.js";
+import { place } from "./place.js";
 import { currentMeta, state } from "./state.js";
 import { T } from "./texts.js";
 
@@ -69,7 +71,7 @@ export function setWindow(start, stop) {
   const size = clamp(Math.round(stop - start), Math.min(8, rows), rows);
   state.start = clamp(Math.round(start), 0, rows - size);
   state.stop = state.start + size;
-  document.body.dataset.window = `${state.start}-${state.stop}`;
+  place.body.dataset.window = `${state.start}-${state.stop}`;
   emit("window");
 }
 
@@ -91,5 +93,5 @@ export function zoom(factor, row = state.row) {
 
 export const nearestText = () =>
   state.step && state.step.row !== state.row
-    ? T("nearest_step", { wanted: stepOf(state.row) })
+    ? T(CONFIG.mode === "widget" ? "nearest_kept" : "nearest_step", { wanted: stepOf(state.row) })
     : "";

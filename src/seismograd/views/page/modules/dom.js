@@ -2,13 +2,15 @@
 
 /** @import { Attribute, Child } from "./types.d.ts" */
 
+import { place } from "./place.js";
+
 /**
  * An element that the page always has.
  *
  * @param {string} id
  */
 export function byId(id) {
-  const found = document.getElementById(id);
+  const found = place.root.getElementById(id);
   if (!found) throw new Error(`no element ${id}`);
   return found;
 }

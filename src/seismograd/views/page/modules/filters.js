@@ -5,6 +5,7 @@
 import { byId, chosenValue, el } from "./dom.js";
 import { emit, on } from "./events.js";
 import { listRows } from "./parameter_list.js";
+import { place } from "./place.js";
 import { state } from "./state.js";
 import { T } from "./texts.js";
 import { later } from "./timing.js";
@@ -79,7 +80,7 @@ export function drawFilters() {
         ),
       ),
     );
-  const focused = document.activeElement === input;
+  const focused = place.root.activeElement === input;
   if (input.value !== state.filter && !focused) input.value = state.filter;
   input.setAttribute("placeholder", T("filter_hint"));
   root.setAttribute("aria-label", T("filter"));

@@ -33,6 +33,18 @@ export function goTo(finding) {
 }
 
 /**
+ * Begin at a finding: for a page that opens where a run has gone wrong.
+ *
+ * @param {Finding} finding
+ */
+export function beginAt(finding) {
+  state.row = finding.row;
+  state.follow = false;
+  state.statistic = statisticOf(finding);
+  if (finding.columns.length) state.column = finding.columns[0];
+}
+
+/**
  * Show in the heat map what the finding rests on, where that is one of its statistics.
  *
  * @param {Finding} finding
@@ -49,7 +61,7 @@ function showStatistic(finding) {
  *
  * @param {Finding} finding
  */
-export function statisticOf(finding) {
+function statisticOf(finding) {
   const wanted = finding.evidence
     .map((each) => each.statistic)
     .find((name) => currentMeta().statistics.includes(name));

@@ -11,6 +11,15 @@ import { count } from "./numbers.js";
 import { distinct, marked } from "./plot_axis.js";
 import { currentMeta, state } from "./state.js";
 
+/** @type {Set<Lines>} */
+const plotted = new Set();
+
+/** Let go of what plots listen to beyond their own elements. */
+export function endPlots() {
+  for (const each of plotted) each.plot?.destroy();
+  plotted.clear();
+}
+
 export class Lines {
   /** @param {() => string} label */
   constructor(label) {
@@ -72,6 +81,7 @@ export class Lines {
     }
     this.plot?.destroy();
     this.shape = shape;
+    plotted.add(this);
     this.plot = new uPlot(this.options(width, height, lines, log, pairs, axes), data, this.root);
   }
 

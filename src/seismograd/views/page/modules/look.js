@@ -3,12 +3,19 @@
 
 import { byId } from "./dom.js";
 
-/** @type {{ mode: "view" | "report", lang: string, only: number | null }} */
+/**
+ * `theme`: what a notebook shows around a widget.
+ *
+ * @type {{ mode: "view" | "report" | "widget", lang: string, only: number | null, theme?: string }}
+ */
 export const CONFIG = JSON.parse(byId("config").textContent);
 
 export const look = {
   lang: remembered("lang", CONFIG.lang),
-  theme: remembered("theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
+  theme: remembered(
+    "theme",
+    CONFIG.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
+  ),
 };
 
 /**
@@ -16,6 +23,7 @@ export const look = {
  * @param {string} otherwise
  */
 function remembered(name, otherwise) {
+  if (CONFIG.mode === "widget") return otherwise; // it goes with its notebook
   try {
     return localStorage.getItem(`seismograd.${name}`) ?? otherwise;
   } catch {
@@ -28,6 +36,7 @@ function remembered(name, otherwise) {
  * @param {string} value
  */
 export function remember(name, value) {
+  if (CONFIG.mode === "widget") return;
   try {
     localStorage.setItem(`seismograd.${name}`, value);
   } catch {

@@ -4,6 +4,7 @@
 
 import { byId, el } from "./dom.js";
 import { on } from "./events.js";
+import { place } from "./place.js";
 import { state } from "./state.js";
 import { copied, csv, fillTable } from "./table.js";
 import { T } from "./texts.js";
@@ -58,8 +59,8 @@ const drawSoon = later(() => {
 
 /** @param {Panel} made */
 function drawHead(made) {
-  const focused = made.head.contains(document.activeElement)
-    ? document.activeElement?.getAttribute("data-name")
+  const focused = made.head.contains(place.root.activeElement)
+    ? place.root.activeElement?.getAttribute("data-name")
     : null;
   made.head.replaceChildren(
     el("h2", { id: `${made.id}-title` }, T(made.parts.title)),

@@ -8,9 +8,17 @@ import { asMeta, fromHeat, joined, unpack } from "./unpack.js";
 
 /** @implements {Source} */
 export class ReportSource {
-  static async open() {
+  static open() {
     const text = byId("data").textContent.trim();
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return ReportSource.of(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)));
+  }
+
+  /**
+   * The answers in a compressed report, or in the state of a widget.
+   *
+   * @param {BlobPart} bytes
+   */
+  static async of(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new ReportSource(await new Response(stream).arrayBuffer());
   }

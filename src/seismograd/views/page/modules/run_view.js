@@ -10,16 +10,16 @@ import { rowOf } from "./cursor.js";
 import { byId, el } from "./dom.js";
 import { emit, on } from "./events.js";
 import { drawFilters } from "./filters.js";
-import { statisticOf } from "./finding_timeline.js";
+import { beginAt } from "./finding_timeline.js";
 import { findingsPanel } from "./findings.js";
 import { heatPanel } from "./heat.js";
 import { lanesPanel } from "./lanes.js";
 import { Live } from "./live.js";
 import { CONFIG } from "./look.js";
 import { parameterPanel } from "./parameter.js";
-import { listRows } from "./parameter_list.js";
 import { layersNow, profilePanel } from "./profile.js";
 import { askStep, askWindow } from "./questions.js";
+import { listGrownRows, takeIn } from "./run_growth.js";
 import { scalarsPanel } from "./scalars.js";
 import { seismogramPanel } from "./seismogram.js";
 import { ServerSource } from "./server_source.js";
@@ -32,14 +32,6 @@ import { picturesPanel } from "./unit_pictures.js";
 on("step cursor look", sayStep);
 on("meta rows", () => {
   if (state.meta) drawBar();
-});
-
-on("heat step", () => {
-  if (state.sort === "trouble" || state.sort === "norm") {
-    const before = state.rows.map((row) => row.label).join();
-    listRows();
-    if (state.rows.map((row) => row.label).join() !== before) emit("rows");
-  }
 });
 
 /**
@@ -56,12 +48,7 @@ function hideEmpty(meta) {
 
 /** @param {Meta} meta */
 function takeMeta(meta) {
-  const before = state.meta;
-  state.meta = meta;
-  if (!before?.rows) {
-    state.start = 0;
-    state.stop = meta.rows;
-    state.row = Math.max(0, meta.rows - 1);
+  if (takeIn(meta)) {
     const worst = meta.findings[0];
     const wanted = new URLSearchParams(location.search);
     const step = Number(wanted.get("step") ?? NaN);
@@ -71,22 +58,11 @@ function takeMeta(meta) {
       state.row = rowOf(step);
       state.follow = false;
     } else if (worst && (CONFIG.mode === "report" || meta.run.state !== "live")) {
-      state.row = worst.row;
-      state.follow = false;
-      state.statistic = statisticOf(worst);
-      if (worst.columns.length) state.column = worst.columns[0];
+      beginAt(worst);
     }
-  } else if (state.stop >= before.rows) {
-    const grown = meta.rows - before.rows;
-    if (state.start > 0) state.start += grown;
-    state.stop = meta.rows;
   }
-  if (state.follow) state.row = Math.max(0, meta.rows - 1);
   hideEmpty(meta);
-  const column = state.column;
-  listRows();
-  if (column >= 0 && column < meta.parameters.length) state.column = column;
-  document.body.dataset.window = `${state.start}-${state.stop}`;
+  listGrownRows();
   drawFilters();
   emit("meta");
   if (state.heat) askStep(); // else behind the heat map

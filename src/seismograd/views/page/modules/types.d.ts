@@ -43,6 +43,37 @@ export interface Source {
   has(name: string): boolean;
 }
 
+/** Where a page is drawn. */
+export interface Place {
+  root: Document | ShadowRoot;
+  /** It has the colours and the language. */
+  element: HTMLElement;
+  body: HTMLElement;
+  /** Where a view of a widget gets its answers. */
+  model?: WidgetModel;
+  /** Let go of everything, as a view sets it. */
+  end?(): void;
+  /** Take the colours of the notebook, as a view sets it. */
+  follow?(theme: string): void;
+}
+
+/** The state that a kernel and the views of its widget share, as anywidget gives it. */
+export interface WidgetModel {
+  get(name: "answers"): DataView<ArrayBuffer> | Uint8Array<ArrayBuffer> | null;
+  get(name: "lang"): string;
+  on(event: string, call: () => void): void;
+  off(event: string, call: () => void): void;
+}
+
+declare global {
+  /** In the script of a widget: the view that the modules are run for. */
+  const VIEW_OF_WIDGET: Place | undefined;
+  /** In the script of a widget: what a view is made of. */
+  const WIDGET_PARTS: { style: string; texts: string };
+  /** In the script of a widget: run the modules for a view. */
+  function openView(view: Place): void;
+}
+
 /** A row of the list: one parameter, or a group of them. */
 export interface ListedRow {
   label: string;

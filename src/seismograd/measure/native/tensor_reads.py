@@ -1,0 +1,108 @@
+"""Ask many tensors for what a steady step wants of each: in one call of C where the extension was
+built, else by Python.
+
+The extension (reads/tensor_reads.cpp) answers "unexpected" for everything that is not ordinary.
+Without it each function but `marks` always does, and who asks then goes another way, with the same
+result. They are looked up here at each call, so a test can exchange them (`without_extension`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INTERFACE = 1  # `kInterface` of the extension
+
+# which tensor the gradient is and how often it was changed in place; `None`: no gradient
+Signature = tuple[int, int] | None
+Keeper = Callable[[tuple[Tensor, ...]], None]
+
+
+def _marks(references: list[weakref.ref[Tensor]]) -> list[Signature]:
+    found: list[Signature] = []
+    for reference in references:  # a comprehension would be one more call
+        parameter = reference()
+        gradient = None if parameter is None else parameter.grad
+        found.append(None if gradient is None else (id(gradient), gradient._version))
+    return found
+
+
+def _no_gradients(_: list[Tensor], __: list[int]) -> list[Tensor] | None:
+    return None
+
+
+def _not_filled(_: Callable[..., bool], __: list[Tensor], *___: int) -> bool:
+    return False
+
+
+def _not_known(_: Sequence[Any]) -> bool:
+    return False
+
+
+def _no_number(_: Tensor, __: Mapping[torch.dtype, int]) -> int:
+    return -1
+
+
+def _keeper(gradients: dict[int, Tensor], number: int, position: int) -> Keeper:
+    def keep(incoming: tuple[Tensor, ...]) -> None:
+        gradient: Any = incoming[position] if position < len(incoming) else None
+        if gradient is not None and not gradient.requires_grad:
+            gradients[number] = gradient
+
+    return keep
+
+
+# Which tensors the gradients of these parameters are now, and how often each was changed in place.
+marks: Callable[[list[weakref.ref[Tensor]]], list[Signature]] = _marks
+# The gradients of plain parameters that have these ids, all of them plain tensors; or `None`.
+gradients: Callable[[list[Tensor], list[int]], list[Tensor] | None] = _no_gradients
+# Fill the pointers of tensors into a table: a check of their layouts, the tensors, the addresses of
+# the offsets and sizes of storage that they had  # (n, 2), and of the entries, the words of each.
+# `False` where one lies in another way, and must be looked at; then none is written.
+fill: Callable[[Callable[..., bool], list[Tensor], int, int, int], bool] = _not_filled
+# Whether these slices (`capture.probes.weight_slice`) surely are what was kept of them.
+unchanged: Callable[[Sequence[Any]], bool] = _not_known
+# Keep them as they are now; `False` where some may not be.
+keep: Callable[[Sequence[Any]], bool] = _not_known
+# The number of a tensor's dtype, where it is plain, on the CPU, contiguous and with memory; or -1.
+number_of_dtype: Callable[[Tensor, Mapping[torch.dtype, int]], int] = _no_number
+# A hook of a node that keeps the gradient at this position, by its number, unless that has a graph.
+keeper: Callable[[dict[int, Tensor], int, int], Keeper] = _keeper
+
+NAMES = ("marks", "gradients", "fill", "unchanged", "keep", "number_of_dtype", "keeper")
+_BY_PYTHON = {name: globals()[name] for name in NAMES}
+
+
+def _load() -> dict[str, Any]:
+    """Return the functions of the extension, none where it was not built, or not for this."""
+    try:
+        from seismograd.measure.native import _tensor_reads  # pyright: ignore
+    except ImportError:
+        return {}
+    if getattr(_tensor_reads, "INTERFACE", 0) != INTERFACE:  # pyright: ignore
+        return {}
+    return {name: getattr(_tensor_reads, name) for name in NAMES}  # pyright: ignore
+
+
+_BY_EXTENSION = _load()
+globals().update(_BY_EXTENSION)
+
+
+def has_extension() -> bool:
+    """Return whether the extension was built."""
+    return bool(_BY_EXTENSION)
+
+
+@contextmanager
+def without_extension() -> Generator[None]:
+    """Inside, Python asks."""
+    globals().update(_BY_PYTHON)
+    try:
+        yield
+    finally:
+        globals().update(_BY_EXTENSION)

@@ -1,0 +1,1 @@
+"""A run as a live widget of a notebook."""
