@@ -61,6 +61,12 @@ class FactKind(StrEnum):
     the regression of the values in it. `parameters` that get a gradient through it; `place`,
     `text`: the line of the product, and the statement there, where there is only one.
     """
+    UNDETACHED_TARGET = "undetached_target"
+    """A regression compares a prediction with a target that is bootstrapped from the same network
+    and has a graph: `discount` of its value, and the `parameters` that get a gradient through it;
+    `place`, `text`: the line that computes the target, and the statement there, where there is only
+    one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
@@ -70,6 +76,12 @@ class FactKind(StrEnum):
     """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
+    MIXED_REDUCTIONS = "mixed_reductions"
+    """A loss adds a mean over `mean` numbers and a sum over `summed` numbers of the same `samples`,
+    told at the first backwards of a line and ever more rarely: `times` is how often a number in the
+    sum counts what one in the mean does; `place`, `text`: the line of the script that sums up, and
+    the statement there, where there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

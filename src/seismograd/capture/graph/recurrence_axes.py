@@ -20,7 +20,16 @@ from seismograd.schema import FactKind, Site
 
 LAYERS = frozenset({"CudnnRnnBackward0", "MkldnnRnnLayerBackward0"})  # time first
 MAX_STACKS = 16  # that are looked at
-PASSING = frozenset({"AliasBackward0", "CatBackward0", "CloneBackward0", "NativeDropoutBackward0"})
+# a slice of everything passes on, too: that of torch 2.6 in `[:, -1]`
+PASSING = frozenset(
+    {
+        "AliasBackward0",
+        "CatBackward0",
+        "CloneBackward0",
+        "NativeDropoutBackward0",
+        "SliceBackward0",
+    }
+)
 
 
 @dataclass(slots=True)
