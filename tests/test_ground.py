@@ -89,6 +89,41 @@ def test_everything_that_development_installs_is_pinned() -> None:
     assert {re.split(r"[\[>=]", requirement)[0] for requirement in wanted} - pins == set()
 
 
+def test_the_oldest_releases_are_tested_with_at_their_bounds() -> None:
+    """`make test-oldest` installs what pyproject.toml calls the oldest supported release."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    of_use = {
+        name: requirements
+        for name, requirements in extras["optional-dependencies"].items()
+        if name not in ("docs", "dev")
+    }
+    bounds: dict[str, str] = dict(
+        requirement.split(">=")
+        for requirement in chain(
+            extras["optional-dependencies"]["dev"],
+            extras["dependencies"],
+            chain.from_iterable(of_use.values()),
+        )
+    )
+    oldest, newest = (
+        dict(
+            re.findall(r"^([\w-]+)==(\S+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        )
+        for name in ("constraints-oldest.txt", "constraints.txt")
+    )
+
+    def parts(version: str) -> list[str]:
+        return re.sub(r"(\.0)+$", "", version).split(".")
+
+    assert {name for name in oldest if parts(oldest[name]) != parts(bounds[name])} == set()
+    wanted = {
+        requirement.split(">=")[0]
+        for requirement in chain(extras["dependencies"], chain.from_iterable(of_use.values()))
+    }
+    untested = wanted - oldest.keys()
+    assert {name for name in untested if parts(newest[name]) != parts(bounds[name])} == set()
+
+
 def test_ci_runs_the_same_as_a_developer() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.startswith("#!/usr/bin/env bash\n")

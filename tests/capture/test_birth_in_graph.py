@@ -16,6 +16,7 @@ from torch import Tensor, nn  # noqa: E402
 from seismograd.analysis.birth_words import words  # noqa: E402
 from seismograd.capture.birth.graph_stage import birth_in_graph  # noqa: E402
 from seismograd.capture.birth.nonfinite_weight import weight_in_graph  # noqa: E402
+from seismograd.capture.birth.singular_operands import LossOperands  # noqa: E402
 from seismograd.schema import BirthReason, Origin  # noqa: E402
 from tests.capture.births import BATCH, CLASSES, LossOf, births, net  # noqa: E402
 
@@ -205,3 +206,19 @@ def test_a_graph_that_was_used_up_is_left_alone() -> None:
     loss = x.log().sum()
     loss.backward()
     assert birth_in_graph(loss.grad_fn) is None
+
+
+def test_a_root_that_where_hides_is_the_birth_of_the_gradient() -> None:
+    x = torch.tensor([-1.0, 4.0, -2.0], requires_grad=True)
+    loss = torch.where(x > 0, x.sqrt(), torch.zeros_like(x)).mean()
+    operands = LossOperands()
+    operands.hold([loss.grad_fn], after=-1)
+    loss.backward()
+    assert torch.isfinite(loss)
+    born = operands.birth(batch=3)
+    assert born is not None
+    assert (born.operation, born.reason, born.num) == ("sqrt", BirthReason.NEGATIVE, 2)
+    fine = torch.where(x > 0, x.clamp_min(1e-8).sqrt(), torch.zeros_like(x)).mean()
+    operands = LossOperands()
+    operands.hold([fine.grad_fn], after=-1)
+    assert operands.birth(batch=3) is None

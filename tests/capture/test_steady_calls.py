@@ -13,10 +13,14 @@ import pytest
 from benchmarks.calls import WORKLOADS, Calls, steady_step
 from seismograd.measure.backend_selection import has_kernel
 from seismograd.measure.native.tensor_reads import has_extension
+from seismograd.tensors.saved_tensors import SHOWS_DATA
 
-pytestmark = pytest.mark.skipif(
-    not (has_kernel() and has_extension()), reason="counted with both libraries"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (has_kernel() and has_extension()), reason="counted with both libraries"
+    ),
+    pytest.mark.skipif(not SHOWS_DATA, reason="counted with a torch that shows what is saved"),
+]
 
 # `docs/cost.md` has the same; who needs more says there what for
 CALLS = {

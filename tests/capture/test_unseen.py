@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -122,4 +123,6 @@ def test_what_torch_warns_of_is_blamed_on_the_line_that_it_is_without_us() -> No
     bare = places_of_warnings()
     with watched():
         assert places_of_warnings() == bare
+    if not bare:
+        pytest.skip("this torch warns of none of it")
     assert {file for file, _ in bare} == {__file__}

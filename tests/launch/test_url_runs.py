@@ -86,8 +86,8 @@ def test_a_place_that_hangs_or_is_down_changes_nothing(folder: Path, kind: str) 
     assert ("no route to the store" in err) == (kind == "down")
     assert seismograd.open_run(folder / "runs" / "one").num_rows == 200
     status = read_status(folder / "runs" / "one")
-    if status is not None:
-        os.kill(status.process, signal.SIGKILL)
+    assert status is not None
+    os.kill(status.process, signal.SIGKILL)
 
 
 def test_a_killed_run_is_sent_to_its_last_row(folder: Path) -> None:

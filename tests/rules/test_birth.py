@@ -93,6 +93,8 @@ def test_every_reason_has_words(reason: BirthReason, phase: str, lang: str) -> N
         ("y = torch.sigmoid(x).log()", "log", "zero", "forward", "y = F.logsigmoid(x)"),
         ("m = s / n.sum()", "/", "zero", "forward", "m = s / n.sum().clamp_min(1e-8)"),
         ("d = x ** 0.5", "**", "zero", "backward", "d = (x + 1e-8) ** 0.5"),
+        ("d = (x * m).pow(0.3)", "**", "zero", "backward", "d = (x * m + 1e-8).pow(0.3)"),
+        ("d = torch.pow(x, p)", "**", "zero", "backward", "d = torch.pow(x + 1e-8, p)"),
         ("a = torch.acos(c)", "acos", "outside", "backward", None),
         ("for y in x.exp():", "exp", "overflow", "forward", "for y in x.clamp(max=80.0).exp():"),
         ("a = b / c / d", "/", "zero", "forward", ""),  # which of the two?

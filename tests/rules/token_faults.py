@@ -40,6 +40,7 @@ class Tokens(nn.Module):
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
         self.qkv = nn.Linear(8, 24)
         self.head = nn.Linear(8, VOCABULARY)
+        self.gru = nn.GRU(8, 8, batch_first=True)
 
     def encoded(self, tokens: Tensor, future: bool = False, hidden: Tensor | None = None) -> Tensor:
         mask = FUTURE if future else None
@@ -111,6 +112,48 @@ def with_encoder(m: Tokens, step: int) -> Tensor:
     return ahead(m.head(x + m.attention(x, x, x, attn_mask=FUTURE)[0]), step)
 
 
+def tied(m: Tokens, step: int) -> Tensor:
+    """One lookup of the tokens for an encoder and for a decoder, which sees what is encoded."""
+    x = m.embed(sentences(step))
+    memory = m.layers(x)
+    x = x + m.attention(x, x, x, attn_mask=FUTURE)[0]
+    return ahead(m.head(x + m.attention(x, memory, memory)[0]), step)
+
+
+def source_attended(fused: bool) -> LossOf:
+    """A recurrent decoder whose only attention is to a source as long as its own sentence."""
+
+    def loss_of(m: Tokens, step: int) -> Tensor:
+        memory = m.gru(m.embed(sentences(step + 1)))[0]
+        x = m.gru(m.embed(sentences(step)))[0]
+        if fused:
+            q, k = x.unsqueeze(1), memory.unsqueeze(1)
+            x = x + F.scaled_dot_product_attention(q, k, k).squeeze(1)
+        else:
+            x = x + (x @ memory.transpose(1, 2)).div(8**0.5).softmax(-1) @ memory
+        return ahead(m.head(x), step)
+
+    return loss_of
+
+
+def fused_with(mask: Tensor, since: int = 0) -> LossOf:
+    """The loss of the tokens from some position on, by an attention with a mask of its own."""
+
+    def loss_of(m: Tokens, step: int) -> Tensor:
+        q, k, v = (each.unsqueeze(1) for each in m.qkv(m.embed(sentences(step))).chunk(3, -1))
+        logits = m.head(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).squeeze(1))
+        target = F.pad(sentences(step)[:, 1:], (0, 1), value=-100)
+        target[:, :since] = -100
+        return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+    return loss_of
+
+
+PLACE = torch.arange(LENGTH)
+BEFORE = PLACE[:, None] >= PLACE  # (queries, keys): at or before the query
+APART = (PLACE[:, None] - PLACE).abs()
+
+
 def to_the_first(m: Tokens, step: int) -> Tensor:
     """Attention to a token at the front only, in which a sentence is summarised."""
     tokens = sentences(step).clamp(min=2)
@@ -152,13 +195,20 @@ HEALTHY: dict[str, LossOf] = {
         m.encoded(padded(step), hidden=padded(step) == PAD), step
     ),
     "to the first": to_the_first,
+    "tied tokens": tied,
+    "attention to a source": source_attended(fused=False),
+    "attention to a source, fused": source_attended(fused=True),
+    "prefix": fused_with(BEFORE | (PLACE < 4), since=3),
+    "packed": fused_with(BEFORE & (PLACE[:, None] // 5 == PLACE // 5)),
+    "sliding window": fused_with(BEFORE & (APART < 3)),
+    "slopes by distance": fused_with((-0.5 * APART).masked_fill(~BEFORE, float("-inf"))),
 }
 
 
 def trained(loss_of: LossOf, steps: int = 6) -> Program:
     def program(listen: Listen) -> None:
         model = Tokens()
-        del model.attention, model.qkv
+        del model.attention, model.qkv, model.gru
         optimizer = adam(model)
         with listen(model, optimizer):
             for step in range(steps):

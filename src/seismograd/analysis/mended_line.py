@@ -13,6 +13,7 @@ from seismograd.schema import BirthReason
 SMALL = ast.Name("1e-8")  # a constant would be written 1e-08
 INTERVAL_ENDS = {"acos": 1.0, "asin": 1.0, "atanh": 1.0, "erfinv": 1.0}
 INSIDE = 1 - 1e-6
+CALLED = {"**": "pow"}  # an operator as a function
 LARGEST_EXPONENT = 80.0  # e to the power of this is a float32
 
 
@@ -74,11 +75,12 @@ class _Mender(ast.NodeTransformer):
         self.num = 0
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Mend `x.sqrt()` and `torch.sqrt(x)`."""
+        """Mend `x.sqrt()` and `torch.sqrt(x)`; a power may be written `x.pow(p)`."""
         self.generic_visit(node)
         if not isinstance(node.func, ast.Attribute):
             return node
-        if node.func.attr.removesuffix("_") != self._operation:
+        written = CALLED.get(self._operation, self._operation)
+        if node.func.attr.removesuffix("_") != written:
             return node
         self.num += 1
         if isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F"):

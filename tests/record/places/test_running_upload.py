@@ -54,6 +54,11 @@ def eventually(holds: Callable[[], bool]) -> None:
     pytest.fail("it never happened")
 
 
+def has_state(path: Path, state: UploadState) -> bool:
+    status = read_status(path)
+    return status is not None and status.state == state
+
+
 def test_what_a_killed_program_recorded_reads_back_at_the_place(tmp_path: Path) -> None:
     url = (tmp_path / "store" / "one").as_uri()
     with python_at_work(WRITE_TO_A_PLACE, url, tmp_path / "spool") as process:
@@ -65,12 +70,7 @@ def test_what_a_killed_program_recorded_reads_back_at_the_place(tmp_path: Path) 
     assert len(run.steps) >= flushed
     assert_is_a_beginning(run)
     spool = tmp_path / "spool" / "one"
-
-    def is_complete() -> bool:
-        status = read_status(spool)
-        return status is not None and status.state == UploadState.COMPLETE
-
-    eventually(is_complete)
+    eventually(lambda: has_state(spool, UploadState.COMPLETE))
     whole, at_place = open_run(spool), open_run(url)
     assert len(at_place.steps) == len(whole.steps)
     assert_is_a_beginning(at_place)
@@ -163,6 +163,13 @@ def test_a_place_that_the_program_registered_is_known_to_the_upload(tmp_path: Pa
     assert open_run(tmp_path / "store" / "one").num_rows == 9
 
 
+def test_an_upload_that_hangs_ends_after_its_training() -> None:
+    code = (
+        "from seismograd.record.places.upload_process import end_with; end_with(2**22 + 1, '1', 0)"
+    )
+    assert run_python(code).returncode == 1
+
+
 def test_an_upload_that_has_died_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "one"
     path.mkdir()
@@ -194,12 +201,10 @@ def test_a_place_that_cannot_be_written_is_said_with_the_command_that_sends_the_
     assert said is not None
     assert said.render().startswith(f"not all of the record is at {url} yet")
     assert said.render().endswith(f"; this sends the rest: seismograd upload runs/one {url}")
-    eventually(lambda: read_status(path) is not None)
-    status = read_status(path)
-    assert status is not None
-    assert status.state == UploadState.FAILING
-    os.kill(status.process, 9)
-    eventually(lambda: start_of(status.process) is None)
+    eventually(lambda: has_state(path, UploadState.FAILING))
+    assert upload.process > 1
+    os.kill(upload.process, 9)
+    eventually(lambda: start_of(upload.process) is None)
     assert main(["upload", "one", url]) == 2
     assert f"cannot write to {url}" in capsys.readouterr().err
     Path("store").unlink()

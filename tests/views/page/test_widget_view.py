@@ -62,6 +62,7 @@ def test_it_grows_and_tells_what_is_under_the_pointer_and_where_a_finding_is(
     page.show()
     view = page.view()
     view.get_by_text("Nothing has been recorded yet.").wait_for()
+    assert view.locator("#trouble").is_hidden()
     page.push(answers[0])
     page.wait_steps(40)
     assert "live" in view.locator("#state").text_content()
@@ -69,8 +70,8 @@ def test_it_grows_and_tells_what_is_under_the_pointer_and_where_a_finding_is(
     page.push(answers[1])
     page.wait_steps(NUM_STEPS)
     assert "ended" in view.locator("#state").text_content()
-    assert page.nan_pixels("heat") > 50
-    assert page.nan_pixels("scalars") > 20  # the mark above the gap: it is not left out
+    page.wait_nan_pixels("heat", 50)
+    page.wait_nan_pixels("scalars", 20)  # the mark above the gap: it is not left out
     canvas = view.locator("#heat .canvas").first
     box = canvas.bounding_box()
     # net.0.weight is the last row, and its NaN in the middle of column 60
@@ -97,10 +98,13 @@ def test_several_views_have_a_cursor_a_language_and_colours_of_their_own(
     page = notebook()
     page.push(answers[1])  # as in a notebook that was opened without a kernel
     page.show()
-    page.show()
+    page.show(is_late=True)
     for index in range(2):
         page.wait_steps(NUM_STEPS, index)
     first, second = page.view(0), page.view(1)
+    for index in range(2):
+        page.wait_nan_pixels("heat", 50, index)
+        page.wait_nan_pixels("scalars", 20, index)
     before = second.locator("#say").text_content()
     first.locator(".card button", has_text="SG103").click()
     first.locator("#say", has_text=re.compile(f"^step {made.SPIKE_STEP} ·")).wait_for()
@@ -125,9 +129,11 @@ def test_it_takes_the_colours_and_the_language_of_the_notebook_and_keeps_its_key
     page.push(answers[1])
     page.show()
     page.wait_steps(NUM_STEPS)
+    page.wait_nan_pixels("heat", 50)
+    all_rows = page.nan_pixels("heat")
     assert background(page) == DARK
     assert "Is training healthy?" not in page.view().text_content()
-    assert page.nan_pixels("heat") > 50
+    page.wait_nan_pixels("heat", 50)
     page.page.evaluate(
         "() => { window.keys = 0; document.addEventListener('keydown', () => { window.keys += 1; });"
         "document.body.style.background = '#ffffff'; }"
@@ -138,3 +144,20 @@ def test_it_takes_the_colours_and_the_language_of_the_notebook_and_keeps_its_key
     page.page.wait_for_function(
         "() => document.querySelector('.seismograd-widget').dataset.theme === 'light'"
     )
+    # a long notebook takes out what is out of sight
+    page.page.evaluate(
+        "() => { window.cell = document.querySelector('.cell'); window.cell.remove();"
+        "document.body.style.background = '#111318'; }"
+    )
+    page.push(answers[0])
+    page.page.evaluate("() => setTimeout(() => document.getElementById('cells').append(cell), 50)")
+    page.wait_steps(40)
+    page.push(answers[1])
+    page.wait_steps(NUM_STEPS)
+    page.page.wait_for_function(
+        "() => document.querySelector('.seismograd-widget').dataset.theme === 'dark'"
+    )
+    assert background(page) == DARK
+    page.view().locator("#filter").fill("")
+    page.view().locator("#listed", has_text="12 / 12").wait_for()
+    page.wait_nan_pixels("heat", all_rows)

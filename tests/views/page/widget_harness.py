@@ -12,6 +12,11 @@ from typing import Any
 from seismograd.views.page.widget_script import widget_script
 from tests.views.page.browsing import COUNT_PIXELS, NAN_COLOURS, Browsing
 
+COUNT_IN_VIEW = (
+    "([index, ...given]) => { const root = document.querySelectorAll('.seismograd-widget')[index]"
+    f".shadowRoot; return ({COUNT_PIXELS.strip().replace('document.', 'root.')})(given); }}"
+)
+
 PAGE = """<!doctype html>
 <html><head><meta charset="utf-8"><link rel="icon" href="data:,"></head>
 <body style="background: {back}; margin: 8px">
@@ -31,12 +36,15 @@ window.push = (text) => {
   for (const call of [...listeners]) call();
 };
 window.listening = () => listeners.size;
-window.show = () => {
+window.show = (isLate) => {
   const el = document.createElement("div");
   el.style.width = "{width}px";
   el.className = "cell";
-  document.getElementById("cells").append(el);
-  return widget.render({ model, el });
+  const cells = document.getElementById("cells");
+  if (!isLate) cells.append(el);
+  const end = widget.render({ model, el });
+  if (isLate) setTimeout(() => cells.append(el), 100); // as JupyterLab does
+  return end;
 };
 window.isReady = true;
 </script></body></html>
@@ -74,9 +82,11 @@ class Notebook(Browsing):
         """Put this into the state, as the kernel does."""
         self.page.evaluate("text => window.push(text)", base64.b64encode(answers).decode())
 
-    def show(self) -> None:
-        """Show one more view."""
-        self.page.evaluate("() => { window.ends = [...(window.ends ?? []), window.show()]; }")
+    def show(self, *, is_late: bool = False) -> None:
+        """Show one more view; `is_late`: it comes into the document only behind its rendering."""
+        self.page.evaluate(
+            "late => { window.ends = [...(window.ends ?? []), window.show(late)]; }", is_late
+        )
 
     def view(self, index: int = 0) -> Any:
         """The parts of a view, found through its shadow."""
@@ -94,11 +104,14 @@ class Notebook(Browsing):
 
     def nan_pixels(self, panel: str, index: int = 0) -> int:
         """How many pixels of a panel of a view have the colour of NaN."""
-        count = COUNT_PIXELS.strip().replace("document.", "root.")
-        return int(
-            self.page.evaluate(
-                "([index, ...given]) => { const root = document.querySelectorAll("
-                f"'.seismograd-widget')[index].shadowRoot; return ({count})(given); }}",
-                [index, f"#{panel}", list(NAN_COLOURS[self.theme])],
-            )
+        return int(self.page.evaluate(COUNT_IN_VIEW, self._of_nan(panel, index)))
+
+    def wait_nan_pixels(self, panel: str, least: int, index: int = 0) -> None:
+        """Wait until at least so many have: it is drawn a moment after it is taken in."""
+        self.page.wait_for_function(
+            f"([least, given]) => ({COUNT_IN_VIEW})(given) >= least",
+            arg=[least, self._of_nan(panel, index)],
         )
+
+    def _of_nan(self, panel: str, index: int) -> list[object]:
+        return [index, f"#{panel}", list(NAN_COLOURS[self.theme])]

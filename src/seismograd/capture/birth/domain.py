@@ -63,7 +63,11 @@ def backward_fault(operation: Operation) -> DomainFault | None:
         return _fault(BirthReason.OUTSIDE, (given <= low) | (given >= high), given)
     result = operation.result
     if name == "sqrt" and result is not None:
-        return _fault(BirthReason.ZERO, result == 0, result)
+        return _first(
+            _fault(BirthReason.ZERO, result == 0, result),
+            # Where the loss is finite, something like torch.where hides it, and not its gradient.
+            _fault(BirthReason.NEGATIVE, torch.isnan(result), result),
+        )
     if name in ("rsqrt", "reciprocal") and result is not None:
         return _fault(BirthReason.ZERO, torch.isinf(result), result)
     if name in LOGARITHMS and given is not None:

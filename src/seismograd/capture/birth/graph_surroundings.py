@@ -13,6 +13,7 @@ from seismograd.capture.birth.operation import (
     position_of,
 )
 from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, SAME_VALUES
+from seismograd.tensors.saved_tensors import saved_tensor
 
 
 def makers(node: Any, name: str) -> tuple[str, ...]:
@@ -58,8 +59,8 @@ def batch_below(top: Any) -> int:
         for position, (source, _) in enumerate(node.next_functions):
             if source is None:
                 for name in ("input", "self", "mat1", "indices", "x1"):
-                    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-                    if isinstance(data, Tensor) and position_of(name_of(node), name) in (
+                    data = saved_tensor(node, name)
+                    if data is not None and position_of(name_of(node), name) in (
                         position,
                         -1,
                     ):

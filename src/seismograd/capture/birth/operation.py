@@ -13,6 +13,7 @@ import torch
 
 from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.saved_tensors import saved_tensor
 
 RESULTS = ("result", "output", "result0", "out")
 MASKS = ("attn_mask", "attn_bias")  # masks set hidden positions to -inf
@@ -117,7 +118,7 @@ def operation_of(node: Any) -> Operation:
     for attribute in dir(node):
         if attribute.startswith("_raw_saved_"):
             name = attribute.removeprefix("_raw_saved_")
-            tensor = _at_hand(getattr(node, attribute))
+            tensor = _at_hand(node, name)
             if tensor is not None and name in RESULTS:
                 result = tensor
             elif tensor is not None:
@@ -144,6 +145,6 @@ def readable(tensor: torch.Tensor) -> torch.Tensor | None:
     return held
 
 
-def _at_hand(raw: Any) -> torch.Tensor | None:
-    data = getattr(raw, "data", None)
-    return readable(data) if isinstance(data, torch.Tensor) else None
+def _at_hand(node: Any, name: str) -> torch.Tensor | None:
+    data = saved_tensor(node, name)
+    return None if data is None else readable(data)

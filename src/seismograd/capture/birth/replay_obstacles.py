@@ -80,7 +80,8 @@ def _is_noticed(code: CodeType) -> bool:
 
 
 def _has_hooks(modules: list[torch.nn.Module]) -> bool:
-    if torch.nn.modules.module._has_any_global_hook():  # pyright: ignore
+    everywhere = vars(torch.nn.modules.module)
+    if any(everywhere.get(f"_global{name}") for name in HOOKS):
         return True
     return any(vars(module).get(name) for module in modules for name in HOOKS)
 

@@ -14,6 +14,7 @@ from seismograd.capture.birth.domain import backward_fault
 from seismograd.capture.birth.operation import Operation, name_from, readable
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
 
 MAX_OPERATIONS = 24  # visited for each loss
 MAX_LOSSES = 8  # between two steps
@@ -99,7 +100,12 @@ def _held(
 ) -> HeldOperation:
     tensors: dict[str, torch.Tensor] = {}
     for name in names:
-        data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+        # what `saved_tensor` does, without a call in every step
+        data = (
+            getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
+            if SHOWS_DATA
+            else saved_tensor(node, name)
+        )
         if isinstance(data, torch.Tensor):
             tensors[name] = data
     return HeldOperation(

@@ -26,6 +26,8 @@ MAX_ATTENTIONS = 2  # of a sequence, whose masks of the padding are compared wit
 
 MASKS = ("attn_mask", "attn_bias")  # as the operations name them
 FUSED = "ScaledDotProduct"  # with which the names of torch's own operations begin
+PRODUCTS = frozenset({"BmmBackward0", "BaddbmmBackward0"})
+MAX_BETWEEN = 8  # operations from the product of queries and keys to the softmax
 SOFTMAX = frozenset({"SafeSoftmaxBackward0", "SoftmaxBackward0"})
 
 
@@ -33,7 +35,7 @@ SOFTMAX = frozenset({"SafeSoftmaxBackward0", "SoftmaxBackward0"})
 class Attention:
     """Which keys each query of an attention sees, by any of its heads: (B or 1, Q or 1, K).
 
-    `is_own`: it has as many queries as keys, those of the same sequence.
+    `is_own`: queries and keys are of the same sequence, as many of the one as of the other.
     """
 
     sees: torch.Tensor
@@ -53,6 +55,7 @@ def attentions(graph: LossGraph, embedding: Any, batch: int, length: int) -> Ite
             sees, is_own = _fused(node, length)
         else:
             continue
+        is_own = is_own and all(each in made_of for each in _operands(node))
         by_sample = None if sees is None else _by_sample(sees, batch)
         if by_sample is not None:
             yield Attention(by_sample.expand(-1, length if is_own else -1, -1), is_own)
@@ -127,6 +130,21 @@ def _fused(node: Any, length: int) -> tuple[torch.Tensor | None, bool]:
             return None, False
         sees = mask if mask.dtype == torch.bool else mask > MASKED
     return sees, is_own
+
+
+def _operands(node: Any) -> Iterator[Any]:
+    """Yield the nodes that made the queries and the keys; none where the graph does not show the
+    product of both.
+    """
+    for _ in range(MAX_BETWEEN):
+        name: str = node.name()
+        if name.startswith(FUSED) or name in PRODUCTS:
+            first = len(node.next_functions) == 3 and name in PRODUCTS  # of a sum with a product
+            yield from (each for each, _ in node.next_functions[first : first + 2])
+            return
+        node = next((each for each, _ in node.next_functions if each is not None), None)
+        if node is None:
+            return
 
 
 def _by_weights(node: Any, length: int) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.saved_tensors import saved_tensor
 
 MAX_NODES = 200_000
 MAX_HOPS = 8  # nodes from the operation that reads a parameter to its activation
@@ -204,8 +205,8 @@ def saved(node: Any, name: str) -> torch.Tensor | None:
     """Return a tensor that a node saved, as it is: nothing that a hook packed away is unpacked, and
     freed memory is never returned.
     """
-    data = getattr(getattr(node, f"_raw_saved_{name}", None), "data", None)
-    return data.detach() if isinstance(data, torch.Tensor) and is_readable(data) else None
+    data = saved_tensor(node, name)
+    return data.detach() if data is not None and is_readable(data) else None
 
 
 def shape_of(node: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from seismograd.capture.hooks import (
     load_state,
     lr_scheduler,
     optimizer_step,
+    packing_hooks,
     pipeline_stage,
     zero_grad,
     zero_step,
@@ -34,4 +35,5 @@ PATCHES = (
     pipeline_stage.install,
     fsdp_clip.install,
     distribution_samples.install,
+    packing_hooks.install,
 )

@@ -56,6 +56,8 @@ def intended_update(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | 
     group = _group_of(optimizer, parameter)
     if group is None:
         return None
+    if known is _adam and "decoupled_weight_decay" not in group:  # before torch 2.7
+        group = {**group, "decoupled_weight_decay": isinstance(optimizer, torch.optim.AdamW)}
     # a fused optimizer divides within its step
     scaled = isinstance(getattr(optimizer, "grad_scale", None), Tensor)
     gradient = None if parameter.grad is None or scaled else cut(held_part(parameter.grad)).float()

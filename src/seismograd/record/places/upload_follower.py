@@ -15,7 +15,7 @@ from seismograd.record.places.upload_status import UploadState, write_status
 
 _SHORTEST_S, _USUAL_S, _LONGEST_S = 2.0, 10.0, 300.0  # between two packs
 _LONGEST_RETRY_S = 60.0
-_GIVE_UP_S = 1800.0  # behind the end of the training
+GIVE_UP_S = 1800.0  # behind the end of the training
 _MOST_REASON = 200
 
 
@@ -44,7 +44,7 @@ class UploadFollower:
         self._clock = clock
         self._began_s = self._due_s = clock()
         self._ended_s: float | None = None
-        self._num_failures = 0
+        self._num_failures = self._num_turns = 0
         self._old_end = old_end
 
     def turn(self) -> bool:
@@ -58,6 +58,9 @@ class UploadFollower:
             return self._ended_s is not None
         if now < self._due_s:
             return False
+        if not self._num_turns:
+            self._say(UploadState.RUNNING)  # the place may hang
+        self._num_turns += 1
         try:
             if self._ended_s is not None:
                 self._upload.complete()
@@ -92,7 +95,7 @@ class UploadFollower:
             UploadState.FAILING, self._upload.url.without_secrets(text)[:_MOST_REASON].strip()
         )
         self._due_s = self._clock() + min(2.0**self._num_failures, _LONGEST_RETRY_S)
-        return self._ended_s is not None and self._clock() - self._ended_s > _GIVE_UP_S
+        return self._ended_s is not None and self._clock() - self._ended_s > GIVE_UP_S
 
     def _say(self, state: UploadState, reason: str = "") -> None:
         with suppress(OSError):  # it was removed, or the disk is full

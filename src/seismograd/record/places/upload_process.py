@@ -8,7 +8,9 @@ the training is killed, this one goes on and sends the rest.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from importlib import import_module
 from itertools import count
@@ -19,13 +21,14 @@ from seismograd.i18n import use_language
 from seismograd.record.places.end_mark import EndMark
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.record_upload import RecordUpload
-from seismograd.record.places.upload_follower import UploadFollower
+from seismograd.record.places.upload_follower import GIVE_UP_S, UploadFollower
 from seismograd.record.places.watched_process import is_at_work
 from seismograd.record.run_activity import idle_s
 from seismograd.record.run_claim import STARTED
 from seismograd.record.run_directory import path_of_process
 
 _POLL_S = 0.25
+_LOOK_S = 10.0
 _LOST_S = 3600.0  # without a word, where the system does not say whether the training goes on
 
 
@@ -37,6 +40,8 @@ def main() -> None:
         core: Any = import_module("fsspec")
         protocol = PlaceUrl(request["url"]).protocol
         core.register_implementation(protocol, request["implementation"], clobber=True)
+    owner = request["process"], request["start"]
+    threading.Thread(target=end_with, args=owner, daemon=True).start()
     with use_language(request["lang"]):
         send_all(
             Path(request["spool"]),
@@ -46,6 +51,14 @@ def main() -> None:
             None if request["end"] is None else (request["end"][0], request["end"][1]),
             request["stays"],
         )
+
+
+def end_with(process: int, start: str, give_up_s: float = 2 * GIVE_UP_S) -> None:
+    """End this process long after that one, when it hangs in a place that does not answer."""
+    while is_at_work(process, start):
+        time.sleep(_LOOK_S)
+    time.sleep(give_up_s)
+    os._exit(1)
 
 
 def send_all(

@@ -19,7 +19,7 @@ _FEWEST_COLUMNS = 4
 _SCALAR_COLUMNS = 300
 _MOST_ROWS = 8  # whose every number is there
 _MOST_STEP_NUMBERS = 1000  # rows times parameters, beyond the last row
-_MOST_PARAMETERS = 6000  # of which even the numbers of the last row are there
+_MOST_PARAMETERS = 5000  # of which even the numbers of the last row are there
 
 
 def widget_answers(run: Run, going_on: bool) -> bytes:

@@ -10,6 +10,7 @@ import { place } from "./place.js";
 export const shades = {};
 
 export function readColours() {
+  if (!place.element.isConnected) return; // it has none
   const style = getComputedStyle(place.element);
   for (const name of [
     "back",

@@ -34,7 +34,8 @@ export function takeIn(meta) {
     if (state.start > 0) state.start += grown;
     state.stop = meta.rows;
   }
-  if (state.follow) state.row = Math.max(0, meta.rows - 1);
+  // one that goes on from a checkpoint may have fewer than before
+  if (state.follow || state.row >= meta.rows) state.row = Math.max(0, meta.rows - 1);
   return isFirst;
 }
 

@@ -27,6 +27,8 @@ import { tool } from "./tool_button.js";
 
 const QUIET_MS = 60_000; // a run of which nothing has come for so long may be one of a dead kernel
 
+const OUT_OF_SIGHT_MS = 250; // between two looks whether it is shown again
+
 const SHOWN_IN_WIDGET = [heatPanel, scalarsPanel, findingsPanel];
 
 const { model } = place;
@@ -78,9 +80,14 @@ async function takeAnswers(bytes) {
   askWindow();
 }
 
-const coming = { isBusy: false, isMore: false };
+const coming = { isBusy: false, isMore: false, later: 0 };
 
 async function takeNews() {
+  clearTimeout(coming.later);
+  if (!place.element.isConnected) {
+    coming.later = setTimeout(takeNews, OUT_OF_SIGHT_MS); // what is not there cannot be drawn
+    return;
+  }
   const bytes = model?.get("answers");
   if (!bytes?.byteLength) return;
   if (coming.isBusy) {
@@ -104,7 +111,10 @@ async function takeNews() {
 }
 
 let widthBefore = 0;
-const fitSoon = later(() => emit("look"), 120);
+const fitSoon = later(() => {
+  readColours(); // it may have been taken out of the notebook, and come back
+  emit("look");
+}, 120);
 const sized = new ResizeObserver(() => {
   const width = place.element.clientWidth;
   if (width !== widthBefore) fitSoon(); // its height follows what is drawn
@@ -117,6 +127,7 @@ place.follow = (theme) => {
 
 place.end = () => {
   model?.off("change:answers", takeNews);
+  clearTimeout(coming.later);
   sized.disconnect();
   endPlots();
 };

@@ -8,6 +8,8 @@ const PARTS_OF_FRAME = ["bar", "trouble", "filters", "main", "say"];
 // What notebooks note their colours in.
 const NOTED_IN = ["class", "data-jp-theme-light", "data-vscode-theme-kind", "theme", "style"];
 
+const LOOK_AGAIN_MS = 250;
+
 /**
  * Whether it is dark around an element: by the first background there is, else by what the system
  * prefers.
@@ -63,21 +65,43 @@ export function render({ model, el: parent }) {
     const part = document.createElement(id === "main" ? "main" : "div");
     part.id = id;
     if (id !== "main") part.className = id;
+    part.hidden = id === "trouble"; // until there is some
     body.append(part);
   }
-  const theme = themeAround(parent);
-  host.dataset.theme = theme;
-  const config = { mode: "widget", lang: model.get("lang"), only: null, theme };
-  root.append(dataBlock("texts", WIDGET_PARTS.texts), dataBlock("config", JSON.stringify(config)));
   root.append(body);
   /** @type {Place} */
   const view = { root, element: host, body, model };
-  openView(view);
-  const colours = new MutationObserver(() => view.follow?.(themeAround(parent)));
-  for (const each of [document.documentElement, document.body])
-    colours.observe(each, { attributes: true, attributeFilter: NOTED_IN });
+  let again = 0;
+  const followColours = () => {
+    clearTimeout(again);
+    // A long notebook takes out what is out of sight, and puts it back.
+    if (host.isConnected) view.follow?.(themeAround(parent));
+    else again = setTimeout(followColours, LOOK_AGAIN_MS);
+  };
+  const colours = new MutationObserver(followColours);
+  const open = () => {
+    const theme = themeAround(parent);
+    host.dataset.theme = theme;
+    const config = { mode: "widget", lang: model.get("lang"), only: null, theme };
+    root.prepend(
+      dataBlock("texts", WIDGET_PARTS.texts),
+      dataBlock("config", JSON.stringify(config)),
+    );
+    openView(view);
+    for (const each of [document.documentElement, document.body])
+      colours.observe(each, { attributes: true, attributeFilter: NOTED_IN });
+  };
+  // A notebook may render it before it is in the document, where it has neither colours nor width.
+  const shown = new ResizeObserver(() => {
+    if (!host.isConnected) return;
+    shown.disconnect();
+    open();
+  });
+  shown.observe(host);
   return () => {
+    shown.disconnect();
     colours.disconnect();
+    clearTimeout(again);
     view.end?.();
     host.remove();
   };
