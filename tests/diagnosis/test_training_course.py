@@ -53,6 +53,7 @@ def noisy(start: float, stop: float, num: int = 200, noise: float = 0.05) -> Flo
         (noisy(2.31, 2.30), Trend.FLAT, "the loss did not fall (2"),
         (noisy(2.31, 2.1, 12, 0.4), Trend.NOISY, "no more than its noise (2"),
         (noisy(2.31, 2.9), Trend.ROSE, "the loss rose (2"),
+        (2.31 - np.geomspace(0.01, 1e9, 200), Trend.UNBOUNDED, "fell without a limit (2"),
         (
             np.concatenate([[19.7, 1744.0], np.full(98, 2.303)]),
             Trend.FLAT,

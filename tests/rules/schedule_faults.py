@@ -283,6 +283,11 @@ MISMATCHED: dict[str, Program] = {
     "finished, and loaded": finished,
     "never stepped": never_stepped,
     "a rate in place of a factor": training(lambda o: schedules.LambdaLR(o, lr_lambda=as_rate)),
+    "a warm-up of rates in place of factors": training(
+        lambda o: schedules.LambdaLR(
+            o, lambda step: 0.02 * min((step + 1) / 8, 3 / (step + 1) ** 0.5)
+        )
+    ),
     "maximum of a loss": on_plateau("max", lambda loss, _: loss),
     "minimum of an accuracy": on_plateau("min", lambda _, accuracy: 100 * accuracy, lr=0.01),
 }
@@ -309,6 +314,7 @@ HEALTHY: dict[str, Program] = {
     "a factor equal to the rate at first": training(
         lambda o: schedules.LambdaLR(o, lambda step: 0.05 if step < 10 else 1.0)
     ),
+    "a warm-up that goes on": training(lambda o: schedules.LambdaLR(o, lambda step: step / 1e5)),
     "several at once": several_at_once,
     "resumed in the same process": resumed,
 }

@@ -92,6 +92,19 @@ def test_a_slow_but_steady_growth_is_found_too(factor: float, quiet: int, seed: 
     assert "loss did not fall" in finding.cause.render()
 
 
+def test_a_loss_that_falls_without_a_limit_counts_as_one_that_rises() -> None:
+    norms = np.concatenate([np.full(20, 30.0), np.geomspace(30, 1e15, 40)])
+    finding = only(series(norms, loss=2000 - norms, optimizers=ADAM))
+    assert finding.code == "SG102"
+    assert "falls without a limit" in finding.cause.render()
+    assert "sign" in finding.advice.render()
+
+
+def test_a_negative_loss_of_some_size_is_one_that_falls() -> None:
+    norms = np.geomspace(1, 1e5, 60)
+    assert codes(series(norms, loss=np.linspace(2, -900, 60), optimizers=ADAM)) == []
+
+
 def test_learning_large_outputs_is_no_fault() -> None:
     norms = np.geomspace(1, 1e5, 60)
     assert codes(series(norms, loss=np.linspace(100, 60, 60), optimizers=ADAM)) == []

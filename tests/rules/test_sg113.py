@@ -36,6 +36,7 @@ IN_THE_ADVICE = {
     "finished, and loaded": "do not load the state of the scheduler",
     "never stepped": "call scheduler.step()",
     "a rate in place of a factor": "return a factor",
+    "a warm-up of rates in place of factors": "return a factor",
     "maximum of a loss": "mode='min'",
     "minimum of an accuracy": "mode='max'",
 }

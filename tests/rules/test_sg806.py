@@ -14,6 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.distributions import Categorical, Normal  # noqa: E402
 
 from seismograd.capture.graph.advantages import undetached  # noqa: E402
+from seismograd.capture.graph.bootstrapped_targets import live_target  # noqa: E402
 from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
 from tests.rules.programs import Listen, adam  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
@@ -87,6 +88,16 @@ def continuous(logits: Tensor, values: Tensor, _: Tensor, returns: Tensor, __: T
     return F.mse_loss(values, returns) - gain.mean()
 
 
+def of_a_rollout(
+    logits: Tensor, values: Tensor, actions: Tensor, returns: Tensor, _: Tensor
+) -> Tensor:
+    """Step by step, as they come from an environment, and more of them than are looked at."""
+    policies = [Categorical(logits=logits) for _ in range(80)]
+    logs = torch.stack([policy.log_prob(actions) for policy in policies])
+    advantage = returns - torch.stack([values + 0.0 for _ in policies])
+    return -(logs * advantage).mean() + 0.5 * advantage.pow(2).mean()
+
+
 def detached(loss: Loss) -> Loss:
     """The same with the values of the policy's loss taken out of the graph."""
 
@@ -129,6 +140,7 @@ FAULTY: dict[str, Loss] = {
     "clipped": clipped,
     "bootstrapped": bootstrapped,
     "continuous": continuous,
+    "of a rollout": of_a_rollout,
 }
 HEALTHY: dict[str, Loss] = {
     **{f"{name}, detached": detached(loss) for name, loss in FAULTY.items()},
@@ -163,3 +175,87 @@ def test_a_program_is_told_which_parameters(tmp_path: Path) -> None:
     assert (finding.code, finding.severity, finding.first_step) == ("SG806", "error", 0)
     assert finding.parameters == ("critic.weight", "critic.bias")
     assert "detach()" in finding.excerpt
+
+
+def q_learning(
+    net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, over: Tensor
+) -> Tensor:
+    q = net(state).gather(1, torch.zeros(NUM, 1, dtype=torch.long)).squeeze(1)
+    return F.smooth_l1_loss(q, reward + 0.99 * net(after).max(1).values * (1 - over))
+
+
+def of_a_value(net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, _: Tensor) -> Tensor:
+    target = reward + 0.9 * net(after)[:, 0]
+    return (net(state)[:, 0] - target).pow(2).mean()
+
+
+def backwards(net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, over: Tensor) -> Tensor:
+    delta = reward + (1 - over) * 0.95 * net(after)[:, 1] - net(state)[:, 1]
+    return (delta * delta).mean()
+
+
+def without_graph(
+    net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, _: Tensor
+) -> Tensor:
+    with torch.no_grad():
+        target = reward + 0.9 * net(after)[:, 0]
+    return F.mse_loss(net(state)[:, 0], target)
+
+
+def by_a_target_network(
+    net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, _: Tensor
+) -> Tensor:
+    other = nn.Linear(FEATURES, ACTIONS)
+    return F.mse_loss(net(state)[:, 0], reward + 0.9 * other(after)[:, 0])
+
+
+def twins(net: nn.Module, state: Tensor, after: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    return F.mse_loss(net(state), net(after))
+
+
+def dynamics(net: nn.Module, state: Tensor, after: Tensor, force: Tensor, _: Tensor) -> Tensor:
+    """Both sides of an equation, one of which is a tenth of a step further."""
+    return F.mse_loss(net(after)[:, 0], net(state)[:, 0] + 0.1 * force)
+
+
+TARGETS = {"q": (q_learning, 0.99), "value": (of_a_value, 0.9), "by hand": (backwards, 0.95)}
+NO_TARGETS = (without_graph, by_a_target_network, twins, dynamics)
+Regression = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def of_transitions(loss: Regression, net: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    state, after = torch.randn(2, NUM, FEATURES, generator=generator)
+    reward, over = torch.rand(2, NUM, generator=generator)
+    return loss(net, state, after, reward, over.round())
+
+
+@pytest.mark.parametrize(("loss", "discount"), TARGETS.values(), ids=TARGETS)
+def test_a_target_with_a_graph_is_found(loss: Regression, discount: float) -> None:
+    net = nn.Linear(FEATURES, ACTIONS)
+    found = live_target(LossGraph([of_transitions(loss, net).grad_fn]))
+    assert found is not None
+    assert found[2] == pytest.approx(discount)
+
+
+@pytest.mark.parametrize("loss", NO_TARGETS)
+def test_other_regressions_are_left_alone(loss: Regression) -> None:
+    net = nn.Linear(FEATURES, ACTIONS)
+    assert live_target(LossGraph([of_transitions(loss, net).grad_fn])) is None
+
+
+def test_a_program_is_told_how_its_target_is_computed(tmp_path: Path) -> None:
+    def program(listen: Listen) -> None:
+        net = nn.Linear(FEATURES, ACTIONS)
+        optimizer = adam(net)
+        with listen(net, optimizer):
+            for _ in range(5):
+                optimizer.zero_grad()
+                of_transitions(of_a_value, net).backward()
+                optimizer.step()
+
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.first_step) == ("SG806", 0)
+    assert finding.parameters == ("weight", "bias")
+    assert "discount 0.9" in finding.cause.render()
+    assert finding.excerpt.startswith("with torch.no_grad():\n    ")

@@ -1,5 +1,5 @@
 """Detect growth over steps: a norm that rises far above its earlier values, while the loss does not
-fall.
+fall, or falls without a limit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import numpy as np
 from seismograd.analysis.medians import median
 from seismograd.analysis.robust_line import fit_line
 from seismograd.schema import FloatArray, IntArray
+
+UNBOUNDED = 1e3
+"""A loss this many times as far below 0 as the first ones are from it falls without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class NormGrowth:
     baseline: float
     loss: float  # NaN: not measured
     loss_baseline: float
+    is_unbounded: bool = False  # the loss falls without a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class NormSeries:
     # norm, loss, step
     past: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
     early: list[float] = field(default_factory=list[float])  # norms
+    early_losses: list[float] = field(default_factory=list[float])
     count: int = 0
 
     def add(
@@ -68,7 +73,8 @@ class NormSeries:
 
         Where losses are known, none of the last `elevated` may lie below the median loss of the
         baseline, and those of a rise must have doubled: a network that leaves a plateau, or learns
-        large outputs, has growing gradients and a falling loss.
+        large outputs, has growing gradients and a falling loss. One that falls without a limit
+        counts as one that rises.
         """
         if not len(norms):
             return None
@@ -76,6 +82,7 @@ class NormSeries:
         missing = against.early - len(self.early)
         if missing > 0:
             self.early += norms[:missing].tolist()
+            self.early_losses += losses[:missing].tolist()
         lowest = min((norm for norm, _, _ in self.past), default=math.inf)
         if factor is not None and norms.max() >= factor * min(lowest, norms.min()):
             grown = self._search(norms, losses, steps, factor)
@@ -93,18 +100,25 @@ class NormSeries:
         before = len(self.past)
         entries = [*self.past, *zip(norms.tolist(), losses.tolist(), steps.tolist(), strict=True)]
         norm, loss = (np.array([entry[column] for entry in entries]) for column in (0, 1))
+        is_unbounded = loss < -UNBOUNDED * max(1.0, *map(abs, self.early_losses))
+        judged = np.where(is_unbounded, np.inf, loss)
         for end in range(before + 1, len(entries) + 1):
-            found = self._high_above(norm, loss, end, factor) or self._rising(
-                norm, loss, end, factor
+            found = self._high_above(norm, judged, end, factor) or self._rising(
+                norm, judged, end, factor
             )
             if found is not None:
                 first, baseline, loss_baseline = found
                 now = end - 1
-                step, seen = (
+                return NormGrowth(
+                    now - before,
+                    entries[first][2],
                     entries[now][2],
-                    (float(norm[now]), baseline, float(loss[now]), loss_baseline),
+                    float(norm[now]),
+                    baseline,
+                    float(loss[now]),
+                    median(self.early_losses) if is_unbounded[now] else loss_baseline,
+                    bool(is_unbounded[now]),
                 )
-                return NormGrowth(now - before, entries[first][2], step, *seen)
         return None
 
     def _high_above(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
+from seismograd.parsed_source import parsed
 from seismograd.schema import Fact
 
 # the function in the statement that creates a LambdaLR, where it has a name
@@ -43,12 +45,43 @@ def without_its_state(fact: Fact) -> str:
 
 
 def as_factor(fact: Fact) -> str:
-    """Return how a LambdaLR is created whose function returns a learning rate; empty where it has
-    no name.
+    """Return how a LambdaLR is created whose function returns a learning rate; empty where the
+    statement does not show the function.
     """
     text, base = fact.text("creation"), fact.number("base")
     changed = FUNCTION.sub(rf"\g<1>lambda step: \g<2>(step) / {base:g}", text, count=1)
-    return changed if changed != text else ""
+    if changed != text:
+        return changed
+    tree = parsed(text)
+    divided = tree is not None and any(_divide(node, base) for node in ast.walk(tree))
+    return ast.unparse(tree) if tree is not None and divided else ""
+
+
+def _divide(node: ast.AST, base: float) -> bool:
+    """Divide what the function of a LambdaLR returns, where this is the call that creates one;
+    return whether it is.
+    """
+    match node:
+        case ast.Call(func=ast.Name(id="LambdaLR") | ast.Attribute(attr="LambdaLR")):
+            named = [each for each in node.keywords if each.arg == "lr_lambda"]
+        case _:
+            return False
+    function = named[0].value if named else node.args[1] if len(node.args) > 1 else None
+    match function:
+        case ast.Lambda():
+            function.body = ast.BinOp(function.body, ast.Div(), ast.Constant(base))
+            return True
+        case ast.Call():
+            wrapped = ast.parse(f"lambda step, rate={ast.unparse(function)}: rate(step) / {base:g}")
+            (expression,) = wrapped.body
+            assert isinstance(expression, ast.Expr)
+            if named:
+                named[0].value = expression.value
+            else:
+                node.args[1] = expression.value
+            return True
+        case _:
+            return False
 
 
 def fitted(fact: Fact) -> str:

@@ -21,14 +21,11 @@ from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
 # of a function that returns a learning rate: calls after its highest, the largest rate of an
-# optimizer, and how near what it returns first is to that
+# optimizer, how near what it returns first is to that, and the highest factor that is none
 LASTING = 3
-
-
 MAX_BASE = 0.5
-
-
 SAME_FACTOR = 1e-3
+MAX_FACTOR = 0.05
 
 
 def never_stepped(fact: Fact, limits: ScheduleLimits) -> Misfit | None:
@@ -147,18 +144,31 @@ def is_no_factor(fact: Fact, values: Values) -> Misfit | None:
     lasts = fact.number("calls") - fact.number("top_call") >= LASTING
     if not fact.number("ended") or not lasts or not 0 < base < MAX_BASE:
         return None
-    if not math.isclose(top, base * base, rel_tol=SAME_FACTOR):
+    values |= {"base": base, "top": top, "share": top / base}
+    if math.isclose(top, base * base, rel_tol=SAME_FACTOR):
+        cause = say(
+            "the function of {scheduler} (stepped at {line}) returns a learning rate where it has "
+            "to return a factor: the highest learning rate was {top:.3g}, which is that of the "
+            "optimizer, {base:.3g}, times itself",
+            **values,
+        )
+    elif 0 < top <= MAX_FACTOR * base and not _goes_on(fact):
+        cause = say(
+            "the function of {scheduler} (stepped at {line}) probably returns a learning rate "
+            "where it has to return a factor: the highest learning rate ever was {top:.3g}, which "
+            "is {share:.2%} of that of the optimizer, {base:.3g}",
+            **values,
+        )
+    else:
         return None
-    values |= {"base": base, "top": top}
-    cause = say(
-        "the function of {scheduler} (stepped at {line}) returns a learning rate where it has to "
-        "return a factor: the highest learning rate was {top:.3g}, which is that of the optimizer, "
-        "{base:.3g}, times itself",
-        **values,
-    )
     advice = say(
         "return a factor between 0 and 1: divide what the function returns by the learning rate of "
-        "the optimizer, {base:.3g}",
+        "the optimizer, {base:.3g}, or create the optimizer with lr=1.0",
         **values,
     )
     return Misfit(3, "warning", cause, advice, top, base, as_factor(fact))
+
+
+def _goes_on(fact: Fact) -> bool:
+    """Return whether a schedule begins in its middle, where its factor is small already."""
+    return fact.number("before") > 0 or "last_epoch" in fact.text("creation")

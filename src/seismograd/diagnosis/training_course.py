@@ -14,6 +14,7 @@ import numpy as np
 
 from seismograd.analysis.chance_level import chance_loss, plain_loss
 from seismograd.analysis.medians import median
+from seismograd.analysis.norm_growth import UNBOUNDED
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
 from seismograd.schema import AnyArray, FloatArray, RowBatch, State, StepFlag
@@ -41,6 +42,7 @@ class Trend(StrEnum):
     FLAT = "flat"
     NOISY = "noisy"  # it changed, though by no more than it does from batch to batch
     ROSE = "rose"
+    UNBOUNDED = "unbounded"  # it fell far below 0, and there is no end to it
     GUESS = "guess"  # it fell to that of a guess, and no further
     NOT_FINITE = "not finite"
     TOO_FEW = "too few"
@@ -127,6 +129,8 @@ def _trend(
     if len(losses) < MIN_LOSSES:
         return Trend.TOO_FEW
     begun, ended = median(losses[:num_first]), median(losses[-num:])
+    if ended < -UNBOUNDED * max(1.0, abs(begun)):
+        return Trend.UNBOUNDED
     spread = median(np.abs(losses[-num:] - ended))
     noise = _NOISE * spread * math.sqrt(1 / num_first + 1 / num)
     least = MIN_DROP * max(abs(begun), abs(ended))

@@ -15,6 +15,7 @@ from seismograd.analysis.plateau_mode import wrong_mode
 from seismograd.analysis.schedule_fit import misfit
 from seismograd.analysis.schedule_misfit import Misfit
 from seismograd.analysis.schedule_use import (
+    MAX_FACTOR,
     begins_early,
     never_stepped,
     not_loaded,
@@ -70,7 +71,7 @@ class ScheduleMismatch(FactRule):
         Finished: the state of a scheduler was loaded, and the rate is zero from its first call on.
         Never stepped: a scheduler set the rate to zero when it was created, all rates are zero, and
         no scheduler of that optimizer is ever stepped. No factor: at the end, the highest rate of a
-        `LambdaLR` is the square of the optimizer's own.
+        `LambdaLR` is the square of the optimizer's own, or never came above {max_factor:.0%} of it.
 
     False alarms
         A cosine that is meant to swing, or a schedule that is meant to end early.
@@ -108,6 +109,7 @@ class ScheduleMismatch(FactRule):
     min_made: int = 3
     near: float = 2.5
     moved: float = 0.1
+    max_factor: float = MAX_FACTOR
 
     _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
     _last: dict[int, Fact] = memory(dict[int, Fact])

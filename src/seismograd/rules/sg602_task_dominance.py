@@ -12,9 +12,10 @@ import numpy as np
 from seismograd.analysis.block_rows import distinct, integers, names_at
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.analysis.medians import median
+from seismograd.analysis.mended_reduction import divided
 from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
-from seismograd.schema import Evidence, Fact, Finding, FloatArray, RowBatch
+from seismograd.schema import Evidence, Fact, FactKind, Finding, FloatArray, RowBatch
 
 
 @final
@@ -23,11 +24,15 @@ class TaskDominance(Rule):
     """One loss dominates another: its gradient is many times as large.
 
     What it finds
-        Models trained on several losses of which one provides nearly the whole gradient.
+        Models trained on several losses of which one provides nearly the whole gradient; a loss
+        that adds a mean over a batch and its features, such as a reconstruction error, and a plain
+        sum over the same batch, such as a KL divergence.
 
     Why it hurts
         The optimizer only sees the sum: the small loss is not trained. Often the only reason is its
-        unit, such as a squared error in pixels next to a cross-entropy.
+        unit, such as a squared error in pixels next to a cross-entropy. In a variational
+        autoencoder whose divergence is summed and whose reconstruction is averaged, the posterior
+        collapses.
 
     How it decides
         Losses that are backpropagated separately within one step, or that the script names with
@@ -39,6 +44,13 @@ class TaskDominance(Rule):
         A training that ends in infinities before that has fewer: {min_wrecked:g} comparisons are
         enough then, if the norm is {wrecking_ratio:g} times the other's in all of them.
 
+        Losses that are summed before one backward are not compared by their gradients. Their graph
+        shows, in the first backward passes of a line and less and less often later, whether one is
+        a mean over several numbers of each sample, and another a sum over numbers of the same
+        samples. It counts if one number in the sum has at least {min_times:g} times the weight of
+        one in the mean, {num_looks:g} times; factors of the script are part of it. What this does
+        to the training is inferred.
+
     False alarms
         A loss that is small on purpose, if no factor in the script shows it.
 
@@ -47,6 +59,8 @@ class TaskDominance(Rule):
         - Normalise targets to unit variance, and average all losses over the same units.
         - Learn the weights (uncertainty weighting), or balance the norms (GradNorm);
           `seismograd.losses` can do the latter.
+        - Reduce all terms alike: sum each over features and average both over the batch, or divide
+          the sum by as many numbers as the mean is over.
 
     References
         - Kendall, Gal, Cipolla (2018), Multi-task learning using uncertainty to weigh losses.
@@ -63,9 +77,12 @@ class TaskDominance(Rule):
     min_samples: int = 6
     wrecking_ratio: float = 1e3
     min_wrecked: int = 2
+    min_times: float = 100.0  # the weight of a number in a sum, over that of one in a mean
+    num_looks: int = 3
 
     _pairs: LossPairs = memory(LossPairs)
     _guilty: LossPair | None = memory(lambda: None)
+    _mixed: dict[str, list[Fact]] = memory(dict[str, "list[Fact]"])  # by line
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
@@ -80,7 +97,14 @@ class TaskDominance(Rule):
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._pairs.learn(fact)
-        return ()
+        if fact.kind == FactKind.MIXED_REDUCTIONS and fact.number("times") >= self.min_times:
+            seen = self._mixed.setdefault(fact.where, [])
+            seen.append(fact)
+            if len(seen) == self.num_looks and not self.found:
+                self.found.add(self._of_mixed(seen))
+            elif len(seen) > self.num_looks and self._guilty is None:
+                self.found.extend(fact.iteration)
+        return self.found.take()
 
     def shortfall(self) -> Message | None:
         return self._pairs.shortfall(self.min_samples)
@@ -140,4 +164,31 @@ class TaskDominance(Rule):
                 weight=weight,
             ),
             where=str(pair.second if larger == 0 else pair.first),
+        )
+
+    def _of_mixed(self, seen: list[Fact]) -> Finding:
+        fact = seen[-1]
+        numel = int(fact.number("mean"))
+        return self.finding(
+            first_step=seen[0].iteration,
+            last_step=fact.iteration,
+            evidence=(
+                Evidence("weight_ratio", "", fact.iteration, fact.number("times"), self.min_times),
+            ),
+            cause=say(
+                "the loss at {line} adds a mean over {mean} numbers and a sum over {summed} of the "
+                "same batch of {samples}: one number in the sum counts as much as {times} in "
+                "the mean, so that the sum probably dominates",
+                line=fact.where or "?",
+                mean=numel,
+                summed=int(fact.number("summed")),
+                samples=int(fact.number("samples")),
+                times=f"{fact.number('times'):,.0f}",
+            ),
+            advice=say(
+                "reduce both alike: divide the sum by as many numbers as the mean is over, or sum "
+                "both over the features and average both over the batch"
+            ),
+            where=fact.text("place") or fact.where,
+            excerpt=divided(fact.text("text"), numel),
         )

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import say
 from seismograd.parsed_source import parsed
-from seismograd.schema import Evidence, Fact, FactKind
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 LOG_PROBABILITY = re.compile(r"log_?p(rob|i\b|\b|s\b|_)|ratio", re.IGNORECASE)
 
@@ -18,33 +18,41 @@ LOG_PROBABILITY = re.compile(r"log_?p(rob|i\b|\b|s\b|_)|ratio", re.IGNORECASE)
 @final
 @dataclass
 class UndetachedAdvantage(FactRule):
-    """The loss of a policy trains the critic as well, because the advantage has a graph.
+    """The loss of a policy trains the critic as well, because the advantage has a graph; or a
+    critic's target has one.
 
     What it finds
         `log_prob * (returns - values)` in an actor-critic whose `values` are not detached, in one
-        loss with the regression of the values.
+        loss with the regression of the values. A target such as `reward + gamma * net(next_state)`
+        that is computed with a graph, by the network that is trained to meet it.
 
     Why it hurts
         The loss of the policy becomes smaller if the critic raises its values, whatever came back:
-        the values drift away from the returns, and the advantage says nothing any more.
+        the values drift away from the returns, and the advantage says nothing any more. A target
+        with a graph is moved towards the prediction instead of the other way round: the error
+        becomes small, and the values are biased.
 
     How it decides
         The rule checks the graph of the loss, in the first backward passes of each line and less
         and less often later, for a product of the logarithm of the probability of an action (or of
         a ratio of probabilities) and a difference, both with a graph, where a regression in the
-        same loss compares what the difference is made of with data. One check is enough, from step
-        number {min_evaluated} on.
+        same loss compares what the difference is made of with data; and for a regression whose two
+        sides both have a graph and share parameters, one of them data plus a value that is
+        multiplied by a number from {min_discount:g} to one. One check is enough, from step number
+        {min_evaluated} on.
 
     False alarms
-        None known.
+        Residual gradient methods, which train through the target on purpose.
 
     What to try
         - `advantage = (returns - values).detach()` in the loss of the policy; the loss of the
           critic keeps its graph.
+        - Compute the target under `torch.no_grad()`, or by a target network.
 
     References
         - Sutton, Barto (2018), Reinforcement learning, section 13.5.
         - Mnih et al. (2016), Asynchronous methods for deep reinforcement learning.
+        - Baird (1995), Residual algorithms.
     """
 
     code: ClassVar[str] = "SG806"
@@ -52,10 +60,16 @@ class UndetachedAdvantage(FactRule):
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.UNDETACHED_ADVANTAGE,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.UNDETACHED_TARGET,)
 
     min_evaluated: int = 1  # steps
+    min_discount: float = 0.8  # of the value that a target is bootstrapped from
 
     def judge(self, fact: Fact) -> None:
+        if fact.kind == FactKind.UNDETACHED_TARGET:
+            if fact.number("discount") >= self.min_discount:
+                self.found.add_or_extend(self._of_target(fact))
+            return
         self.found.add_or_extend(
             self.finding_of_fact(
                 fact,
@@ -73,6 +87,27 @@ class UndetachedAdvantage(FactRule):
                     Evidence("undetached_advantage", "", fact.iteration, len(fact.parameters), 0.0),
                 ),
             )
+        )
+
+    def _of_target(self, fact: Fact) -> Finding:
+        text = fact.text("text") or "target = reward + gamma * net(next_state)"
+        return self.finding_of_fact(
+            fact,
+            say(
+                "the target of the regression at {line} is bootstrapped (discount {discount:g}) "
+                "from the network that is trained on it, with a graph: the step moves the target "
+                "towards the prediction as well, through {num} "
+                "{num:parameter|parameters}, first {first}",
+                line=fact.where or "?",
+                discount=fact.number("discount"),
+                num=len(fact.parameters),
+                first=fact.parameters[0] if fact.parameters else "?",
+            ),
+            say("compute the target without a graph"),
+            f"with torch.no_grad():\n    {text}",
+            evidence=(
+                Evidence("undetached_target", "", fact.iteration, len(fact.parameters), 0.0),
+            ),
         )
 
 

@@ -53,12 +53,19 @@ class FactKind(StrEnum):
     RECURRENCE_AXIS = "recurrence_axis"
     """A recurrent layer runs over the samples of a batch: `layer` (its class) and `name`;
     `batch_first` as it was made; it ran over `steps` of `sequences`. `selected`: 1 where only one
-    of these is used, 0 where the targets of a language model lie along them.
+    of these is used, 0 where the targets of a language model lie along them. `place`, `text`: the
+    line that makes the layer, and the statement there, where there is only one.
     """
     UNDETACHED_ADVANTAGE = "undetached_advantage"
     """The log-probability of actions is multiplied by an advantage with a graph, in one loss with
     the regression of the values in it. `parameters` that get a gradient through it; `place`,
     `text`: the line of the product, and the statement there, where there is only one.
+    """
+    UNDETACHED_TARGET = "undetached_target"
+    """A regression compares a prediction with a target that is bootstrapped from the same network
+    and has a graph: `discount` of its value, and the `parameters` that get a gradient through it;
+    `place`, `text`: the line that computes the target, and the statement there, where there is only
+    one.
     """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
@@ -69,6 +76,12 @@ class FactKind(StrEnum):
     """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
+    MIXED_REDUCTIONS = "mixed_reductions"
+    """A loss adds a mean over `mean` numbers and a sum over `summed` numbers of the same `samples`,
+    told at the first backwards of a line and ever more rarely: `times` is how often a number in the
+    sum counts what one in the mean does; `place`, `text`: the line of the script that sums up, and
+    the statement there, where there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

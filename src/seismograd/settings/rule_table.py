@@ -45,6 +45,7 @@ RULE_TABLE: RuleTable = {
             "window",
             "first_steps",
             "min_growth",
+            "unbounded",
             "high_steps",
             "baseline_steps",
             "rising_steps",
@@ -196,6 +197,7 @@ RULE_TABLE: RuleTable = {
             "min_made",
             "near",
             "moved",
+            "max_factor",
         ],
     ),
     "SG201": (
@@ -447,6 +449,8 @@ RULE_TABLE: RuleTable = {
             "min_samples",
             "wrecking_ratio",
             "min_wrecked",
+            "min_times",
+            "num_looks",
         ],
     ),
     "SG701": (
@@ -500,6 +504,7 @@ RULE_TABLE: RuleTable = {
         "undetached-advantage",
         [
             "min_evaluated",
+            "min_discount",
         ],
     ),
 }

@@ -29,6 +29,7 @@ _TRENDS = {
     Trend.FLAT: mark("The loss did not fall ({losses})."),
     Trend.NOISY: mark("The loss changed no more than its noise ({losses})."),
     Trend.ROSE: mark("The loss rose ({losses})."),
+    Trend.UNBOUNDED: mark("The loss fell without a limit ({losses})."),
     Trend.GUESS: mark("The loss fell only to that of a guess ({losses})."),
     Trend.NOT_FINITE: mark("At the end the loss was not finite."),
     Trend.TOO_FEW: mark("The loss went {losses}: too few steps to tell whether it falls."),
@@ -42,6 +43,7 @@ _WITHOUT_FINDINGS = {
     Trend.FLAT: mark("No rule fired, but the loss did not fall ({losses})."),
     Trend.NOISY: mark("No rule fired, but the loss changed no more than its noise ({losses})."),
     Trend.ROSE: mark("No rule fired, but the loss rose ({losses})."),
+    Trend.UNBOUNDED: mark("No rule fired, but the loss fell without a limit ({losses})."),
     Trend.GUESS: mark("No rule fired, but the loss fell only to that of a guess ({losses})."),
     Trend.NOT_FINITE: mark("No rule fired, but at the end the loss was not finite."),
     Trend.TOO_FEW: mark(

@@ -13,7 +13,7 @@ from seismograd.record.places import fetching
 from seismograd.record.places.fetching import fetch_run, fetch_runs
 from seismograd.record.places.manifest import ListedFile, manifest_to_bytes
 from seismograd.record.places.pack import FilePiece, Pack
-from seismograd.record.places.place import RecordPlace
+from seismograd.record.places.place import PlacedFile, RecordPlace
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.record_upload import RecordUpload
 from seismograd.record.writer import Writer
@@ -74,6 +74,31 @@ def test_only_what_changed_is_fetched(tmp_path: Path, read: list[str]) -> None:
     fetch_run(PlaceUrl(URL))
     assert read[2:] == ["steps.bin"]
     assert open_run(path).num_rows == 30
+
+
+@pytest.mark.parametrize("num_packs", [1, 3])
+def test_packs_that_become_files_meanwhile_are_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_packs: int
+) -> None:
+    upload = RecordUpload(tmp_path / "one", PlaceUrl(URL))
+    writer = Writer(tmp_path / "one", synthetic.info())
+    for first in range(num_packs):
+        writer.observe(endless_block(first, 1))
+        upload.send_changes()
+    writer.close()
+    files = RecordPlace.files
+    is_complete: list[bool] = []
+
+    def listed_just_before(self: RecordPlace, under: str = "") -> dict[str, PlacedFile]:
+        listed = files(self, under)
+        if not is_complete:
+            is_complete.append(True)
+            upload.complete()
+        return listed
+
+    monkeypatch.setattr(RecordPlace, "files", listed_just_before)
+    run = open_run(URL)
+    assert (run.num_rows, run.ended, is_complete) == (num_packs, True, [True])
 
 
 def test_the_progress_ends_with_all_of_it(tmp_path: Path) -> None:

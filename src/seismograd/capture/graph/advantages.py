@@ -18,6 +18,7 @@ MAX_HOPS = 64  # operations between a product and what it is made of
 # what may be done to a log-probability, or to its exponential, before it is multiplied
 OF_PROBABILITY = SAME_VALUES | {
     "AddBackward0",
+    "CatBackward0",
     "ClampBackward0",
     "ClampBackward1",
     "DivBackward0",
@@ -27,6 +28,7 @@ OF_PROBABILITY = SAME_VALUES | {
     "SelectBackward0",
     "SliceBackward0",
     "SqueezeBackward0",
+    "StackBackward0",
     "SubBackward0",
     "SumBackward0",
     "SumBackward1",
@@ -48,6 +50,7 @@ OF_VALUES = (
     }
 )
 
+JOINING = frozenset({"CatBackward0", "StackBackward0"})
 
 PARTS = SAME_VALUES | {"SelectBackward0", "SliceBackward0", "SqueezeBackward0"}
 
@@ -166,3 +169,5 @@ def _below(node: Any, passing: frozenset[str] | set[str]) -> Iterator[Any]:
             if below is not None and below not in seen:
                 seen.add(below)
                 stack.append(below)
+                if each.name() in JOINING:  # as are those of a rollout, which are alike
+                    break

@@ -8,6 +8,7 @@ from typing import Any
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
+from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.constant_norms import ConstantNorms
 from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
@@ -16,6 +17,7 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.mixed_reductions import MixedReductions
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.traversal import GraphLeaf
@@ -55,11 +57,13 @@ class LossInspection:
         self._hooks = Hooks(facts)
         self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
+        self._mixed_reductions = MixedReductions(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
-        self._recurrences = RecurrenceAxes(facts, parameter_table)
+        self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
+        self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -107,6 +111,8 @@ class LossInspection:
         if number in LOOKS:
             scale = thread_state.loss_scale
             call("loss terms", self._loss_terms.look, site, number, listed[0], scale)
+            if len(tops) == 1:
+                call("mixed reductions", self._mixed_reductions.look, site, tops[0])
         # NaN is not large
         if abs(captured.value.value) >= MIN_LOSS:
             call("exponentials", self._exponentials.look, captured, tops)
@@ -120,6 +126,7 @@ class LossInspection:
             call("attention", self._attention.look, site, graph)
             call("recurrence", self._recurrences.look, site, graph)
             call("advantage", self._advantages.look, site, graph)
+            call("target", self._targets.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

@@ -118,9 +118,9 @@ def _fetched(place: RecordPlace, folder: Path, told: Told) -> Path:
     try:
         try:
             _fetch(place, copy, told)
-        except ValueError:  # it has become another one meanwhile
+        except (ValueError, FileNotFoundError):  # it has become another one meanwhile
             _fetch(place, copy, told)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise SeismogradError(
             say("{url} holds a record that is damaged, or just being sent", url=place.url.shown),
             say("try again"),
@@ -201,8 +201,10 @@ def _fetch_packs(
     done, total = 0, sum(packs[name].size for name in names[num_known:])
     for name, key in zip(names[num_known:], keys[num_known:], strict=True):
         content = place.read(name, min(_MOST_PACK, packs[name].size))
+        if content is None:  # replaced by plain files meanwhile
+            raise ValueError(name)
         try:
-            pack = decoded(content or b"")
+            pack = decoded(content)
         except ValueError:
             if name == names[-1]:  # being written
                 break

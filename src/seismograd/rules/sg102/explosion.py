@@ -80,6 +80,7 @@ class Explosion:
     # by how much the layers together multiply the signal in a sample that shows it, too; None: not
     # by their own fault
     least_total: float | None = None
+    own_cause: bool = False  # whatever an exponential shows is its effect
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import final
 
 from seismograd.analysis.block_rows import iteration_at, numbers
 from seismograd.analysis.depth_profile import LayerReader
-from seismograd.analysis.norm_growth import GrowthBaseline, NormSeries
+from seismograd.analysis.norm_growth import UNBOUNDED, GrowthBaseline, NormSeries
 from seismograd.analysis.recent_hits import RecentHits
 from seismograd.analysis.sampled_splits import SampledSplits
 from seismograd.analysis.shared_block import SharedBlock, SharedReaders
@@ -52,7 +52,8 @@ class ExplodingGradient(Rule):
         {first_steps}. Or the norm has risen by the same factor along a line (R² at least
         {min_rising_goodness:g}) over the last {rising_steps} steps, or since the start, but over no
         fewer than {min_rising_steps}. The loss must not be lower than before, and if the norm has
-        risen along a line, the loss must have doubled. From the start: within the first
+        risen along a line, the loss must have doubled, unless it falls without a limit: below
+        zero, by {unbounded:g} times the first losses. From the start: within the first
         {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times the part
         of it that is applied is at least {min_update:g} times the norm of the weights; this needs
         plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
@@ -104,6 +105,7 @@ class ExplodingGradient(Rule):
     window: int = 10  # steps
     first_steps: int = 10
     min_growth: float = 1e3  # of the norm against its baseline
+    unbounded: float = UNBOUNDED  # of a loss below 0, against the first ones
     high_steps: int = 3  # in a row
     baseline_steps: int = 32
     rising_steps: int = 64
@@ -220,7 +222,7 @@ class ExplodingGradient(Rule):
             found = min(shown, key=lambda way: way.position)
             step = look.steps[found.position]
             reasons = [each for each in self._exponentials if each.iteration <= step]
-            if reasons and not found.where:
+            if reasons and not found.where and not found.own_cause:
                 found = explained(found, reasons[0], self)
             track.is_found, track.limit = True, found.limit
             track.explosion, track.found_at = found, int(step)
