@@ -10,10 +10,12 @@ BUILD := pyproject.toml setup.py constraints.txt \
 OLDEST := .venv-oldest
 OLDEST_EXTRAS := torch,view,plot,export,tensorboard,wandb,mlflow,prometheus,places,widget,torchjd,real
 OLDEST_TOOLS := babel duckdb httpx hypothesis jsonschema libcst pandas polars pytest pytest-xdist scikit-learn xarray
-OLDEST_TESTS := tests/capture tests/control tests/integrations tests/record/test_tables.py tests/rules tests/sinks tests/tensors \
-	tests/views/seismogram tests/views/web
-# a training that diverges or not by the last bits of torch's operations
-OLDEST_LEFT_OUT := tests/rules/test_closures.py::test_nothing_is_found_in_a_loop_that_is_right[LBFGS]
+OLDEST_TESTS := tests/capture tests/control tests/integrations tests/record/places tests/record/test_tables.py tests/rules \
+	tests/sinks tests/tensors tests/views/seismogram tests/views/test_widget.py tests/views/web
+# A training that diverges or not by the last bits of torch's operations; a file system that a program registers itself: fsspec up to
+# 2025.9 writes nothing for it.
+OLDEST_LEFT_OUT := --deselect 'tests/rules/test_closures.py::test_nothing_is_found_in_a_loop_that_is_right[LBFGS]' \
+	--deselect tests/record/places/test_running_upload.py::test_a_place_that_the_program_registered_is_known_to_the_upload
 
 PAGE_TOOLS := tools/page/node_modules/.package-lock.json
 # The Node.js that comes with pyright: nothing has to be installed for it.
@@ -60,7 +62,7 @@ $(OLDEST)/.made: $(BUILD) constraints-oldest.txt
 	@touch $@
 
 test-oldest: $(OLDEST)/.made  ## the tests of what others make, with its oldest releases, on Python 3.11; half an hour
-	$(OLDEST)/bin/pytest -n auto -q -m "not extended and not slow" $(OLDEST_TESTS) --deselect '$(OLDEST_LEFT_OUT)'
+	$(OLDEST)/bin/pytest -n auto -q -m "not extended and not slow" $(OLDEST_TESTS) $(OLDEST_LEFT_OUT)
 
 check: lint types  ## everything that a tool can check
 	@if $(MAKE) --silent $(PAGE_TOOLS); then $(MAKE) --no-print-directory page-check; \

@@ -36,6 +36,7 @@ BASES = (
     Base("amp_fp16_conv", "class", "convolutions in float16"),
     Base("autoencoder", "plain loop", "convolutional autoencoder"),
     Base("bert_mlm", "functions", "transformer encoder, masked language model"),
+    Base("causal_encoder", "plain loop", "transformer encoder, language model"),
     Base("cnn_class", "class", "convolutions with batch norm"),
     Base("contrastive", "functions", "contrastive"),
     Base("deep_mlp", "generator", "ten layers"),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from seismograd.analysis.mended_argument import with_argument, with_factor
+from seismograd.analysis.mended_argument import with_argument, with_factor, with_flag
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,13 @@ def test_what_is_not_known_is_not_made_up() -> None:
 def test_a_rate_that_the_script_writes_itself_is_multiplied() -> None:
     assert with_factor("group['lr'] = rate(step)", 0.1) == "group['lr'] = 0.1 * rate(step)"
     assert with_factor("group['lr'] *= 2", 0.1) == ""
+
+
+def test_a_flag_is_given_or_left_out() -> None:
+    text = "self.rnn = nn.GRU(8, 16, batch_first=False)"
+    assert with_flag(text, "GRU", "batch_first", True) == (
+        "self.rnn = nn.GRU(8, 16, batch_first=True)"
+    )
+    assert with_flag(text, "GRU", "batch_first", False) == "self.rnn = nn.GRU(8, 16)"
+    assert with_flag(text, "LSTM", "batch_first", True) == ""
+    assert with_flag("a, b = nn.GRU(1, 1), nn.GRU(2, 2)", "GRU", "batch_first", True) == ""

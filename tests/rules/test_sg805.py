@@ -107,3 +107,5 @@ def test_a_program_is_told_which_layer(tmp_path: Path) -> None:
     assert (finding.code, finding.severity, finding.first_step) == ("SG805", "error", 0)
     assert "layer (LSTM)" in finding.cause.render()
     assert f"{SAMPLES} steps of {STEPS} sequences" in finding.cause.render()
+    assert finding.excerpt == "self.layer = nn.LSTM(FEATURES, WIDTH, batch_first=True)"
+    assert finding.where.endswith(f"test_sg805.py:{Net.__init__.__code__.co_firstlineno + 3}")

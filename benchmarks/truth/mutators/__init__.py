@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.truth.mutators.clip import CLIP_FAULTS
+from benchmarks.truth.mutators.dependence import DEPENDENCE
 from benchmarks.truth.mutators.frozen import FROZEN
 from benchmarks.truth.mutators.graph import GRAPH
 from benchmarks.truth.mutators.holding import HOLDING
@@ -28,4 +29,5 @@ MUTATORS = (
     *TERMS,
     *SCHEDULED,
     *RATES,
+    *DEPENDENCE,
 )

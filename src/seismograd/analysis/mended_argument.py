@@ -30,6 +30,20 @@ def with_argument(text: str, call: str, argument: str, factor: float, now: float
     return _unparsed(tree) if _change(found[0], argument, given, factor, now) else ""
 
 
+def with_flag(text: str, call: str, argument: str, value: bool) -> str:
+    """Return the statement with an argument of the only call of `call` given as true, or left out;
+    empty where the record does not hold the whole statement.
+    """
+    tree = parsed(text)
+    found = [] if tree is None else calls_of(tree, call)
+    if tree is None or len(found) != 1 or HIDDEN in text:
+        return ""
+    found[0].keywords = [each for each in found[0].keywords if each.arg != argument]
+    if value:
+        found[0].keywords.append(ast.keyword(argument, ast.Constant(value)))
+    return _unparsed(tree)
+
+
 def with_factor(text: str, factor: float) -> str:
     """Return an assignment with its value multiplied by a number."""
     tree = parsed(text)

@@ -82,21 +82,23 @@ class CheckedRanges:
 
     def damaged(self, name: str, start: int, stop: int) -> list[Stretch]:
         """Return the stretches of bytes between `start` and `stop` of a file that are not what was
-        written. Those that the file ends within, because it was cut there, are among them: what is
-        left of them cannot be compared, and may be zeros that a disk put in their place.
+        written, or of which nobody knows, because their entry of the log is damaged. Those that the
+        file ends within, because it was cut there, are among them: what is left of them cannot be
+        compared, and may be zeros that a disk put in their place.
         """
         if stop <= start or name not in self.names:
             return []
         path = self.directory / name
         # The log before the size of the file: a writer that is at work writes it after the file.
         # `steps.bin` comes after its log, but of that no rows are asked for that it did not hold.
-        stretches = self._stretches(self.names.index(name), start, stop)
+        stretches, unknown = self._stretches(self.names.index(name), start, stop)
         size = file_size(path) or 0
         whole = [each for each in stretches if each[1] <= size]
         found = [each[:2] for each in stretches if each[1] > size]
         if whole:
             with os.fdopen(open_file(path), "rb", buffering=0) as file:
                 found = [*(each[:2] for each in _differing(file, whole)), *found]
+        found += unknown
         if found:
             self.known.setdefault(name, set()).update(found)
         return found
@@ -112,7 +114,8 @@ class CheckedRanges:
         with opened_log(self.directory, len(self.names)) as log:
             return len(log) - sum(map(len, self.entries()))
 
-    def _stretches(self, column: int, start: int, stop: int) -> list[Checked]:
+    def _stretches(self, column: int, start: int, stop: int) -> tuple[list[Checked], list[Stretch]]:
+        """Return the stretches that have a checksum, and those before others that have none."""
         with opened_log(self.directory, len(self.names)) as log:
             numbers = range(len(log))
             first = bisect_right(numbers, start, key=lambda index: log.end(index, column))
@@ -122,9 +125,14 @@ class CheckedRanges:
         if (appended["check"] == entry_check(appended)).all():
             stretches = _of_column(appended, column, start, stop)
             if _is_gapless(stretches, start, None if last >= len(log) else stop):
-                return stretches
+                return stretches, []
         # A damaged entry may have led astray, or hide what was appended.
-        return [each for part in self.entries() for each in _of_column(part, column, start, stop)]
+        known: list[Checked] = []
+        end = 0
+        for part in self.entries():
+            known += _of_column(part, column, start, stop)
+            end = max(end, int(part["end"][:, column].max(initial=0)))
+        return known, list(outside([each[:2] for each in known], start, min(stop, end)))
 
 
 def _of_column(entries: Record, column: int, start: int, stop: int) -> list[Checked]:

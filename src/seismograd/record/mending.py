@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,23 +56,27 @@ def _mend_lines(path: Path) -> None:
 
 def _mend_log(checked: CheckedRanges) -> None:
     """Write the log anew: its whole entries, and new ones for what follows in each file."""
-    dtype = log_dtype(len(checked.names))
-    entries = [entry for some in checked.entries() for entry in some]
-    known = np.zeros((), dtype) if not entries else entries[-1].copy()
-    entries += _entries_of_the_rest(checked, known)
+    known = np.zeros((), log_dtype(len(checked.names)))
+    entries: list[Record] = []
+    for entry in (each for some in checked.entries() for each in some):
+        # What an entry was about that is damaged itself.
+        entries += _new_entries(checked, known, (entry["end"] - entry["size"]).tolist())
+        entries.append(entry)
+        known = entry.copy()
+    entries += _new_entries(checked, known, [2**62] * len(checked.names))
     content = b"".join(entry.tobytes() for entry in entries)
     if content != (checked.directory / CHECKS).read_bytes():
         replace_document(checked.directory / CHECKS, content)
 
 
-def _entries_of_the_rest(checked: CheckedRanges, known: Record) -> Iterator[Record]:
-    """Yield entries of what the files hold beyond the last entry."""
+def _new_entries(checked: CheckedRanges, known: Record, ends: Sequence[int]) -> Iterator[Record]:
+    """Yield entries of what the files hold beyond an entry, up to these ends."""
     while True:
         entry = known.copy()
         entry["size"] = entry["crc"] = 0
         for column, name in enumerate(checked.names):
             path, start = checked.directory / name, int(known["end"][column])
-            size = min((file_size(path) or 0) - start, _AT_ONCE)
+            size = min(min(file_size(path) or 0, ends[column]) - start, _AT_ONCE)
             if size > 0:
                 with os.fdopen(open_file(path), "rb", buffering=0) as file:
                     file.seek(start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from seismograd.analysis.mended_argument import with_flag
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind
@@ -90,14 +91,16 @@ def _words(fact: Fact) -> tuple[Message, Message, str]:
             "dimension",
             **values,
         )
-    if fact.number("batch_first"):
+    is_first = bool(fact.number("batch_first"))
+    mended = with_flag(fact.text("text"), layer, "batch_first", not is_first)
+    if is_first:
         return (
             cause,
             say("leave out batch_first=True, or give it the samples first"),
-            f"nn.{layer}(…)  # (steps, samples, features)",
+            mended or f"nn.{layer}(…)  # (steps, samples, features)",
         )
     return (
         cause,
         say("pass batch_first=True, or transpose the input to (steps, samples, features)"),
-        f"nn.{layer}(…, batch_first=True)",
+        mended or f"nn.{layer}(…, batch_first=True)",
     )

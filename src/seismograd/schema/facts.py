@@ -53,7 +53,8 @@ class FactKind(StrEnum):
     RECURRENCE_AXIS = "recurrence_axis"
     """A recurrent layer runs over the samples of a batch: `layer` (its class) and `name`;
     `batch_first` as it was made; it ran over `steps` of `sequences`. `selected`: 1 where only one
-    of these is used, 0 where the targets of a language model lie along them.
+    of these is used, 0 where the targets of a language model lie along them. `place`, `text`: the
+    line that makes the layer, and the statement there, where there is only one.
     """
     UNDETACHED_ADVANTAGE = "undetached_advantage"
     """The log-probability of actions is multiplied by an advantage with a graph, in one loss with

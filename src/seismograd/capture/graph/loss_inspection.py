@@ -61,7 +61,7 @@ class LossInspection:
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
         self._attention = AttentionFaults(facts, log.call_sites.sites)
-        self._recurrences = RecurrenceAxes(facts, parameter_table)
+        self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)

@@ -4,7 +4,7 @@ that gets samples first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ from seismograd.capture.graph.token_targets import TokenTargets, token_targets
 from seismograd.capture.graph.traversal import shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.schema import FactKind
+from seismograd.capture.source.creations import layer_creation
+from seismograd.schema import FactKind, Site
 
 LAYERS = frozenset({"CudnnRnnBackward0", "MkldnnRnnLayerBackward0"})  # time first
 MAX_STACKS = 16  # that are looked at
@@ -37,6 +38,7 @@ class RecurrenceAxes:
 
     facts: Facts
     parameter_table: ParameterTable
+    sites: Sequence[Site]
     _reported: set[str] = field(default_factory=set[str])
 
     def look(self, site: int, graph: LossGraph) -> None:
@@ -53,11 +55,15 @@ class RecurrenceAxes:
             if layer is None or name in self._reported or (is_selected and layer.batch_first):
                 continue
             self._reported.add(name)
+            kind = type(layer).__name__
+            made = layer_creation(self.sites[site].file, kind, name) if site >= 0 else None
             self.facts.report(
                 FactKind.RECURRENCE_AXIS,
                 site=site,
                 name=name,
-                layer=type(layer).__name__,
+                layer=kind,
+                place="" if made is None else made.place,
+                text="" if made is None else made.text,
                 steps=shape[0],
                 sequences=shape[1],
                 selected=float(is_selected),

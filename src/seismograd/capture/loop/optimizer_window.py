@@ -64,7 +64,8 @@ class OptimizerWindow:
 
     def restart(self) -> None:
         """Begin a new window."""
-        self._note_step()
+        if self.step_heard is not None:  # as `_note_step`, without a call in each step
+            self.last_step_site = self.step_heard.site
         self.ready: GradientReading | None = None
         self.num_backwards = 0
         # backwards since its last step, including those whose gradients were cleared

@@ -56,6 +56,17 @@ def rate_setter(file: str, function: str) -> Statement | None:
     return found[0] if len(found) == 1 else None
 
 
+def layer_creation(file: str, class_name: str, name: str) -> Statement | None:
+    """Return the only statement that makes a layer of a class and gives it a name: that of its
+    path, such as `rnn` of `encoder.rnn`.
+    """
+    own = name.rpartition(".")[2]
+    found = [
+        s for s in statements(file) if calls(s.node, (class_name,)) and own in _targets(s.node)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
 def interval_setter(file: str) -> Statement | None:
     """Return the only statement of a file that tells a framework how often to step a scheduler, by
     the key `interval`.
