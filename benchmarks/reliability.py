@@ -4,7 +4,6 @@ docs/reliability.md.
     python benchmarks/reliability.py kills [NUMBER]     processes killed at random moments
     python benchmarks/reliability.py cuts [NUMBER]      records cut at random bytes, all files
     python benchmarks/reliability.py flips [NUMBER]     records with one bit flipped
-    python benchmarks/reliability.py soak [SECONDS]     time per batch and memory of a long run
     python benchmarks/reliability.py scale [STEPS ...]  time to open, draw and zoom; a record each
 """
 
@@ -172,31 +171,6 @@ def _harm(word: str, number: int, harm: Callable[[Path, random.Random], None]) -
     print(f"{word}: {number}, refused in a line: {refused}, showed a wrong number: {wrong}")
 
 
-def soak(seconds: float) -> None:
-    """Record small batches as fast as it goes, and print time and memory by tenths."""
-    with TemporaryDirectory() as folder:
-        writer = Writer(Path(folder) / "run", INFO)
-        began, row = time.monotonic(), 0
-        for tenth in range(1, 11):
-            taken: list[float] = []
-            while time.monotonic() - began < seconds * tenth / 10:
-                made = batch(row, 20, 50)
-                before = time.perf_counter()
-                writer.observe(made)
-                taken.append(time.perf_counter() - before)
-                row += 20
-            print(
-                f"steps: {row:,}, median of a batch: {1e6 * statistics.median(taken):.0f} µs, "
-                f"memory: {_resident_mb():.0f} MB"
-            )
-        writer.close()
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def scale(sizes: list[int]) -> None:
     """Write whole records of 20 parameters, and time what a page asks for; then what writing
     costs for 1,000 parameters.
@@ -247,7 +221,4 @@ if __name__ == "__main__":
         scale([int(each) for each in given] or [10_000, 1_000_000])
     else:
         chosen = {"kills": kills, "cuts": cuts, "flips": flips}
-        if sys.argv[1] == "soak":
-            soak(given[0] if given else 300.0)
-        else:
-            chosen[sys.argv[1]](int(given[0]) if given else 500)
+        chosen[sys.argv[1]](int(given[0]) if given else 500)
