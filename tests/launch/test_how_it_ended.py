@@ -100,7 +100,9 @@ def test_a_with_block_that_an_exception_left_is_a_crash(tmp_path: Path) -> None:
 
 def test_ctrl_c_is_told_from_a_crash(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(TRAINING + "print('up', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
+    # in short naps: a signal that comes right before a sleep begins does not end it
+    waiting = "print('up', flush=True)\nfor _ in range(600):\n    time.sleep(0.1)\n"
+    script.write_text(TRAINING + waiting, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "seismograd", "run", "--out", "run", "train.py"],
         cwd=tmp_path,
