@@ -12,10 +12,8 @@ OLDEST_EXTRAS := torch,view,plot,export,tensorboard,wandb,mlflow,prometheus,plac
 OLDEST_TOOLS := babel duckdb httpx hypothesis jsonschema libcst pandas polars pytest pytest-xdist scikit-learn xarray
 OLDEST_TESTS := tests/capture tests/control tests/integrations tests/record/places tests/record/test_tables.py tests/rules \
 	tests/sinks tests/tensors tests/views/seismogram tests/views/test_widget.py tests/views/web
-# A training that diverges or not by the last bits of torch's operations; a file system that a program registers itself: fsspec up to
-# 2025.9 writes nothing for it.
-OLDEST_LEFT_OUT := --deselect 'tests/rules/test_closures.py::test_nothing_is_found_in_a_loop_that_is_right[LBFGS]' \
-	--deselect tests/record/places/test_running_upload.py::test_a_place_that_the_program_registered_is_known_to_the_upload
+# A training that diverges or not by the last bits of torch's operations.
+OLDEST_LEFT_OUT := --deselect 'tests/rules/test_closures.py::test_nothing_is_found_in_a_loop_that_is_right[LBFGS]'
 
 PAGE_TOOLS := tools/page/node_modules/.package-lock.json
 # The Node.js that comes with pyright: nothing has to be installed for it.
