@@ -100,9 +100,10 @@ def test_a_with_block_that_an_exception_left_is_a_crash(tmp_path: Path) -> None:
 
 def test_ctrl_c_is_told_from_a_crash(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    # in short naps: a signal that comes right before a sleep begins does not end it
-    waiting = "print('up', flush=True)\nfor _ in range(600):\n    time.sleep(0.1)\n"
-    script.write_text(TRAINING + waiting, encoding="utf-8")
+    # a shell starts what goes on in the background with SIGINT ignored, which is inherited
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    waiting = "print('up', flush=True)\ntime.sleep(60)\n"
+    script.write_text(heard + TRAINING + waiting, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "seismograd", "run", "--out", "run", "train.py"],
         cwd=tmp_path,
