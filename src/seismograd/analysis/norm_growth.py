@@ -50,6 +50,7 @@ class GrowthBaseline:
     least_rising: int
     goodness: float
     least: int = 2
+    unbounded: float = UNBOUNDED  # of a loss below 0, against the first ones
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class NormSeries:
         before = len(self.past)
         entries = [*self.past, *zip(norms.tolist(), losses.tolist(), steps.tolist(), strict=True)]
         norm, loss = (np.array([entry[column] for entry in entries]) for column in (0, 1))
-        is_unbounded = loss < -UNBOUNDED * max(1.0, *map(abs, self.early_losses))
+        is_unbounded = loss < -self.against.unbounded * max(1.0, *map(abs, self.early_losses))
         judged = np.where(is_unbounded, np.inf, loss)
         for end in range(before + 1, len(entries) + 1):
             found = self._high_above(norm, judged, end, factor) or self._rising(

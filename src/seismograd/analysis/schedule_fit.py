@@ -32,7 +32,7 @@ def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
         return Misfit(4, "error", *of_another(values), fact.number("calls"), 0.0, code)
     return (
         loaded_at_its_end(fact, values, limits)
-        or is_no_factor(fact, values)
+        or is_no_factor(fact, values, limits)
         or ended(fact, values, limits)
         or swings(fact, values, limits)
         or rises_again(fact, values)

@@ -20,6 +20,7 @@ class ScheduleLimits(Protocol):
     low_share: float
     unfinished: float
     tolerance: float
+    max_factor: float
 
 
 @dataclass(frozen=True, slots=True)

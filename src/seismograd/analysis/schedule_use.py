@@ -21,11 +21,10 @@ from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
 # of a function that returns a learning rate: calls after its highest, the largest rate of an
-# optimizer, how near what it returns first is to that, and the highest factor that is none
+# optimizer, and how near what it returns first is to that
 LASTING = 3
 MAX_BASE = 0.5
 SAME_FACTOR = 1e-3
-MAX_FACTOR = 0.05
 
 
 def never_stepped(fact: Fact, limits: ScheduleLimits) -> Misfit | None:
@@ -138,7 +137,7 @@ def loaded_at_its_end(fact: Fact, values: Values, limits: ScheduleLimits) -> Mis
     return Misfit(3, "error", cause, advice, num, limits.zero_calls, without_its_state(fact))
 
 
-def is_no_factor(fact: Fact, values: Values) -> Misfit | None:
+def is_no_factor(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect a function that returns a learning rate where a factor of one is asked for."""
     base, top = fact.number("base"), fact.number("top")
     lasts = fact.number("calls") - fact.number("top_call") >= LASTING
@@ -152,7 +151,7 @@ def is_no_factor(fact: Fact, values: Values) -> Misfit | None:
             "optimizer, {base:.3g}, times itself",
             **values,
         )
-    elif 0 < top <= MAX_FACTOR * base and not _goes_on(fact):
+    elif 0 < top <= limits.max_factor * base and not _goes_on(fact):
         cause = say(
             "the function of {scheduler} (stepped at {line}) probably returns a learning rate "
             "where it has to return a factor: the highest learning rate ever was {top:.3g}, which "

@@ -14,6 +14,7 @@ from pathlib import Path
 from platform import python_version
 
 from seismograd.package_info import VERSION
+from seismograd.record.process_signal import answers
 
 STARTED = "started.json"
 META = "meta.json"
@@ -69,16 +70,4 @@ def is_starting(path: Path) -> bool:
         process = json.loads((path / STARTED).read_bytes())["process"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return isinstance(process, int) and process != os.getpid() and _is_alive(process)
-
-
-def _is_alive(process: int) -> bool:
-    if os.name != "posix":  # on Windows, signal 0 is Ctrl-C
-        return False
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True  # another user's
-    except (OSError, OverflowError):
-        return False
-    return process > 0
+    return isinstance(process, int) and process != os.getpid() and answers(process) is True

@@ -15,7 +15,6 @@ from seismograd.analysis.plateau_mode import wrong_mode
 from seismograd.analysis.schedule_fit import misfit
 from seismograd.analysis.schedule_misfit import Misfit
 from seismograd.analysis.schedule_use import (
-    MAX_FACTOR,
     begins_early,
     never_stepped,
     not_loaded,
@@ -109,7 +108,7 @@ class ScheduleMismatch(FactRule):
     min_made: int = 3
     near: float = 2.5
     moved: float = 0.1
-    max_factor: float = MAX_FACTOR
+    max_factor: float = 0.05  # of the optimizer's rate, that a LambdaLR ever gives
 
     _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
     _last: dict[int, Fact] = memory(dict[int, Fact])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
+
+from seismograd.record.process_signal import answers
 
 _STATE, _START = 0, 19  # fields of /proc/PID/stat behind the name
 _ENDED = ("Z", "X")
@@ -19,21 +19,9 @@ def start_of(process: int) -> str | None:
         fields = status.rpartition(")")[2].split()
         return None if fields[_STATE] in _ENDED else fields[_START]
     except (OSError, IndexError):
-        return "" if _answers(process) else None
+        return None if answers(process) is False else ""
 
 
 def is_at_work(process: int, start: str) -> bool:
     """Return whether it has not ended, and no other one has got its number."""
     return start_of(process) == start
-
-
-def _answers(process: int) -> bool:
-    if sys.platform == "win32":  # where signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True  # another user's
-    except (OSError, OverflowError):
-        return False
-    return process > 0

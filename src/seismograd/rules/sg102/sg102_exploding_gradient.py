@@ -153,6 +153,7 @@ class ExplodingGradient(Rule):
             self.rising_steps,
             self.min_rising_steps,
             self.min_rising_goodness,
+            unbounded=self.unbounded,
         )
         depths = depths_of(self, block.read_by(self._layers), self._needs_signal(block))
         norms = numbers(block.steps, "grad_norm")
