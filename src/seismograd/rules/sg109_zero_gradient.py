@@ -10,6 +10,8 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, as_list
 from seismograd.analysis.constant_norm_words import words_of_constant_norm
+from seismograd.analysis.self_ratio_sightings import SelfRatioSightings
+from seismograd.analysis.self_ratio_words import words_of_self_ratio
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.zero_gradient_advice import (
     AT_ZERO_LOSS,
@@ -35,7 +37,8 @@ class ZeroGradient(Rule):
 
     What it finds
         A softmax over one element, a low-rank adapter with both factors zero, a ratio of two
-        log-probabilities that both have a graph, labels that are all masked, a final ReLU that gets
+        log-probabilities that both have a graph, as where the old policy of a PPO is the policy
+        itself, labels that are all masked, a final ReLU that gets
         only negative numbers, weights or advantages that are all zero, a loss multiplied by zero,
         an IoU of boxes that do not meet. A rounding or sign operation, which blocks the gradient
         for all layers before it. A normalization over a single number, such as a `GroupNorm` with
@@ -57,7 +60,11 @@ class ZeroGradient(Rule):
         only zeros at the first two sampled steps and get gradients of zero in all steps between
         them multiply each other's zeros, though the rest of the model trains. A normalization
         over one number is known from the first {min_evaluated} graphs of a line: that no true
-        gradient passes it is certain, whatever rounding makes of that.
+        gradient passes it is certain, whatever rounding makes of that. So is a ratio of
+        probabilities both sides of which have a graph that leads to the same parameters and whose
+        numbers are all one, at {min_evaluated} checks with other steps in between, though other
+        terms of the loss give these parameters a gradient; where the ratio weighs what has a graph
+        of its own, it does not count.
 
     False alarms
         A loss that is exactly zero because the target is reached does not count, nor do gradients
@@ -88,6 +95,7 @@ class ZeroGradient(Rule):
     _behind: dict[int, ZeroGradientStreak] = memory(dict[int, ZeroGradientStreak])  # a rounding
     _norms: dict[int, Fact] = memory(dict[int, Fact])  # the first of each optimizer
     _zero_weights: dict[int, ZeroWeights] = per_optimizer(ZeroWeights)
+    _ratios: dict[int, SelfRatioSightings] = memory(dict[int, SelfRatioSightings])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         for optimizer, columns in block.columns_of.items():
@@ -99,6 +107,11 @@ class ZeroGradient(Rule):
             self._learn_of_norm(fact)
         elif fact.kind == FactKind.ZERO_GRADIENT:
             self._facts[fact.optimizer].append(fact)
+        elif fact.kind == FactKind.SELF_RATIO:
+            seen = self._ratios.setdefault(fact.optimizer, SelfRatioSightings())
+            seen.facts.append(fact)
+            if seen.is_found:
+                self.found.extend(fact.iteration, fact.optimizer)
         return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
@@ -119,6 +132,8 @@ class ZeroGradient(Rule):
         counts, streak = block.updates & (zero | other), self._streaks[optimizer]
         self._look_behind(block, optimizer, counts & other)
         self._look_at_weights(block, optimizer, columns, counts & other)
+        if optimizer in self._ratios:
+            self._look_at_ratio(block, optimizer, counts & other)
         if not (zero & ~other & counts).any():  # what there is in any healthy training
             streak.end(int(np.count_nonzero(counts)))
             return
@@ -172,6 +187,24 @@ class ZeroGradient(Rule):
                 self.found.add(self._made_of_zeros(optimizer, weights))
         if weights.names and (last := weights.goes_on_until(block)) > weights.last:
             self.found.extend(last, optimizer)
+
+    def _look_at_ratio(self, block: SharedBlock, optimizer: int, moved: BoolArray) -> None:
+        """Judge a ratio of a policy with itself, where other terms train the policy."""
+        seen = self._ratios[optimizer]
+        fact = seen.enough(block, moved, self.min_evaluated)
+        if fact is None or optimizer in self.found:
+            return
+        seen.is_found = True
+        times = fact.number("times")
+        self.found.add(
+            self.finding_of_fact(
+                fact,
+                *words_of_self_ratio(fact),
+                evidence=(Evidence("self_ratio", "", fact.iteration, times, self.min_evaluated),),
+                first_step=seen.facts[0].iteration,
+                last_step=seen.facts[-1].iteration,
+            )
+        )
 
     def _learn_of_norm(self, fact: Fact) -> None:
         """Report a normalization over one number that is there in the first graphs."""

@@ -33,6 +33,13 @@ class FactKind(StrEnum):
     `norms`: how many there are; `name` of its module, `model`: the script's name for the outermost
     one; `groups`, `channels` of a group normalization, else 0.
     """
+    SELF_RATIO = "self_ratio"
+    """The loss holds a ratio of two log-probabilities that both have a graph behind which there are
+    the same `parameters`, `num` of them, and all of its numbers are one, told at the first
+    backwards of a line and ever more rarely. `times`: how often that was so, each time after other
+    steps; `ratio`: the line of the only statement that computes one; `place`, `text`: that one, or,
+    where `is_alias` is 1, the only statement that makes its old policy another name of something.
+    """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
     rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a

@@ -20,6 +20,7 @@ from seismograd.capture.graph.loss_terms import LossTerms
 from seismograd.capture.graph.mixed_reductions import MixedReductions
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.sample_cuts import SampleCuts
+from seismograd.capture.graph.self_ratios import SelfRatios
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
@@ -64,6 +65,7 @@ class LossInspection:
         self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
+        self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -127,6 +129,7 @@ class LossInspection:
             call("recurrence", self._recurrences.look, site, graph)
             call("advantage", self._advantages.look, site, graph)
             call("target", self._targets.look, site, graph)
+            call("self ratio", self._self_ratios.look, site, graph, windows)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 
