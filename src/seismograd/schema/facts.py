@@ -158,6 +158,12 @@ class FactKind(StrEnum):
     `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
     of a `load_state_dict`, whose statement is `text`.
     """
+    COPIED_WEIGHTS = "copied_weights"
+    """Trainable weights that no optimizer holds began with the scalars of trained ones, told when
+    they are first looked at, and likewise when they have been set to these, or nearer to them.
+    `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
+    `times`: how often they were found nearer to them than before.
+    """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
     told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the
