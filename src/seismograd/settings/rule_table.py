@@ -198,6 +198,8 @@ RULE_TABLE: RuleTable = {
             "near",
             "moved",
             "max_factor",
+            "min_growth",
+            "max_growth",
         ],
     ),
     "SG201": (
