@@ -89,8 +89,8 @@ def _mended(text: str) -> str:
     mended = with_graph(text)
     tree = parsed(mended)
     match [] if tree is None else tree.body:
-        case [ast.Assign(targets=[target], value=value)] if (
-            ast.unparse(target) == ast.unparse(value)
+        case [ast.Assign(targets=[target], value=value)] if ast.unparse(target) == ast.unparse(
+            value
         ):
             return f"# {text}"
         case _:

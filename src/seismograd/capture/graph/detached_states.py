@@ -29,7 +29,7 @@ RESULTS = frozenset({"ReluBackward0", "SigmoidBackward0", "TanhBackward0"})  # t
 JOINS = frozenset({"CatBackward0", "StackBackward0"})
 
 
-class State(NamedTuple):
+class LiveState(NamedTuple):
     """Values that have a graph, and the operation that made them."""
 
     values: torch.Tensor
@@ -74,7 +74,7 @@ def detached_states(graph: LossGraph) -> list[tuple[torch.Tensor, int]]:
     where the same numbers have a graph that leads to the step before; and the number of steps.
     """
     found: list[tuple[torch.Tensor, int]] = []
-    states: list[State] | None = None
+    states: list[LiveState] | None = None
     for leaf in graph.readers:
         weight = getattr(leaf, "variable", None) if is_leaf(leaf) else None
         if weight is None or weight.ndim < 2:
@@ -104,7 +104,7 @@ def _without_graph(product: Any) -> torch.Tensor | None:
     return None if operand is None or not 0 < operand.numel() <= MAX_NUMBERS else operand
 
 
-def _states(graph: LossGraph) -> Iterator[State]:
+def _states(graph: LossGraph) -> Iterator[LiveState]:
     """Yield values with a graph that operations of this graph have kept: what goes into a product,
     each part of it where it was put together of parts, and what an activation gave.
     """
@@ -113,7 +113,7 @@ def _states(graph: LossGraph) -> Iterator[State]:
         if name in RESULTS:
             values = saved(node, "result")
             if values is not None:
-                yield State(values, node)
+                yield LiveState(values, node)
         elif name in PRODUCTS and name in OPERANDS:
             place, attribute = OPERANDS[name]
             made = source(node, place)
@@ -124,10 +124,10 @@ def _states(graph: LossGraph) -> Iterator[State]:
                 yield from _parts(values, made)
 
 
-def _parts(values: torch.Tensor, made: Any) -> Iterator[State]:
+def _parts(values: torch.Tensor, made: Any) -> Iterator[LiveState]:
     if made is None:
         return
-    yield State(values, made)
+    yield LiveState(values, made)
     shape = shape_of(made)
     if made.name() not in JOINS or values.numel() != torch.Size(shape).numel():
         return
@@ -139,10 +139,10 @@ def _parts(values: torch.Tensor, made: Any) -> Iterator[State]:
         return
     for node, part in zip(below, joined.chunk(len(below), dim), strict=False):
         if node is not None:
-            yield State(part, node)
+            yield LiveState(part, node)
 
 
-def _same(operand: torch.Tensor, states: list[State]) -> Iterator[State]:
+def _same(operand: torch.Tensor, states: list[LiveState]) -> Iterator[LiveState]:
     """Yield the states with the same numbers, not all of which are zero."""
     if not operand.any():
         return
@@ -174,8 +174,8 @@ def _leads_to(node: Any, earlier: Any) -> bool:
         if each == earlier:
             return True
         for below, _ in each.next_functions:
-            if below is not None and below not in seen and not is_leaf(below):
-                if below._sequence_nr() >= first:
-                    seen.add(below)
-                    stack.append(below)
+            is_new = below is not None and below not in seen and not is_leaf(below)
+            if is_new and below._sequence_nr() >= first:
+                seen.add(below)
+                stack.append(below)
     return False
