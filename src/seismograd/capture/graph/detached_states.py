@@ -174,8 +174,9 @@ def _leads_to(node: Any, earlier: Any) -> bool:
         if each == earlier:
             return True
         for below, _ in each.next_functions:
-            is_new = below is not None and below not in seen and not is_leaf(below)
-            if is_new and below._sequence_nr() >= first:
+            if below is None or below in seen or is_leaf(below):
+                continue
+            if below._sequence_nr() >= first:
                 seen.add(below)
                 stack.append(below)
     return False
