@@ -67,6 +67,11 @@ class FactKind(StrEnum):
     `place`, `text`: the line that computes the target, and the statement there, where there is only
     one.
     """
+    DETACHED_STATE = "detached_state"
+    """Recurrent weights, the `parameters`, are multiplied at each of several `steps` by the state
+    of the step before, which comes without the graph that it has elsewhere; `place`, `text`: the
+    line in a loop that detaches something, and the statement there, where there is only one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient

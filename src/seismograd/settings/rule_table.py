@@ -509,4 +509,11 @@ RULE_TABLE: RuleTable = {
             "min_discount",
         ],
     ),
+    "SG807": (
+        "detached-state",
+        [
+            "min_evaluated",
+            "min_steps",
+        ],
+    ),
 }
