@@ -67,6 +67,11 @@ class FactKind(StrEnum):
     `place`, `text`: the line that computes the target, and the statement there, where there is only
     one.
     """
+    DETACHED_STATE = "detached_state"
+    """Recurrent weights, the `parameters`, are multiplied at each of several `steps` by the state
+    of the step before, which comes without the graph that it has elsewhere; `place`, `text`: the
+    line in a loop that detaches something, and the statement there, where there is only one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
@@ -157,6 +162,12 @@ class FactKind(StrEnum):
     the part of the way since the last time, of `steps` steps, that it took back, 1 for all of it;
     `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
     of a `load_state_dict`, whose statement is `text`.
+    """
+    COPIED_WEIGHTS = "copied_weights"
+    """Trainable weights that no optimizer holds began with the scalars of trained ones, told when
+    they are first looked at, and likewise when they have been set to these, or nearer to them.
+    `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
+    `times`: how often they were found nearer to them than before.
     """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,

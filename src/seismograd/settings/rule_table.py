@@ -198,6 +198,8 @@ RULE_TABLE: RuleTable = {
             "near",
             "moved",
             "max_factor",
+            "min_growth",
+            "max_growth",
         ],
     ),
     "SG201": (
@@ -505,6 +507,13 @@ RULE_TABLE: RuleTable = {
         [
             "min_evaluated",
             "min_discount",
+        ],
+    ),
+    "SG807": (
+        "detached-state",
+        [
+            "min_evaluated",
+            "min_steps",
         ],
     ),
 }
