@@ -185,10 +185,17 @@ class FactKind(StrEnum):
     them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
     1 when only normalization layers do.
     """
+    FROZEN_TRUNK = "frozen_trunk"
+    """Half of a model or more is frozen, and as an initialization leaves it, told at its first
+    backward. `parameters`: the first of these weights, `num` of them; `share` of all scalars that
+    are frozen; `trains`: the first parameter that trains; `model`: the script's name for the
+    outermost module.
+    """
     FROZEN_ADAPTERS = "frozen_adapters"
     """A model has adapters, such as LoRA's, and none of their parameters trains, told at its first
     backward. `parameters`: the first of these, `num` of them; `for_inference`: 1 when peft has
-    loaded them for that; `model`: the script's name for the outermost module.
+    loaded them for that; `certain`: 0 where only a common name such as `adapter` tells; `model`:
+    the script's name for the outermost module.
     """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one

@@ -356,6 +356,9 @@ RULE_TABLE: RuleTable = {
             "max_share",
             "max_tail_share",
             "max_trained_share",
+            "min_frozen_share",
+            "min_losses",
+            "min_drop",
         ],
     ),
     "SG404": (
