@@ -77,6 +77,14 @@ def test_an_overflow_in_half_precision_is_computed_in_float32() -> None:
     assert mended == "loss = ((out.half() * 4000.0).float() ** 2).mean()"
 
 
+def test_what_keeps_a_number_from_zero_is_not_zero_in_float16() -> None:
+    text = "loss = (a / b).mean()"
+    in_half = mended_line(text, "/", BirthReason.ZERO, "forward", "float16")
+    assert in_half == "loss = (a / b.clamp_min(1e-4)).mean()"
+    others = mended_line(text, "/", BirthReason.ZERO, "forward", "bfloat16")
+    assert others == "loss = (a / b.clamp_min(1e-8)).mean()"
+
+
 def test_a_deviation_of_one_sample_gets_a_correction_of_zero() -> None:
     mended = mended_line("s = x.std(dim=0)", "std", BirthReason.ONE_SAMPLE, "forward")
     assert mended == "s = x.std(dim=0, correction=0)"

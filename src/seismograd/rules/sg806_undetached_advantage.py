@@ -145,8 +145,9 @@ def _factor(product: ast.BinOp) -> ast.expr:
 
 
 def _unsigned(side: ast.expr) -> ast.expr:
-    is_negative = isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.USub)
-    return side.operand if is_negative else side
+    if isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.USub):
+        return side.operand
+    return side
 
 
 def _is_of_probability(side: ast.expr) -> bool:
