@@ -15,12 +15,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seismograd.capture.birth.singular_operands import KEPT, MAX_OPERATIONS, LossOperands
+from seismograd.capture.graph.loss_reduction import MAX_HOPS, shape_reduced
+from seismograd.capture.graph.traversal import LEAF
 from seismograd.capture.probes.weight_slice import WeightSlice, have_changed, keep_all
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import ENTRY_WORDS, POINTER
+from seismograd.measure.native.library import ENTRY_WORDS, POINTER, load
+from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.native_table import make_table
 from seismograd.measure.native.slice_copies import NUMBERS, SliceCopies
+from seismograd.measure.number_table import stacked
+from tests.measure.onlookers import onlookers
 
+KEYS = tuple(range(8))
 needs_extension = pytest.mark.skipif(not tensor_reads.has_extension(), reason="it was not built")
 
 
@@ -170,17 +177,160 @@ def test_a_gradient_that_has_no_graph_is_kept(by_extension: bool) -> None:
     assert kept == {7: plain}
 
 
+def backend_of(tensors: list[Tensor]) -> NativeBackend:
+    library = load()
+    assert library is not None
+    backend = NativeBackend(library)
+    backend.measure(tensors, tensors, KEYS[: len(tensors)], (), sample=False)
+    return backend
+
+
+@needs_extension
+@pytest.mark.skipif(load() is None, reason="asks the kernel")
+@pytest.mark.parametrize("size", [16, 1 << 17])  # in less and in more than the interpreter is kept
+@pytest.mark.parametrize("value", [2.0, 0.0, float("nan"), float("inf")])
+def test_the_kernel_measures_for_the_extension_as_for_python(size: int, value: float) -> None:
+    tensors = [torch.randn(size // 8, 8) for _ in range(3)]
+    keys = KEYS[:3]
+    backend = backend_of(tensors)
+    backend._last.keys = keys  # pyright: ignore
+    assert backend.measure_again(tensors, keys)  # now it is known where they lie
+    tensors[1] = torch.full((size // 8, 8), value)
+    by_extension = backend.measure_again(tensors, keys)
+    with tensor_reads.without_extension():
+        by_python = backend.measure_again(tensors, keys)
+    assert by_extension is not None
+    assert by_python is not None
+    assert isinstance(by_extension[0].kept, bytes)  # pyright: ignore
+    assert by_extension[1] is by_python[1] is (value == 2.0)
+    together = stacked([by_extension[0]] * 2), stacked([by_extension[0], by_python[0]])
+    for name, numbers in by_python[0].items():
+        assert np.array_equal(by_extension[0][name], numbers, equal_nan=True)
+        assert by_extension[0][name].flags.writeable
+        for whole in together:
+            assert whole[name].shape == (2, 3)
+            assert np.array_equal(whole[name], np.stack([numbers] * 2), equal_nan=True)
+
+
+@needs_extension
+def test_what_a_call_holds_is_what_python_holds() -> None:
+    inputs = [torch.randn(3), torch.randn(2, 2).mul_(2)]
+    state = tensor_reads.called(tuple(inputs))
+    assert state is not None
+    versions, random, autocast = state
+    assert [(id(each), version) for each, version in versions] == [
+        (id(each), each._version) for each in inputs
+    ]
+    assert torch.equal(random, torch.default_generator.get_state())
+    assert autocast == (False, torch.get_autocast_dtype("cpu"))
+    with torch.autocast("cpu", torch.float16):
+        state = tensor_reads.called(())
+        assert state is not None
+        assert state[2] == (True, torch.float16)
+    odd: list[Any] = [inputs[0].as_subclass(Odd), torch.randn(3, device="meta"), [inputs[0]], 3]
+    for each in odd:
+        assert tensor_reads.called((inputs[0], each)) is None
+    with torch.no_grad():
+        assert tensor_reads.called(tuple(inputs)) is None
+    with onlookers() as seen:
+        assert tensor_reads.called(tuple(inputs)) is None
+        assert seen == []
+
+
+@needs_extension
+def test_the_gradient_of_what_a_model_returned_is_kept() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    kept: dict[int, Tensor] = {}
+    result = weight * 2
+    number = tensor_reads.returned(result, kept, 1000)
+    assert number == result.grad_fn._sequence_nr()  # pyright: ignore
+    (result * 5).sum().backward()
+    assert kept[0].tolist() == [5, 5, 5]
+    kept.clear()
+    second = torch.stack([weight, weight * 3]).unbind()[1]
+    tensor_reads.returned(second, kept, 1000)
+    (second * 7).sum().backward()
+    assert kept[0].tolist() == [7, 7, 7]
+    assert tensor_reads.returned(torch.ones(3), kept, 1000) == -1
+    assert tensor_reads.returned(weight * 2, kept, 11) == -2
+    for odd in ((weight * 2).as_subclass(Odd), (weight * 2,), None):
+        assert tensor_reads.returned(odd, kept, 1000) == -2
+
+
+class NamedLike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0]
+
+
+def losses() -> list[Tensor]:
+    x = torch.randn(4, 3, requires_grad=True)
+    wide = sum((x * i).exp() if i == 30 else x * i for i in range(31))
+    assert isinstance(wide, Tensor)
+    return [
+        nn.functional.cross_entropy(x * 2, torch.tensor([0, 1, 2, 0])),
+        (x * 2).square().mean(),
+        x.sum(),
+        x.exp().sum() / 3,
+        ((x * 2).sum() + x.sqrt().sum()).log(),
+        NamedLike.apply(x * 2).mean(),  # pyright: ignore
+        (2 + x.mean()) * 3,
+        wide.mean(),
+        torch.cat([x * i for i in range(99)]).mean(),
+    ]
+
+
+@needs_extension
+@pytest.mark.parametrize("after", [-1, 0, 1])
+def test_a_graph_is_searched_as_by_python(after: int) -> None:
+    found: list[bool] = []
+    for loss in losses():
+        assert loss.grad_fn is not None
+        number = after if after < 1 else loss.grad_fn._sequence_nr() - 1  # pyright: ignore
+        by_extension, by_python = LossOperands(), LossOperands()
+        by_extension.hold([loss.grad_fn], number)
+        with tensor_reads.without_extension():
+            by_python.hold([loss.grad_fn], number)
+            shape = shape_reduced(loss)
+        names = [[each.name for each in held] for held in by_python.losses]
+        assert [[each.name for each in held] for held in by_extension.losses] == names
+        known = tensor_reads.has_none([loss.grad_fn], number, LEAF, KEPT, MAX_OPERATIONS)
+        assert not (known and names)
+        found.append(known)
+        assert shape_reduced(loss) == shape
+        assert tensor_reads.shape_below(loss.grad_fn, MAX_HOPS) in (shape, None)
+    assert any(found)
+    assert not all(found) or after == 1
+    assert tensor_reads.shape_below(losses()[0].grad_fn, MAX_HOPS) == (4, 3)
+
+
+def failing(*_: object) -> bool:
+    raise ZeroDivisionError
+
+
 @needs_extension
 def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
     reads: Any = tensor_reads
-    for nonsense in (None, 3, "x", [None], [object()], {}):
+    all_nonsense: list[Any] = [None, 3, "x", [None], [object()], {}]
+    for nonsense in all_nonsense:
         assert reads.gradients(nonsense, [1]) is None
-        assert reads.fill(lambda *_: 1 / 0, nonsense, 0, 0, 1) is False
+        assert reads.fill(failing, nonsense, 0, 0, 1) is False
         assert reads.number_of_dtype(nonsense, NUMBERS) == -1
         assert reads.unchanged(nonsense) is False
         assert reads.keep(nonsense) is False
         assert reads.keeper({}, 0, 0)((nonsense,)) is None
         assert reads.keeper({}, 0, 0)(nonsense) is None
+        assert reads.measure(nonsense) is None
+        assert reads.called(nonsense) is None
+        assert reads.called((nonsense,)) is None
+        assert reads.returned(nonsense, {}, 10) == -2
+        assert reads.shape_below(nonsense, 3) is None
+        assert reads.has_none(nonsense, 0, LEAF, KEPT, 5) is False
+        assert reads.has_none([nonsense], 0, LEAF, KEPT, 5) is False
     with pytest.raises(TypeError):  # asks as Python does
         reads.marks([None])
 
@@ -198,6 +348,13 @@ def test_references_are_given_back() -> None:
     things: list[Any] = [*held, *gradients, *slices, *(each.rows for each in slices), kept]
     things += [held, gradients, ids, references, slices, table.is_still_so, torch.float32]
     things += [torch.Size([8, 16]), Tensor, nn.Parameter, torch.strided]
+    loss = nn.functional.cross_entropy(held[0] * 2, torch.zeros(8, dtype=torch.int64))
+    other = held[0].exp().sum()
+    things += [loss.grad_fn, other.grad_fn, loss, other]
+    backend = backend_of(gradients) if load() is not None else None  # pyright: ignore
+    four = KEYS[:4]
+    if backend is not None:
+        backend._last.keys = four  # pyright: ignore
 
     def counts() -> list[int]:
         return [sys.getrefcount(each) for each in things]
@@ -214,4 +371,14 @@ def test_references_are_given_back() -> None:
         tensor_reads.number_of_dtype(held[0], NUMBERS)
         tensor_reads.keeper(kept, 0, 0)((gradients[0],))  # pyright: ignore
         kept.clear()
+        if backend is not None:
+            assert backend.measure_again(gradients, four)  # pyright: ignore
+        tensor_reads.called((gradients[0], gradients[1]))
+        tensor_reads.called((gradients[0], None))
+        tensor_reads.returned(gradients[0], kept, 1000)
+        tensor_reads.returned(loss, kept, 0)
+        for top in (loss.grad_fn, other.grad_fn):
+            tensor_reads.shape_below(top, MAX_HOPS)
+            tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
+        del top
     assert counts() == before

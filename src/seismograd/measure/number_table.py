@@ -15,13 +15,24 @@ class NumberTable(Mapping[str, FloatArray]):
     """Statistics by their names  # (n,) each; an array of one is made on access.
 
     `numbers` has them in its rows  # (R, n), and `places` says in which. They are made at each
-    step, and together for many steps (`stacked`).
+    step, and together for many steps (`stacked`). `kept` is what was measured: an array of that, or
+    its bytes with `num_rows`, of which one is made only when somebody asks.
     """
 
-    __slots__ = ("numbers", "places")
+    __slots__ = ("kept", "num_rows", "places")
 
     def __init__(self, numbers: FloatArray, places: Mapping[str, int]) -> None:
-        self.numbers, self.places = numbers, places
+        self.kept: FloatArray | bytes = numbers
+        self.num_rows, self.places = len(numbers), places
+
+    @property
+    def numbers(self) -> FloatArray:
+        """Return all of them  # (R, n)."""
+        kept = self.kept
+        if isinstance(kept, bytes):
+            # of a copy, which may be written to as any other
+            kept = self.kept = np.frombuffer(bytearray(kept)).reshape(self.num_rows, -1)
+        return kept
 
     def __getitem__(self, name: str) -> FloatArray:
         return self.numbers[self.places[name]]
@@ -41,12 +52,21 @@ def stacked(tables: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]
     if len(tables) == 1:
         return {name: first[name][None] for name in first}
     if isinstance(first, NumberTable):
-        numbers = [
-            table.numbers
+        alike = [
+            table
             for table in tables
             if isinstance(table, NumberTable) and table.places is first.places
         ]
-        if len(numbers) == len(tables):
-            together = np.stack(numbers, axis=1)  # (R, B, n)
+        if len(alike) == len(tables):
+            together = _together(alike)
             return {name: together[place] for name, place in first.places.items()}
     return {name: np.array([table[name] for table in tables]) for name in first}
+
+
+def _together(tables: Sequence[NumberTable]) -> FloatArray:
+    """Return the numbers of tables with the same statistics of the same gradients  # (R, B, n)."""
+    raw = [table.kept for table in tables if isinstance(table.kept, bytes)]
+    if len(raw) == len(tables):  # no array of each is made
+        whole = np.frombuffer(b"".join(raw)).reshape(len(raw), tables[0].num_rows, -1)
+        return np.ascontiguousarray(whole.swapaxes(0, 1))
+    return np.stack([table.numbers for table in tables], axis=1)

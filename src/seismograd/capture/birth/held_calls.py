@@ -17,6 +17,7 @@ from seismograd.capture.hooks.class_calls import UndoCall, replace_call
 from seismograd.exception_origin import raised_by_user
 from seismograd.measure.native import tensor_reads
 
+new = object.__new__
 MAX_CALLS = 8  # of all models between two steps: micro-batches
 MAX_BYTES = 64 * 2**20  # of a gradient that is kept
 MAX_OUTPUTS = 8
@@ -117,32 +118,36 @@ class HeldCalls:
     def _hold(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HeldCall | None:
         """Return what is held of a call that begins; `None` where it is no training of ours."""
         reference = self._models.get(id(model))
-        if (
-            reference is None
-            or self.is_paused
-            or not is_grad_enabled()
-            or has_modes()
-            or is_in_backward() != -1
-            or has_dispatch_modes()
-            or reference() is not model
-        ):
+        if reference is None or self.is_paused or reference() is not model:
             return None
+        problem = ""
         try:  # not in a method: nearly every forward pass of a training comes through here
-            versions: list[tuple[Tensor, int]] = []
-            for each in (*args, *kwargs.values()) if kwargs else args:
-                if type(each) is Tensor:
-                    versions.append((each, each._version))
-                else:
-                    versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
-            problem = ""
-            for tensor, _ in versions:
-                if not tensor.is_cpu:
-                    if not self._any_device:
-                        return None
-                    problem = "device"
-            autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
-            random = torch.default_generator.get_state()
-            held = HeldCall(reference, args, kwargs, versions, random, autocast, {}, -1, problem)
+            state = None if kwargs else tensor_reads.called(args)
+            if state is None:
+                if (
+                    not is_grad_enabled()
+                    or has_modes()
+                    or is_in_backward() != -1
+                    or has_dispatch_modes()
+                ):
+                    return None
+                versions: list[tuple[Tensor, int]] = []
+                for each in (*args, *kwargs.values()) if kwargs else args:
+                    if type(each) is Tensor:
+                        versions.append((each, each._version))
+                    else:
+                        versions += [(tensor, tensor._version) for tensor in tensors_in(each)]
+                for tensor, _ in versions:
+                    if not tensor.is_cpu:
+                        if not self._any_device:
+                            return None
+                        problem = "device"
+                autocast = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
+                state = versions, torch.default_generator.get_state(), autocast
+            held = new(HeldCall)  # without the call of its `__init__`
+            held.model, held.args, held.kwargs = reference, args, kwargs
+            held.versions, held.random, held.autocast = state
+            held.gradients, held.last, held.problem = {}, -1, problem
             self.calls.append(held)
             if len(self.calls) > MAX_CALLS:
                 del self.calls[0]
@@ -192,6 +197,10 @@ def _within(thing: Any) -> Iterable[Any]:
 def _returned(held: HeldCall, result: Any) -> None:
     """Have the gradients of what a model returned kept when its backward comes to them."""
     try:
+        last = tensor_reads.returned(result, held.gradients, MAX_BYTES)
+        if last >= -1:
+            held.last = last
+            return
         outputs = (result,) if type(result) is Tensor else tensors_in(result)
         for number, output in enumerate(outputs):
             node: Any = output.grad_fn

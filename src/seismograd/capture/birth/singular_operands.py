@@ -13,6 +13,7 @@ from seismograd.capture.birth.birth import BACKWARD, Birth, birth_of_fault
 from seismograd.capture.birth.domain import backward_fault
 from seismograd.capture.birth.operation import Operation, name_from, readable
 from seismograd.capture.graph.traversal import LEAF
+from seismograd.measure.native import tensor_reads
 from seismograd.tensors.isolation import without_user_modes
 from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
 
@@ -61,6 +62,8 @@ class LossOperands:
         """Hold those of the graphs below these nodes that were made after the operation with this
         number.
         """
+        if tensor_reads.has_none(tops, after, LEAF, KEPT, MAX_OPERATIONS):
+            return
         stack = tops.copy() if None not in tops else [top for top in tops if top is not None]
         seen: set[Any] = set(stack)
         held: list[HeldOperation] = []

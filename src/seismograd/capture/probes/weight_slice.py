@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,16 +23,17 @@ Kept = bytes | torch.Tensor | None
 class CpuRows:
     """Where the rows are: read without a call of ours, as long as the weight lies there."""
 
-    __slots__ = ("address", "first", "num_bytes", "rows", "shape", "stride", "width")
+    __slots__ = ("address", "num_bytes", "rows", "shape", "where")
 
     def __init__(self, weight: torch.Tensor, positions: range) -> None:
         size = weight.element_size()
         self.address, self.num_bytes = weight.data_ptr(), weight.untyped_storage().nbytes()
         self.shape = weight.shape
-        # in bytes, as `tensor_reads` wants them
-        self.first, self.stride = positions.start * size, positions.step * size
-        self.width = NUM_COLUMNS * size
-        row = ctypes.c_char * self.width
+        width = NUM_COLUMNS * size
+        # as `tensor_reads` wants it, at once: the first row, how far apart, how long, in bytes
+        rows = positions.start * size, positions.step * size, width
+        self.where = struct.pack("=5q", self.address, self.num_bytes, *rows)
+        row = ctypes.c_char * width
         self.rows = [row.from_address(self.address + position * size) for position in positions]
 
 

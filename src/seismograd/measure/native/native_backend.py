@@ -85,6 +85,8 @@ class NativeBackend:
         remembers_rows: bool = True,
     ) -> None:
         self._measure = library.seismograd_measure
+        # for `tensor_reads`, without ctypes
+        self._measure_at = ctypes.cast(self._measure, ctypes.c_void_p).value or 0
         self._instruction_set = (
             BEST_INSTRUCTION_SET
             if instruction_set is None
@@ -137,22 +139,36 @@ class NativeBackend:
         if tables is None or tables.keys is not keys or self._with_reference:
             return None
         table = tables.gradients
+        values = object.__new__(NumberTable)
+        values.num_rows, values.places = len(NUMBERS), PLACES
         with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
             if table.others:
                 return None
-            # the same as `table.fill`, in C where all lie as they did
-            at = table.known_at, table.entries_at, ENTRY_WORDS
-            if len(gradients) == len(table.known) and tensor_reads.fill(
-                table.is_still_so, gradients, *at
-            ):
-                table.pointers = NOT_KNOWN
-            elif not table.fill(gradients):
+            # the same as `table.fill` and what follows it, in C where all lie as they did
+            if len(gradients) == len(table.known):
+                table.pointers = NOT_KNOWN  # in case an exception arrives behind it
+                found = tensor_reads.measure(
+                    table.is_still_so,
+                    gradients,
+                    table.known_at,
+                    table.entries_at,
+                    ENTRY_WORDS,
+                    self._measure_at,
+                    torch.get_num_threads(),
+                    self._instruction_set,
+                    len(NUMBERS),
+                    NORM,
+                    NONFINITE,
+                )
+                if found is not None:
+                    values.kept, is_ordinary = found
+                    return values, is_ordinary
+            if not table.fill(gradients):
                 return None
         num = len(table.entries)
-        numbers = np.empty((len(NUMBERS), num))
+        values.kept = numbers = np.empty((len(NUMBERS), num))
         threads = torch.get_num_threads()
-        # as `address_of` does, and below as `NumberTable` is made
-        address = ctypes.byref(ctypes.c_char.from_buffer(numbers)) if num else None  # pyright: ignore
+        address = address_of(numbers)
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
         if num > FEW:
@@ -163,8 +179,6 @@ class NativeBackend:
         else:  # without another call
             rows = numbers.tolist()
             is_ordinary = all(rows[NORM]) and not any(rows[NONFINITE])
-        values = object.__new__(NumberTable)
-        values.numbers, values.places = numbers, PLACES
         return values, is_ordinary
 
     def _call(

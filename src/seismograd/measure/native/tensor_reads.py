@@ -2,8 +2,9 @@
 built, else by Python.
 
 The extension (reads/tensor_reads.cpp) answers "unexpected" for everything that is not ordinary.
-Without it each function but `marks` always does, and who asks then goes another way, with the same
-result. They are looked up here at each call, so a test can exchange them (`without_extension`).
+Without it each function but `marks` and `keeper` always does, and who asks then goes another way,
+with the same result. They are looked up here at each call, so a test can exchange them
+(`without_extension`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INTERFACE = 1  # `kInterface` of the extension
+INTERFACE = 2  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
 Keeper = Callable[[tuple[Tensor, ...]], None]
+CallState = tuple[list[tuple[Tensor, int]], Tensor, tuple[bool, torch.dtype]]
 
 
 def _marks(references: list[weakref.ref[Tensor]]) -> list[Signature]:
@@ -48,6 +50,26 @@ def _no_number(_: Tensor, __: Mapping[torch.dtype, int]) -> int:
     return -1
 
 
+def _not_measured(_: Callable[..., bool], __: list[Tensor], *___: int) -> None:
+    return None
+
+
+def _not_asked(_: tuple[Any, ...]) -> None:
+    return None
+
+
+def _not_registered(_: Any, __: dict[int, Tensor], ___: int) -> int:
+    return -2
+
+
+def _no_shape(_: Any, __: int) -> None:
+    return None
+
+
+def _not_searched(_: list[Any], __: int, ___: int, ____: Mapping[str, Any], _____: int) -> bool:
+    return False
+
+
 def _keeper(gradients: dict[int, Tensor], number: int, position: int) -> Keeper:
     def keep(incoming: tuple[Tensor, ...]) -> None:
         gradient: Any = incoming[position] if position < len(incoming) else None
@@ -73,8 +95,40 @@ keep: Callable[[Sequence[Any]], bool] = _not_known
 number_of_dtype: Callable[[Tensor, Mapping[torch.dtype, int]], int] = _no_number
 # A hook of a node that keeps the gradient at this position, by its number, unless that has a graph.
 keeper: Callable[[dict[int, Tensor], int, int], Keeper] = _keeper
+# Fill the pointers in and have the kernel measure: what `fill` takes, then the address of its
+# function, the threads and the set of instructions; of how many rows its numbers are, and which are
+# the norms and the counts that are not finite. The numbers  # (rows, n), and whether no norm is 0
+# and no number not finite; or `None` where Python must do it.
+measure: Callable[..., tuple[bytes, bool] | None] = _not_measured
+# What `capture.birth.held_calls` holds of a call with these arguments: the tensors and their
+# versions, the state of the generator, that of autocast. `None` where it is not surely one of a
+# training with plain tensors on the CPU.
+called: Callable[[tuple[Any, ...]], CallState | None] = _not_asked
+# Have the gradient of what a model returned kept as its first, up to so many bytes, and return the
+# number of its operation, -1 where there is none; -2 where Python must do it. What torch raises.
+returned: Callable[[Any, dict[int, Tensor], int], int] = _not_registered
+# The shape of the first result below a node that has one, in so many hops; `None` where Python must
+# look.
+shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
+# Whether none of the operations below the only one of these nodes that were made after the one with
+# this number has one of these names: the number of leaves, and how many nodes are looked at.
+# `False` where Python must look.
+has_none: Callable[[list[Any], int, int, Mapping[str, Any], int], bool] = _not_searched
 
-NAMES = ("marks", "gradients", "fill", "unchanged", "keep", "number_of_dtype", "keeper")
+NAMES = (
+    "marks",
+    "gradients",
+    "fill",
+    "unchanged",
+    "keep",
+    "number_of_dtype",
+    "keeper",
+    "measure",
+    "called",
+    "returned",
+    "shape_below",
+    "has_none",
+)
 _BY_PYTHON = {name: globals()[name] for name in NAMES}
 
 

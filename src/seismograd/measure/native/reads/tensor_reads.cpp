@@ -1,8 +1,9 @@
 // Asks many tensors for what a steady step wants of each, in one call: the same questions as `tensor_reads.py`, which says what each
 // function returns. Nothing of torch's ABI: tensors are asked through Python's own limited API, so one build serves every version.
 //
-// Every function but `marks` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything raises: then
-// Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here.
+// Every function but `marks` and `returned` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
+// raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here. `returned` has
+// torch register a hook, which is Python: what is raised there is passed on.
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -12,14 +13,18 @@
 
 namespace {
 
-constexpr long kInterface = 1;  // as in tensor_reads.py
-constexpr int kRows = 4;        // of a slice of a weight
+constexpr long kInterface = 2;             // as in tensor_reads.py
+constexpr int kRows = 4;                   // of a slice of a weight
+constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
+constexpr int kCount = 1, kMaxSeen = 64;   // the word of an entry that says how many numbers it has; nodes of a graph
 
 // Held for the life of the process.
 PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbytes, *untyped_storage, *storage_offset, *data_ptr, *is_contiguous,
-    *is_neg;
-PyObject *s_grad, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept, *s_address,
-    *s_num_bytes, *s_shape, *s_first, *s_stride, *s_width;
+    *is_neg, *torch_module, *is_grad_enabled, *num_modes, *num_dispatch_modes, *graph_task, *is_autocast, *autocast_dtype;
+PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_prehook, *s_output_nr, *s_next_functions,
+    *s_input_metadata, *s_name;
+PyObject *s_grad, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept, *s_shape,
+    *s_where;
 
 // An owned reference.
 class Ref {
@@ -132,18 +137,10 @@ PyObject* gradients(PyObject*, PyObject* args) {
   return found.release();
 }
 
-// fill(is_still_so, tensors, known, entries, words) -> bool
-PyObject* fill(PyObject*, PyObject* args) {
-  PyObject *is_still_so, *tensors;
-  unsigned long long known_at, entries_at;
-  Py_ssize_t words;
-  if (!PyArg_ParseTuple(args, "OOKKn", &is_still_so, &tensors, &known_at, &entries_at, &words) || !PyList_Check(tensors)) {
-    return unexpected(Py_False);
-  }
+// Put the addresses of tensors that lie as they did into the entries: all or none, for Python remembers what it has written.
+bool fill_in(PyObject* is_still_so, PyObject* tensors, const int64_t* known, int64_t* entries, Py_ssize_t words) {
   const Ref all(PyList_AsTuple(tensors));
-  if (!all || !is_true(PyObject_CallObject(is_still_so, all.get()))) return unexpected(Py_False);
-  const int64_t* known = reinterpret_cast<const int64_t*>(static_cast<uintptr_t>(known_at));
-  int64_t* entries = reinterpret_cast<int64_t*>(static_cast<uintptr_t>(entries_at));
+  if (!all || !is_true(PyObject_CallObject(is_still_so, all.get()))) return false;
   const Py_ssize_t n = PyTuple_Size(all.get());
   int64_t* addresses = static_cast<int64_t*>(PyMem_Malloc(sizeof(int64_t) * static_cast<size_t>(n + 1)));
   bool is_as_before = addresses != nullptr;
@@ -153,10 +150,66 @@ PyObject* fill(PyObject*, PyObject* args) {
     is_as_before = is_plain(tensor) && number(ask(storage_offset, tensor), &offset) && offset == known[2 * i] && num_bytes(tensor, &bytes) &&
                    bytes == known[2 * i + 1] && address_of(tensor, &addresses[i]);
   }
-  // all or none, for Python remembers what it has written
   for (Py_ssize_t i = 0; is_as_before && i < n; ++i) entries[i * words] = addresses[i];
   PyMem_Free(addresses);
-  return is_as_before ? answer(Py_True) : unexpected(Py_False);
+  return is_as_before;
+}
+
+template <typename T>
+T* at(unsigned long long address) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+// fill(is_still_so, tensors, known, entries, words) -> bool
+PyObject* fill(PyObject*, PyObject* args) {
+  PyObject *is_still_so, *tensors;
+  unsigned long long known, entries;
+  Py_ssize_t words;
+  if (!PyArg_ParseTuple(args, "OOKKn", &is_still_so, &tensors, &known, &entries, &words) || !PyList_Check(tensors) ||
+      !fill_in(is_still_so, tensors, at<const int64_t>(known), at<int64_t>(entries), words)) {
+    return unexpected(Py_False);
+  }
+  return answer(Py_True);
+}
+
+using Kernel = int32_t (*)(const void*, int64_t, int32_t, int32_t, double*, double*);
+
+// measure(is_still_so, tensors, known, entries, words, kernel, threads, set, rows, norms, nonfinites) -> (bytes, bool) | None
+PyObject* measure(PyObject*, PyObject* args) {
+  PyObject *is_still_so, *tensors;
+  unsigned long long known, entries_at, kernel_at;
+  Py_ssize_t words, rows, norms, nonfinites;
+  int threads, set;
+  if (!PyArg_ParseTuple(args, "OOKKnKiinnn", &is_still_so, &tensors, &known, &entries_at, &words, &kernel_at, &threads, &set, &rows, &norms,
+                        &nonfinites) ||
+      !PyList_Check(tensors) || PyList_Size(tensors) == 0 || norms >= rows || nonfinites >= rows) {
+    return unexpected(Py_None);
+  }
+  int64_t* entries = at<int64_t>(entries_at);
+  if (!fill_in(is_still_so, tensors, at<const int64_t>(known), entries, words)) return unexpected(Py_None);
+  const Py_ssize_t n = PyList_Size(tensors);
+  const Ref found(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(sizeof(double)) * rows * n));
+  if (!found) return unexpected(Py_None);
+  char* bytes = PyBytes_AsString(found.get());
+  double* numbers = reinterpret_cast<double*>(bytes);
+  const bool is_aligned = reinterpret_cast<uintptr_t>(bytes) % alignof(double) == 0;
+  int64_t count = 0;
+  for (Py_ssize_t i = 0; i < n; ++i) count += entries[i * words + kCount];
+  const Kernel kernel = reinterpret_cast<Kernel>(static_cast<uintptr_t>(kernel_at));
+  if (!is_aligned) return unexpected(Py_None);
+  int32_t used;
+  if (count > kHeldFor) {
+    PyThreadState* state = PyEval_SaveThread();
+    used = kernel(entries, n, threads, set, numbers, nullptr);
+    PyEval_RestoreThread(state);
+  } else {
+    used = kernel(entries, n, threads, set, numbers, nullptr);
+  }
+  if (used < 0) return unexpected(Py_None);
+  bool is_ordinary = true;  // NaN is neither a norm of 0 nor a count of none
+  for (Py_ssize_t i = 0; i < n; ++i) is_ordinary = is_ordinary && numbers[norms * n + i] != 0 && numbers[nonfinites * n + i] == 0;
+  PyObject* result = PyTuple_Pack(2, found.get(), is_ordinary ? Py_True : Py_False);
+  return result ? result : unexpected(Py_None);
 }
 
 // Where the rows of a followed weight are, where it lies as it did.
@@ -166,13 +219,15 @@ struct Rows {
 };
 
 bool rows_of(PyObject* weight, PyObject* rows, Rows* found) {
-  int64_t address, bytes, now_at, now_bytes, first;
-  if (!is_plain(weight) || rows == Py_None || !number_of(rows, s_address, &address) || !number_of(rows, s_num_bytes, &bytes) ||
-      !address_of(weight, &now_at) || now_at != address || !num_bytes(weight, &now_bytes) || now_bytes != bytes ||
-      !number_of(rows, s_first, &first) || !number_of(rows, s_stride, &found->stride) || !number_of(rows, s_width, &found->width)) {
-    return false;
-  }
-  found->first = reinterpret_cast<const char*>(static_cast<uintptr_t>(address + first));
+  int64_t now_at, now_bytes, where[5];  // as `CpuRows.where`: address, bytes of storage, first, stride, width
+  if (!is_plain(weight) || rows == Py_None) return false;
+  const Ref packed(PyObject_GetAttr(rows, s_where));
+  if (!packed || !PyBytes_Check(packed.get()) || PyBytes_Size(packed.get()) != static_cast<Py_ssize_t>(sizeof(where))) return false;
+  std::memcpy(where, PyBytes_AsString(packed.get()), sizeof(where));
+  if (!address_of(weight, &now_at) || now_at != where[0] || !num_bytes(weight, &now_bytes) || now_bytes != where[1]) return false;
+  found->first = reinterpret_cast<const char*>(static_cast<uintptr_t>(where[0] + where[2]));
+  found->stride = where[3];
+  found->width = where[4];
   return true;
 }
 
@@ -263,6 +318,134 @@ PyObject* keeper(PyObject*, PyObject* args) {
   return what ? PyCFunction_New(&keep_gradient_def, what.get()) : nullptr;
 }
 
+// called(args) -> (versions, random, autocast) | None
+PyObject* called(PyObject*, PyObject* args) {
+  int64_t modes, dispatch_modes, task;
+  if (!PyTuple_Check(args) || !is_true(PyObject_CallNoArgs(is_grad_enabled)) || !number(PyObject_CallNoArgs(num_modes), &modes) || modes ||
+      !number(PyObject_CallNoArgs(num_dispatch_modes), &dispatch_modes) || dispatch_modes || !number(PyObject_CallNoArgs(graph_task), &task) ||
+      task != -1) {
+    return unexpected(Py_None);
+  }
+  const Py_ssize_t n = PyTuple_Size(args);
+  const Ref versions(PyList_New(n));
+  if (!versions) return unexpected(Py_None);
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* tensor = PyTuple_GetItem(args, i);
+    if (type_of(tensor) != tensor_type || !is_true(PyObject_GetAttr(tensor, s_is_cpu))) return unexpected(Py_None);
+    const Ref version(PyObject_GetAttr(tensor, s_version));
+    PyObject* pair = version ? PyTuple_Pack(2, tensor, version.get()) : nullptr;
+    if (!pair || PyList_SetItem(versions.get(), i, pair) < 0) return unexpected(Py_None);
+  }
+  const Ref enabled(ask(is_autocast, s_cpu)), dtype(ask(autocast_dtype, s_cpu)), generator(PyObject_GetAttr(torch_module, s_default_generator));
+  if (!enabled || !dtype || !generator) return unexpected(Py_None);
+  const Ref random(PyObject_CallMethodObjArgs(generator.get(), s_get_state, nullptr)), autocast(PyTuple_Pack(2, enabled.get(), dtype.get()));
+  PyObject* found = random && autocast ? PyTuple_Pack(3, versions.get(), random.get(), autocast.get()) : nullptr;
+  return found ? found : unexpected(Py_None);
+}
+
+// returned(result, kept, most) -> int: -2 for what Python must look at
+PyObject* returned(PyObject*, PyObject* args) {
+  PyObject *result, *kept;
+  long long most;
+  int64_t bytes, last, position;
+  if (!PyArg_ParseTuple(args, "OO!L", &result, &PyDict_Type, &kept, &most)) return nullptr;
+  if (type_of(result) != tensor_type) return PyLong_FromLong(-2);
+  const Ref node(PyObject_GetAttr(result, s_grad_fn));
+  if (!node) return nullptr;
+  if (node.get() == Py_None) return PyLong_FromLong(-1);
+  if (!number_of(result, s_nbytes, &bytes)) return nullptr;
+  if (bytes > most) return PyLong_FromLong(-2);
+  const Ref zero(PyLong_FromLong(0)), where(PyObject_GetAttr(result, s_output_nr));
+  if (!zero || !where) return nullptr;
+  position = PyLong_AsLongLong(where.get());
+  if (position < 0) return PyErr_Occurred() ? nullptr : PyLong_FromLong(-2);
+  const Ref what(PyTuple_Pack(3, kept, zero.get(), where.get()));
+  const Ref keep(what ? PyCFunction_New(&keep_gradient_def, what.get()) : nullptr);
+  if (!keep || !number(PyObject_CallMethodObjArgs(node.get(), s_sequence_nr, nullptr), &last)) return nullptr;
+  const Ref handle(PyObject_CallMethodObjArgs(node.get(), s_register_prehook, keep.get(), nullptr));
+  return handle ? PyLong_FromLongLong(last) : nullptr;
+}
+
+// The node that the gradient of a node's input at this position goes to; `None` where there is none, null for what is unexpected.
+PyObject* source_at(PyObject* sources, Py_ssize_t position) {
+  PyObject* edge = PyTuple_Check(sources) && position < PyTuple_Size(sources) ? PyTuple_GetItem(sources, position) : nullptr;
+  PyObject* node = edge && PyTuple_Check(edge) ? PyTuple_GetItem(edge, 0) : nullptr;
+  return node ? answer(node) : nullptr;
+}
+
+// shape_below(node, hops) -> tuple | None
+PyObject* shape_below(PyObject*, PyObject* args) {
+  PyObject* top;
+  int hops;
+  if (!PyArg_ParseTuple(args, "Oi", &top, &hops)) return unexpected(Py_None);
+  PyObject* node = answer(top);
+  PyObject* found = nullptr;
+  for (; hops > 0 && node != Py_None; --hops) {
+    const Ref own(node);
+    node = nullptr;
+    const Ref sources(PyObject_GetAttr(own.get(), s_next_functions));
+    if (!sources || !PyTuple_Check(sources.get()) || PyTuple_Size(sources.get()) == 0) break;  // a leaf: Python says what of it
+    node = source_at(sources.get(), 0);
+    if (node == Py_None && PyTuple_Size(sources.get()) > 1) {
+      Py_DECREF(node);
+      node = source_at(sources.get(), 1);
+    }
+    if (!node || node == Py_None) break;
+    const Ref metadata(PyObject_GetAttr(node, s_input_metadata));
+    if (!metadata) break;
+    const Ref first(PySequence_Check(metadata.get()) ? PySequence_GetItem(metadata.get(), 0) : nullptr);
+    const Ref shape(first ? PyObject_GetAttr(first.get(), s_shape) : nullptr);
+    if (!shape || !(PyList_Check(shape.get()) || PyTuple_Check(shape.get()))) break;
+    Ref sizes(PySequence_Tuple(shape.get()));
+    if (!sizes) break;
+    const Py_ssize_t n = PyTuple_Size(sizes.get());
+    if (n == 0) continue;
+    bool are_plain = true;
+    for (Py_ssize_t i = 0; i < n; ++i) are_plain = are_plain && type_of(PyTuple_GetItem(sizes.get(), i)) == reinterpret_cast<PyObject*>(&PyLong_Type);
+    if (are_plain) found = sizes.release();
+    break;
+  }
+  Py_XDECREF(node);
+  return found ? found : unexpected(Py_None);
+}
+
+// has_none(tops, after, leaf, names, most) -> bool
+PyObject* has_none(PyObject*, PyObject* args) {
+  PyObject *tops, *names, *seen[kMaxSeen];
+  long long after;
+  unsigned long long leaf;
+  int most, num = 0, stack[kMaxSeen], height = 0;
+  if (!PyArg_ParseTuple(args, "O!LKO!i", &PyList_Type, &tops, &after, &leaf, &PyDict_Type, &names, &most) || PyList_Size(tops) != 1) {
+    return unexpected(Py_False);
+  }
+  seen[num++] = answer(PyList_GetItem(tops, 0));
+  stack[height++] = 0;
+  bool is_known = seen[0] != Py_None;
+  while (is_known && height > 0 && num <= most) {
+    PyObject* node = seen[stack[--height]];
+    const Ref order(PyObject_CallMethodObjArgs(node, s_sequence_nr, nullptr));
+    const unsigned long long number = order ? PyLong_AsUnsignedLongLong(order.get()) : 0;
+    is_known = order && !PyErr_Occurred();
+    if (!is_known || number == leaf || (after >= 0 && number <= static_cast<unsigned long long>(after))) continue;
+    const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
+    is_known = name && sources && PyTuple_Check(sources.get()) && PyDict_Contains(names, name.get()) == 0;
+    for (Py_ssize_t i = 0; is_known && i < PyTuple_Size(sources.get()); ++i) {
+      PyObject* source = source_at(sources.get(), i);
+      bool is_new = source && source != Py_None;
+      for (int k = 0; is_new && k < num; ++k) is_new = seen[k] != source;
+      is_known = source && (!is_new || num < kMaxSeen);
+      if (is_known && is_new) {
+        stack[height++] = num;
+        seen[num++] = source;
+      } else {
+        Py_XDECREF(source);
+      }
+    }
+  }
+  for (int k = 0; k < num; ++k) Py_DECREF(seen[k]);
+  return is_known ? answer(Py_True) : unexpected(Py_False);
+}
+
 PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
@@ -271,6 +454,11 @@ PyMethodDef functions[] = {
     {"keep", keep, METH_O, nullptr},
     {"number_of_dtype", number_of_dtype, METH_VARARGS, nullptr},
     {"keeper", keeper, METH_VARARGS, nullptr},
+    {"measure", measure, METH_VARARGS, nullptr},
+    {"called", called, METH_O, nullptr},
+    {"returned", returned, METH_VARARGS, nullptr},
+    {"shape_below", shape_below, METH_VARARGS, nullptr},
+    {"has_none", has_none, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -284,19 +472,25 @@ bool prepare() {
   const Ref torch(PyImport_ImportModule("torch"));
   if (!torch) return false;
   PyObject* storage_type = nullptr;
-  const Ref nn(PyObject_GetAttrString(torch.get(), "nn"));
+  torch_module = answer(torch.get());
+  const Ref nn(PyObject_GetAttrString(torch.get(), "nn")), own(PyObject_GetAttrString(torch.get(), "_C"));
   const bool found = take(&tensor_type, torch.get(), "Tensor") && take(&parameter_type, nn.get(), "Parameter") &&
                      take(&strided, torch.get(), "strided") && take(&is_functional, torch.get(), "_is_functional_tensor") &&
                      take(&storage_type, torch.get(), "UntypedStorage") && take(&storage_nbytes, storage_type, "nbytes") &&
                      take(&untyped_storage, tensor_type, "untyped_storage") && take(&storage_offset, tensor_type, "storage_offset") &&
                      take(&data_ptr, tensor_type, "data_ptr") && take(&is_contiguous, tensor_type, "is_contiguous") &&
-                     take(&is_neg, tensor_type, "is_neg");
+                     take(&is_neg, tensor_type, "is_neg") && take(&is_grad_enabled, torch.get(), "is_grad_enabled") &&
+                     take(&is_autocast, torch.get(), "is_autocast_enabled") && take(&autocast_dtype, torch.get(), "get_autocast_dtype") &&
+                     take(&num_modes, own.get(), "_len_torch_function_stack") &&
+                     take(&num_dispatch_modes, own.get(), "_len_torch_dispatch_stack") && take(&graph_task, own.get(), "_current_graph_task_id");
   Py_XDECREF(storage_type);
   return found && intern(&s_grad, "grad") && intern(&s_version, "_version") && intern(&s_layout, "layout") && intern(&s_is_cpu, "is_cpu") &&
          intern(&s_dtype, "dtype") && intern(&s_nbytes, "nbytes") && intern(&s_element_size, "element_size") &&
          intern(&s_requires_grad, "requires_grad") && intern(&s_weight, "weight") && intern(&s_rows, "rows") && intern(&s_kept, "kept") &&
-         intern(&s_address, "address") && intern(&s_num_bytes, "num_bytes") && intern(&s_shape, "shape") && intern(&s_first, "first") &&
-         intern(&s_stride, "stride") && intern(&s_width, "width");
+         intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
+         intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
+         intern(&s_register_prehook, "register_prehook") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
+         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name");
 }
 
 }  // namespace
