@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,19 @@ def test_a_graph_that_was_used_up_is_left_alone() -> None:
     loss = x.log().sum()
     loss.backward()
     assert birth_in_graph(loss.grad_fn) is None
+
+
+def test_what_is_held_of_a_loss_does_not_keep_its_graph() -> None:
+    hidden = torch.ones(3, requires_grad=True) * 4
+    loss = hidden.sqrt().sum() + hidden.square().sum()
+    operands = LossOperands()
+    operands.hold([loss.grad_fn], after=-1)
+    held = [tensor for each in operands.losses[0] for tensor in each.tensors.values()]
+    assert {float(each[0]) for each in held} == {2.0, 4.0}
+    assert not any(each.requires_grad for each in held)
+    left = weakref.ref(hidden)
+    del hidden, loss
+    assert left() is None
 
 
 def test_a_root_that_where_hides_is_the_birth_of_the_gradient() -> None:

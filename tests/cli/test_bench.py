@@ -5,16 +5,21 @@ JSON.
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from seismograd.bench.contenders import WatchedTraining, contenders
+from seismograd.bench import timing
+from seismograd.bench.contenders import Contender, WatchedTraining, contenders
 from seismograd.bench.cost_table import table
 from seismograd.bench.models import MODELS, Workload, user_model
 from seismograd.bench.timing import STEPS, Cost, Result, Spread, measure
+from seismograd.capture.probes.update_probe import NUM_DENSE
 from seismograd.errors import SeismogradError
 from seismograd.i18n import use_language
 from seismograd.record.reader import open_run
@@ -85,6 +90,31 @@ def test_ours_records_in_its_own_turns_only(tmp_path: Path) -> None:
             ours.end()
     ours.close()
     assert len(open_run(tmp_path / "normal").steps) == 2 * STEPS
+
+
+@pytest.mark.parametrize(("limit_s", "num_warm"), [(math.inf, NUM_DENSE), (0.0, STEPS)])
+def test_ours_is_timed_behind_the_steps_that_cost_more(
+    limit_s: float, num_warm: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Counter[str] = Counter()
+    before: dict[str, int] = {}
+    step: Any = timing._step  # pyright: ignore[reportPrivateUsage]
+    turn: Any = timing._turn  # pyright: ignore[reportPrivateUsage]
+
+    def counted(workload: Workload, contender: Contender) -> None:
+        made[contender.name] += 1
+        step(workload, contender)
+
+    def noted(workload: Workload, contender: Contender) -> object:
+        before.setdefault(contender.name, made[contender.name])
+        return turn(workload, contender)
+
+    monkeypatch.setattr(timing, "_step", counted)
+    monkeypatch.setattr(timing, "_turn", noted)
+    monkeypatch.setattr(timing, "WARM_S", limit_s)
+    measure(tiny(), True, lambda _, __, ___: None)
+    assert before["bare"] == STEPS
+    assert {before[f"seismograd, {level}"] for level in LEVELS} == {num_warm}
 
 
 def test_what_cannot_begin_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

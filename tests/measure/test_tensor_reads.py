@@ -23,7 +23,7 @@ from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import ENTRY_WORDS, POINTER, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.native_table import make_table
-from seismograd.measure.native.slice_copies import NUMBERS, SliceCopies
+from seismograd.measure.native.slice_copies import ITEM_SIZES, NUMBERS, SliceCopies
 from seismograd.measure.number_table import stacked
 from tests.measure.onlookers import onlookers
 
@@ -308,6 +308,50 @@ def test_a_graph_is_searched_as_by_python(after: int) -> None:
     assert tensor_reads.shape_below(losses()[0].grad_fn, MAX_HOPS) == (4, 3)
 
 
+def test_identities_are_those_of_python() -> None:
+    objects: list[Any] = [*parameters(), None, 3]
+    found = tensor_reads.identities(objects)
+    assert np.frombuffer(found, np.uint64).tolist() == list(map(id, objects))
+    assert tensor_reads.identities([]) == b""
+    with tensor_reads.without_extension():
+        assert found == tensor_reads.identities(objects)
+        assert found != tensor_reads.identities(objects[:-1])
+
+
+@needs_extension
+@pytest.mark.skipif(load() is None, reason="asks the kernel")
+def test_the_table_of_slices_is_that_of_python() -> None:
+    library = load()
+    assert library is not None
+    weights = [
+        torch.randn(50),
+        nn.Parameter(torch.randn(7, 3, dtype=torch.float64)),
+        torch.randn(11).bfloat16(),
+    ]
+    gradients = [torch.randn(50), torch.randn(7, 3), None]
+    slices: list[Any] = [
+        (weight, gradient, 2 * i, 5 + i)
+        for i, (weight, gradient) in enumerate(zip(weights, gradients, strict=True))
+    ]
+    copies = SliceCopies(library)
+    copies._address = 1 << 45  # pyright: ignore  # nothing is copied
+    by_extension, num_bytes = copies._table(slices)  # pyright: ignore
+    with tensor_reads.without_extension():
+        by_python = copies._table(slices)  # pyright: ignore
+    assert isinstance(by_extension, bytes)
+    assert not isinstance(by_python[0], bytes)
+    assert (by_extension, num_bytes) == (bytes(by_python[0]), by_python[1])
+    odd: list[Any] = [
+        [(torch.ones(3).as_subclass(Odd), None, 0, 1)],
+        [(torch.ones(3, dtype=torch.int64), None, 0, 1)],
+        [(weights[0], torch.ones(50, dtype=torch.int64), 0, 1)],
+        [(weights[0], None, 0)],
+        [None],
+    ]
+    for each in odd:
+        assert tensor_reads.slice_table(each, NUMBERS, ITEM_SIZES, 0) is None
+
+
 def failing(*_: object) -> bool:
     raise ZeroDivisionError
 
@@ -325,6 +369,7 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
         assert reads.keeper({}, 0, 0)((nonsense,)) is None
         assert reads.keeper({}, 0, 0)(nonsense) is None
         assert reads.measure(nonsense) is None
+        assert reads.slice_table(nonsense, NUMBERS, ITEM_SIZES, 0) is None
         assert reads.called(nonsense) is None
         assert reads.called((nonsense,)) is None
         assert reads.returned(nonsense, {}, 10) == -2
@@ -352,6 +397,8 @@ def test_references_are_given_back() -> None:
     other = held[0].exp().sum()
     things += [loss.grad_fn, other.grad_fn, loss, other]
     backend = backend_of(gradients) if load() is not None else None  # pyright: ignore
+    probed = [(weight, weight.grad, 0, 5) for weight in held]
+    things += [probed, *probed, NUMBERS, ITEM_SIZES]
     four = KEYS[:4]
     if backend is not None:
         backend._last.keys = four  # pyright: ignore
@@ -381,4 +428,7 @@ def test_references_are_given_back() -> None:
             tensor_reads.shape_below(top, MAX_HOPS)
             tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
         del top
+        tensor_reads.identities(gradients)
+        tensor_reads.slice_table(probed, NUMBERS, ITEM_SIZES, 0)
+        tensor_reads.slice_table([*probed, None], NUMBERS, ITEM_SIZES, 0)
     assert counts() == before

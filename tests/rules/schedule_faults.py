@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedules
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.rules.programs import Listen, Program, batch, mlp, sgd
+from tests.rules.programs import WIDTH, Listen, Program, batch, mlp, sgd
 
 EPOCHS, BATCHES = 6, 16
 STEPS = EPOCHS * BATCHES
+LONG = 140  # steps
 Make = Callable[[torch.optim.Optimizer], Any]
 
 
@@ -31,13 +32,18 @@ def loader() -> DataLoader[Any]:
 
 
 def training(
-    make: Make, per: str = "batch", with_loader: bool = False, windows: int = 1, first: bool = False
+    make: Make,
+    per: str = "batch",
+    with_loader: bool = False,
+    windows: int = 1,
+    first: bool = False,
+    lr: float = 0.05,
 ) -> Program:
     """Epochs over batches; the scheduler is stepped after each of what it is `per`, or `first`."""
 
     def program(listen: Listen) -> None:
         model = mlp(3, nn.Tanh)
-        optimizer = sgd(model, lr=0.05)
+        optimizer = sgd(model, lr=lr)
         scheduler = make(optimizer)
         data = loader() if with_loader else None
         with listen(model, optimizer), warnings.catch_warnings():
@@ -63,6 +69,43 @@ def training(
 
 def lambda_to_zero(total: int) -> Make:
     return lambda o: schedules.LambdaLR(o, lambda step: max(0.0, 1 - step / total))
+
+
+def regression(make: Make, lr: float = 0.01) -> Program:
+    """A linear function of the input, which a rate that is too high never fits."""
+
+    def program(listen: Listen) -> None:
+        model = mlp(2, nn.Tanh, outputs=1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        scheduler = make(optimizer)
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.randn(WIDTH, generator=generator)
+        with listen(model, optimizer), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(LONG):
+                x = torch.randn(64, WIDTH, generator=generator)
+                optimizer.zero_grad()
+                F.mse_loss(model(x).squeeze(1), x @ weights).backward()
+                optimizer.step()
+                scheduler.step()
+
+    return program
+
+
+def growing(optimizer: torch.optim.Optimizer) -> Any:
+    def grown(step: int) -> float:
+        return 1.0 + 2.0 * step
+
+    return schedules.LambdaLR(optimizer, lr_lambda=grown)
+
+
+def tested(step: int) -> float:
+    """Rates from 1e-7 to 1e3, as a test for the highest usable one takes them."""
+    return 10 ** (10 * step / LONG)
+
+
+def warmed_up(step: int) -> float:
+    return min(1.0, (step + 1) / 60)
 
 
 class Linear:
@@ -292,7 +335,31 @@ MISMATCHED: dict[str, Program] = {
     "minimum of an accuracy": on_plateau("min", lambda _, accuracy: 100 * accuracy, lr=0.01),
 }
 
+# rates that grow until the loss explodes
+GROWING: dict[str, Program] = {
+    "a factor without end": regression(
+        lambda o: schedules.LambdaLR(o, lambda step: 1 + step**2 / 20)
+    ),
+    "a factor of a function": regression(growing),
+    "a gamma above 1": regression(lambda o: schedules.ExponentialLR(o, gamma=1.08)),
+    "doubled": regression(lambda o: schedules.StepLR(o, 10, gamma=2.0)),
+}
+# trainings whose loss explodes at a rate that is as high as it was meant to be
+HIGH: dict[str, Program] = {
+    "a test of rates": regression(lambda o: schedules.LambdaLR(o, tested), lr=1e-7),
+    "a warm-up to a high rate": regression(lambda o: schedules.LambdaLR(o, warmed_up), lr=4.0),
+    "one cycle to a high rate": regression(
+        lambda o: schedules.OneCycleLR(o, 4.0, total_steps=LONG, cycle_momentum=False)
+    ),
+    "cyclic, to a high rate": regression(
+        lambda o: schedules.CyclicLR(o, 0.01, 4.0, step_size_up=70, cycle_momentum=False)
+    ),
+}
 HEALTHY: dict[str, Program] = {
+    "a warm-up beyond the rate": training(
+        lambda o: schedules.LambdaLR(o, lambda step: min(40.0, 1 + step)), lr=1e-3
+    ),
+    "growing, and learning": training(lambda o: schedules.ExponentialLR(o, gamma=1.03), lr=1e-3),
     "cosine per batch": training(lambda o: schedules.CosineAnnealingLR(o, STEPS)),
     "cosine per epoch": training(
         lambda o: schedules.CosineAnnealingLR(o, EPOCHS), per="epoch", with_loader=True

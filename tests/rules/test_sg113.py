@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from seismograd.analysis.schedule_code import limited  # noqa: E402
 from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch  # noqa: E402
 from seismograd.schema import Fact, FactKind  # noqa: E402
 from tests.rules.cutting import cut  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
-from tests.rules.schedule_faults import HEALTHY, MISMATCHED  # noqa: E402
+from tests.rules.schedule_faults import GROWING, HEALTHY, HIGH, MISMATCHED  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 from tests.synthetic import block  # noqa: E402
 
@@ -68,6 +69,48 @@ def test_a_schedule_that_fits_is_healthy(program: Program, tmp_path: Path) -> No
     assert judged(program, tmp_path / "run") == ()
     run = open_run(tmp_path / "run")
     assert not [note for note in run.notes if note.kind == "failure"]
+
+
+@pytest.mark.parametrize("program", GROWING.values(), ids=GROWING)
+def test_a_rate_that_grows_until_the_loss_explodes_is_the_cause(
+    program: Program, tmp_path: Path
+) -> None:
+    (finding,) = judged(program, tmp_path / "run")
+    assert (finding.code, finding.severity) == ("SG113", "error")
+    assert "raises the learning rate without end" in finding.cause.render()
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (
+            "s = LambdaLR(opt, lambda e: (e + 1) ** 2)",
+            "s = LambdaLR(opt, lambda e: min(1.0, (e + 1) ** 2))",
+        ),
+        (
+            "s = LambdaLR(opt, lr_lambda=grow)",
+            "s = LambdaLR(opt, lr_lambda=lambda step: min(1.0, grow(step)))",
+        ),
+        ("s = lr.StepLR(opt, 10, 2.0)", "s = lr.StepLR(opt, 10, 0.5)"),
+        ("s = ExponentialLR(opt, gamma=1.1)", "s = ExponentialLR(opt, gamma=0.955)"),
+        ("s = LambdaLR(opt, lambda e: min(1.0, e / 9))", ""),
+        ("s = StepLR(opt, 10, gamma=g)", ""),
+        ("s = Mine(opt, 2.0)", ""),
+        ("", ""),
+    ],
+)
+def test_what_limits_a_rate_is_written_as_the_script_has_it(written: str, wanted: str) -> None:
+    fact = Fact(FactKind.SCHEDULE, 0, values={"creation": written, "calls": 100})
+    assert limited(fact) == wanted
+
+
+@pytest.mark.parametrize("program", HIGH.values(), ids=HIGH)
+def test_a_rate_that_is_as_high_as_it_was_meant_to_be_is_no_fault_of_the_schedule(
+    program: Program, tmp_path: Path
+) -> None:
+    codes = {finding.code for finding in judged(program, tmp_path / "run")}
+    assert codes
+    assert "SG113" not in codes
 
 
 @given(st.sets(st.integers(1, 29)), st.integers(0, 3))

@@ -11,6 +11,15 @@ from seismograd.schema import Fact
 # the function in the statement that creates a LambdaLR, where it has a name
 FUNCTION = re.compile(r"(lr_lambda\s*=\s*|LambdaLR\(\s*[\w.]+\s*,\s*)([A-Za-z_][\w.]*)(?=\s*[,)])")
 
+# of what may raise a rate: the argument that does, and its position
+RAISING = {
+    "LambdaLR": ("lr_lambda", 1),
+    "MultiplicativeLR": ("lr_lambda", 1),
+    "ExponentialLR": ("gamma", 1),
+    "StepLR": ("gamma", 2),
+    "MultiStepLR": ("gamma", 2),
+}
+
 # how often a framework steps it
 PER_STEP = re.compile(r"""(["']interval["']\s*:\s*["'])step(["'])""")
 PER_EPOCH = re.compile(PER_STEP.pattern.replace("step", "epoch"))
@@ -100,3 +109,50 @@ def fitted(fact: Fact) -> str:
         "ExponentialLR": f"gamma={0.01 ** (1 / calls):.3g}" if calls else "",
     }
     return f"{kind}({name}, {settings[kind]})" if settings.get(kind) else ""
+
+
+def limited(fact: Fact) -> str:
+    """Return how a schedule is created that does not raise the rate above that of the optimizer;
+    empty where the statement does not show what raises it.
+    """
+    tree, calls = parsed(fact.text("creation")), max(1.0, fact.number("calls"))
+    if tree is None or not any(_limit(node, calls) for node in list(ast.walk(tree))):
+        return ""
+    return ast.unparse(tree)
+
+
+def _limit(node: ast.AST, calls: float) -> bool:
+    """Limit the factor, or invert the gamma, where this is the call that creates a scheduler;
+    return whether it is. An ExponentialLR falls no further than to a hundredth in so many calls.
+    """
+    match node:
+        case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind)) if kind in RAISING:
+            name, position = RAISING[kind]
+        case _:
+            return False
+    named = next((each for each in node.keywords if each.arg == name), None)
+    if named is None and len(node.args) <= position:
+        return False
+    given = node.args[position] if named is None else named.value
+    match given:
+        case ast.Lambda(body=ast.Call(func=ast.Name(id="min"))):
+            return False
+        case ast.Lambda():
+            given.body = _expression(f"min(1.0, {ast.unparse(given.body)})")
+            return True
+        case ast.Name() | ast.Attribute() if name == "lr_lambda":
+            changed = _expression(f"lambda step: min(1.0, {ast.unparse(given)}(step))")
+        case ast.Constant(value=int() | float() as gamma) if name == "gamma" and gamma > 1:
+            least = 0.01 ** (1 / calls) if kind == "ExponentialLR" else 0.0
+            changed = _expression(f"{max(1 / gamma, least):.3g}")
+        case _:
+            return False
+    if named is None:
+        node.args[position] = changed
+    else:
+        named.value = changed
+    return True
+
+
+def _expression(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body

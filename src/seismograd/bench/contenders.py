@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from seismograd.bench.models import Workload
+from seismograd.capture.probes.update_probe import NUM_DENSE
 from seismograd.recording import Recording
 from seismograd.settings.levels import LEVELS
 from seismograd.settings.recording_options import RecordingOptions
@@ -25,6 +26,7 @@ class Contender:
     """May inspect the gradients between backward and step. This one does not: the bare step."""
 
     name = "bare"
+    num_warm = 0  # steps that cost it more than those which follow
 
     def __init__(self, workload: Workload) -> None:
         self.parameters: Sequence[torch.nn.Parameter] = [
@@ -64,6 +66,8 @@ class GradientReadout(Contender):
 
 class WatchedTraining(Contender):
     """seismograd with recording and rules. It watches only during its turn."""
+
+    num_warm = NUM_DENSE  # the probe comes in each of the first ones
 
     def __init__(self, workload: Workload, level: str, folder: Path) -> None:
         super().__init__(workload)

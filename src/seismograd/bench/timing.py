@@ -15,6 +15,7 @@ import torch
 from seismograd.bench.contenders import Contender, contenders
 from seismograd.bench.models import Workload
 
+WARM_S = 3.0  # of each contender, at most, before it is timed
 STEPS = 10  # of each turn: of sampled statistics every tenth step has its share
 ROUNDS, QUICK_ROUNDS = 15, 3
 MIN_ROUNDS = 3
@@ -79,9 +80,10 @@ def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], Non
         for number in range(num_turns):
             turn, position = divmod(number, len(found))
             contender = found[(position + turn) % len(found)]  # each round begins with another one
-            taken = _turn(workload, contender)
-            if turn > 0:  # the first is to warm up
-                times[contender.name].append(taken)
+            if turn == 0:
+                _warm_up(workload, contender)
+            else:
+                times[contender.name].append(_turn(workload, contender))
             tick(workload.name, number + 1, num_turns)
     bare = times[found[0].name]
     costs = tuple(
@@ -100,6 +102,21 @@ def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], Non
 
 def _over(taken: list[Times], bare: list[Times], which: int) -> Spread:
     return Spread.of([one[which] / base[which] - 1 for one, base in zip(taken, bare, strict=True)])
+
+
+def _warm_up(workload: Workload, contender: Contender) -> None:
+    """Make the steps after which every further one costs the contender alike, as far as there is
+    time for them.
+    """
+    began = time.perf_counter()
+    contender.begin()
+    try:
+        for number in range(max(STEPS, contender.num_warm)):
+            if number >= STEPS and time.perf_counter() - began > WARM_S:
+                break
+            _step(workload, contender)
+    finally:
+        contender.end()
 
 
 def _turn(workload: Workload, contender: Contender) -> Times:

@@ -23,6 +23,7 @@ from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
+from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
@@ -100,6 +101,7 @@ class EventHandlers:
         rates = LoadedRates(facts, log, registry)
         overwritten = OverwrittenWeights(facts, log, registry)
         frozen = FrozenWeights(facts, log, registry.parameter_table)
+        copies = self._copies = CopiedWeights(facts, registry)
         self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
 
@@ -166,7 +168,12 @@ class EventHandlers:
             overwritten,
             rates,
             xray,
-            (settings.step_begins, symmetry.step_begins, self._cuts.step_begins),
+            (
+                settings.step_begins,
+                symmetry.step_begins,
+                copies.step_begins,
+                self._cuts.step_begins,
+            ),
         )
         # by the name of the event: each returns whether it has handled it
         self.short_ways: dict[str, Callable[..., bool]] = {
@@ -215,6 +222,7 @@ class EventHandlers:
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             self._settings.step_begins(thread_state, optimizer)
             self._symmetry.step_begins(thread_state, optimizer)
+            self._copies.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
             self._creations.step_begins(window, optimizer)
         self._overwritten.step_begins(window, windows)

@@ -200,6 +200,7 @@ def absorbs_of(rules: Iterable[Rule | type[Rule]]) -> Absorbs:
     return {
         (rule.code, severity): rule.absorbs
         + (rule.absorbs_as_usual if severity == rule.severity else ())
+        + (rule.absorbs_as_error if severity == "error" else ())
         for rule in rules
         for severity in SEVERITIES
     }

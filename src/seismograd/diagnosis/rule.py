@@ -70,6 +70,8 @@ class Rule(ABC):
     absorbs: ClassVar[tuple[str, ...]] = ()
     # codes that it explains only where the finding has the severity above
     absorbs_as_usual: ClassVar[tuple[str, ...]] = ()
+    # codes that it explains only where the finding is an error
+    absorbs_as_error: ClassVar[tuple[str, ...]] = ()
 
     found: FindingTracker = field(default_factory=FindingTracker, init=False, repr=False)
 

@@ -56,6 +56,7 @@ from seismograd.rules.sg803_sample_without_gradient import SampleWithoutGradient
 from seismograd.rules.sg804_wrong_attention_mask import WrongAttentionMask
 from seismograd.rules.sg805_recurrence_over_batch import RecurrenceOverBatch
 from seismograd.rules.sg806_undetached_advantage import UndetachedAdvantage
+from seismograd.rules.sg807_detached_state import DetachedState
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -109,6 +110,7 @@ RULES: tuple[type[Rule], ...] = (
     WrongAttentionMask,
     RecurrenceOverBatch,
     UndetachedAdvantage,
+    DetachedState,
 )
 
 __all__ = ["RULES", "Rule"]

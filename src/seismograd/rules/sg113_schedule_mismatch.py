@@ -9,7 +9,8 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import integers, numbers
+from seismograd.analysis.block_rows import as_list, integers, iteration_at, numbers
+from seismograd.analysis.growing_rate import RateGrowth, endless
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.plateau_mode import wrong_mode
 from seismograd.analysis.schedule_fit import misfit
@@ -23,8 +24,8 @@ from seismograd.analysis.schedule_use import (
 )
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.diagnosis.rule import memory
-from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
+from seismograd.diagnosis.rule import memory, per_optimizer
+from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding, StepFlag
 
 MAX_COUNTED = 256  # losses whose number of samples is averaged
 
@@ -41,7 +42,8 @@ class ScheduleMismatch(FactRule):
         is zero, or nearly so, for most of the training; a state of a finished schedule that was
         loaded; a function for `LambdaLR` that returns a learning rate; a scheduler that is stepped
         before the optimizer, belongs to one that is never stepped, or starts over again and again;
-        ReduceLROnPlateau with the wrong mode.
+        ReduceLROnPlateau with the wrong mode; a factor or a gamma that raises the learning rate
+        without end, until the loss explodes.
 
     Why it hurts
         There is no error message: the loss stops improving too early or never settles.
@@ -71,9 +73,15 @@ class ScheduleMismatch(FactRule):
         Never stepped: a scheduler set the rate to zero when it was created, all rates are zero, and
         no scheduler of that optimizer is ever stepped. No factor: at the end, the highest rate of a
         `LambdaLR` is the square of the optimizer's own, or never came above {max_factor:.0%} of it.
+        Without end: the learning rate never fell, rose again and again, and is {min_growth:g} to
+        {max_growth:g} times that of the optimizer where the loss is no longer finite, or where a
+        median of recent losses is above the first ones and several times the lowest.
 
     False alarms
-        A cosine that is meant to swing, or a schedule that is meant to end early.
+        A cosine that is meant to swing, or a schedule that is meant to end early. A test of
+        learning rates raises them on purpose until the loss explodes: it does not count where it
+        begins more than {max_growth:g} times lower. Neither do OneCycleLR and CyclicLR, or a
+        warm-up, which ends at the learning rate of the optimizer.
 
     What to try
         - Set `total_steps = epochs * len(loader)`, divided by the number of micro-batches per step,
@@ -98,6 +106,7 @@ class ScheduleMismatch(FactRule):
         FactKind.PLATEAU,
     )
     absorbs = ("SG103", "SG106", "SG107", "SG108")
+    absorbs_as_error = ("SG102", "SG109", "SG201", "SG202", "SG501")
 
     zero_calls: int = 10
     zero_share: float = 0.1
@@ -109,11 +118,14 @@ class ScheduleMismatch(FactRule):
     near: float = 2.5
     moved: float = 0.1
     max_factor: float = 0.05  # of the optimizer's rate, that a LambdaLR ever gives
+    min_growth: float = 10.0  # of the rate, where the loss explodes
+    max_growth: float = 10_000.0
 
     _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
     _last: dict[int, Fact] = memory(dict[int, Fact])
     _plateaus: dict[int, Fact] = memory(dict[int, Fact])
     _rates: dict[int, float] = memory(dict[int, float])  # the highest of each optimizer
+    _growth: dict[int, RateGrowth] = per_optimizer(RateGrowth)
     _ranks: dict[int, int] = memory(dict[int, int])  # of what was found
     _loss: LossLevel = memory(lambda: LossLevel(num_recent=5))
     _counts: list[float] = memory(list[float])
@@ -128,6 +140,7 @@ class ScheduleMismatch(FactRule):
             integers(steps, "optimizer").tolist(), numbers(steps, "value").tolist(), strict=True
         ):
             self._rates[optimizer] = max(rate, self._rates.get(optimizer, 0.0))
+        self._watch_growth(block)
         return super().observe(block)
 
     def judge(self, fact: Fact) -> None:
@@ -155,12 +168,31 @@ class ScheduleMismatch(FactRule):
                 self._take(fact, never_stepped(fact, self) if is_zero else None)
                 continue
             self._take(fact, misfit(fact, self, mean * fact.number("backwards")))
+            self._take(fact, self._endless(fact))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
                 self._take(fact, too_early(self._begun[number], fact))
         for fact in self._plateaus.values():
             self._take(fact, wrong_mode(fact, self._loss, self.near, self.moved))
         return self.found.take()
+
+    def _watch_growth(self, block: SharedBlock) -> None:
+        """Read rates and losses up to where the loss of an optimizer breaks."""
+        rates, losses = numbers(block.steps, "lr"), numbers(block.steps, "loss")
+        flags = integers(block.steps, "flags")
+        for optimizer, rows in block.updated:
+            growth = self._growth[optimizer]
+            for row in as_list(rows) if growth.broken_at < 0 else ():
+                if flags[row] & int(StepFlag.NO_LOSS):
+                    continue
+                step = iteration_at(block, row)
+                if growth.add(step, float(rates[row]), float(losses[row])):
+                    for fact in self._last.values():
+                        is_its = fact.optimizer == optimizer and fact.iteration <= step
+                        self._take(fact, self._endless(fact) if is_its else None)
+
+    def _endless(self, fact: Fact) -> Misfit | None:
+        return endless(fact, self._growth[fact.optimizer], self.min_growth, self.max_growth)
 
     def _take(self, fact: Fact, found: Misfit | None) -> None:
         """Keep the weightiest of several misfits of an optimizer, from the first call of any."""

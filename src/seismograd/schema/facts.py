@@ -67,6 +67,11 @@ class FactKind(StrEnum):
     `place`, `text`: the line that computes the target, and the statement there, where there is only
     one.
     """
+    DETACHED_STATE = "detached_state"
+    """Recurrent weights, the `parameters`, are multiplied at each of several `steps` by the state
+    of the step before, which comes without the graph that it has elsewhere; `place`, `text`: the
+    line in a loop that detaches something, and the statement there, where there is only one.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
@@ -158,6 +163,12 @@ class FactKind(StrEnum):
     `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
     of a `load_state_dict`, whose statement is `text`.
     """
+    COPIED_WEIGHTS = "copied_weights"
+    """Trainable weights that no optimizer holds began with the scalars of trained ones, told when
+    they are first looked at, and likewise when they have been set to these, or nearer to them.
+    `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
+    `times`: how often they were found nearer to them than before.
+    """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
     told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the
@@ -174,10 +185,17 @@ class FactKind(StrEnum):
     them, `model`: the script's name for the outermost one; `trains`: one that trains; `norms_only`:
     1 when only normalization layers do.
     """
+    FROZEN_TRUNK = "frozen_trunk"
+    """Half of a model or more is frozen, and as an initialization leaves it, told at its first
+    backward. `parameters`: the first of these weights, `num` of them; `share` of all scalars that
+    are frozen; `trains`: the first parameter that trains; `model`: the script's name for the
+    outermost module.
+    """
     FROZEN_ADAPTERS = "frozen_adapters"
     """A model has adapters, such as LoRA's, and none of their parameters trains, told at its first
     backward. `parameters`: the first of these, `num` of them; `for_inference`: 1 when peft has
-    loaded them for that; `model`: the script's name for the outermost module.
+    loaded them for that; `certain`: 0 where only a common name such as `adapter` tells; `model`:
+    the script's name for the outermost module.
     """
     LEFT_IN_EVAL = "left_in_eval"
     """A model that was trained in train mode is in eval mode at a backward, told at the first one

@@ -198,6 +198,8 @@ RULE_TABLE: RuleTable = {
             "near",
             "moved",
             "max_factor",
+            "min_growth",
+            "max_growth",
         ],
     ),
     "SG201": (
@@ -354,6 +356,9 @@ RULE_TABLE: RuleTable = {
             "max_share",
             "max_tail_share",
             "max_trained_share",
+            "min_frozen_share",
+            "min_losses",
+            "min_drop",
         ],
     ),
     "SG404": (
@@ -505,6 +510,13 @@ RULE_TABLE: RuleTable = {
         [
             "min_evaluated",
             "min_discount",
+        ],
+    ),
+    "SG807": (
+        "detached-state",
+        [
+            "min_evaluated",
+            "min_steps",
         ],
     ),
 }

@@ -110,7 +110,9 @@ def _held(
             else saved_tensor(node, name)
         )
         if isinstance(data, torch.Tensor):
-            tensors[name] = data
+            # without its graph, which goes when the training lets it go
+            has_graph = type(data) is torch.Tensor and data.requires_grad
+            tensors[name] = data.detach() if has_graph else data
     return HeldOperation(
         node.name(), number, tensors, {name: getattr(node, f"_saved_{name}") for name in settings}
     )

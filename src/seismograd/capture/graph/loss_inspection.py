@@ -10,6 +10,7 @@ from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.constant_norms import ConstantNorms
+from seismograd.capture.graph.detached_states import DetachedStates
 from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
@@ -64,6 +65,7 @@ class LossInspection:
         self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
+        self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -127,6 +129,7 @@ class LossInspection:
             call("recurrence", self._recurrences.look, site, graph)
             call("advantage", self._advantages.look, site, graph)
             call("target", self._targets.look, site, graph)
+            call("state", self._states.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

@@ -99,6 +99,16 @@ class ParameterTable:
             self._walks = 0
             self._changed()
 
+    def look_for_added(self) -> None:
+        """Add the parameters that models have got since they were last looked at."""
+        before = len(self._entries)
+        for number, module, prefix in self._models.changed():
+            for one in named(module, prefix):
+                self._add(one, number)
+        if len(self._entries) != before:
+            self._walks = 0
+            self._changed()
+
     def models(self) -> Iterator[tuple[torch.nn.Module, str]]:
         """Yield the outermost modules that are trained, and the prefixes of their parameters'
         names.

@@ -34,6 +34,7 @@ class TrainedModels:
     def __init__(self, given: Sequence[torch.nn.Module]) -> None:
         self._given = [weakref.ref(module) for module in given]
         self._models: list[TrainedModel] = []
+        self._num_held: dict[int, int] = {}  # parameters, by the number of the model
 
     def __iter__(self) -> Iterator[tuple[int, torch.nn.Module, str]]:
         """Yield the number, module and prefix of each model that is still alive."""
@@ -41,6 +42,14 @@ class TrainedModels:
             module = model.module()
             if module is not None:
                 yield number, module, model.prefix
+
+    def changed(self) -> Iterator[tuple[int, torch.nn.Module, str]]:
+        """Yield the models that hold another number of parameters than when this was last asked."""
+        for number, module, prefix in self:
+            num = sum(1 for _ in parameters_below(module))
+            if self._num_held.get(number) != num:
+                self._num_held[number] = num
+                yield number, module, prefix
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,9 @@ import torch
 from seismograd.capture.names.parameter_names import NamedParameter
 
 PEFT = "peft"
-PREFIX = "lora_"  # of the names of modules or parameters
+# beginnings of the names of modules or parameters, and names that others may have as well
+PREFIXES = ("lora_", "lokr_", "hada_w", "ia3_l", "vera_lambda", "prompt_embedd", "prompt_encoder")
+COMMON = ("adapter", "adapters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class FrozenAdapters:
 
     parameters: Sequence[NamedParameter]
     for_inference: bool
+    is_certain: bool  # and no layer that is called an adapter for another reason
 
 
 def frozen_adapters(
@@ -30,10 +33,12 @@ def frozen_adapters(
     """Return the adapters of a model where it has some and none of their parameters trains."""
     of_peft = [m for m in model.modules() if type(m).__module__.partition(".")[0] == PEFT]
     ids = {id(tensor) for module in of_peft for tensor in _adapters_of(module)}
-    found = [p for p in parameters if id(p.tensor) in ids or _is_called_so(p.name)]
+    certain = [p for p in parameters if id(p.tensor) in ids or _is_called_so(p.name)]
+    found = certain or [p for p in parameters if _is_called_like_one(p.name)]
     if not found or any(p.tensor.requires_grad for p in found):
         return None
-    return FrozenAdapters(found, any(_is_for_inference(module) for module in of_peft))
+    for_inference = any(_is_for_inference(module) for module in of_peft)
+    return FrozenAdapters(found, for_inference, bool(certain))
 
 
 def _adapters_of(module: torch.nn.Module) -> Iterable[torch.Tensor]:
@@ -47,7 +52,11 @@ def _adapters_of(module: torch.nn.Module) -> Iterable[torch.Tensor]:
 
 
 def _is_called_so(name: str) -> bool:
-    return any(part.startswith(PREFIX) for part in name.split("."))
+    return any(part.startswith(PREFIXES) for part in name.split("."))
+
+
+def _is_called_like_one(name: str) -> bool:
+    return any(part in COMMON or part.endswith("_adapter") for part in name.split("."))
 
 
 def _is_for_inference(module: torch.nn.Module) -> bool:

@@ -27,6 +27,10 @@ MAX_WEIGHTS = 64  # of a model
 UNIFORM, NOT_UNIFORM = sqrt(3), 2.2
 
 
+MIN_SHARE = 0.5  # of a model that is frozen
+MIN_NORMS = 2
+
+
 @dataclass(slots=True)
 class FrozenWeights:
     """Looks once at each model, at the first backward that knows it."""
@@ -48,22 +52,24 @@ class FrozenWeights:
             if not any(each() is model for each in self._seen):
                 self._seen.append(weakref.ref(model))
                 parameters = named(model, prefix)
-                self._look(parameters)
+                if not self._look(parameters):
+                    self._look_at_trunk(parameters)
                 self._look_at_adapters(model, parameters)
 
-    def _look(self, parameters: list[NamedParameter]) -> None:
+    def _look(self, parameters: list[NamedParameter]) -> bool:
         trained = [each for each in parameters if each.tensor.requires_grad]
         frozen = [p for p in parameters if not p.tensor.requires_grad and p.tensor.ndim > 1]
         weights = [each for each in trained if each.tensor.ndim > 1]
         norms_only = all("Norm" in each.module for each in trained)
         if not trained or not frozen or not (norms_only or weights):
-            return
+            return False
         with without_user_modes():
             if not all(_spread(p) > NOT_UNIFORM for p in weights[:MAX_WEIGHTS]):
-                return
+                return False
             fresh = [each for each in frozen[:MAX_WEIGHTS] if _is_fresh(each)]
         table = self.parameter_table
-        if fresh and fresh[-1].tensor in table:
+        is_found = bool(fresh) and fresh[-1].tensor in table
+        if is_found:
             self.facts.report(
                 FactKind.FROZEN_FRESH,
                 site=self.log.call_sites.here(OWN_FRAMES),
@@ -74,6 +80,30 @@ class FrozenWeights:
                 name=fresh[-1].name.rpartition(".")[0],
                 model=table.parameters[table.column(fresh[-1].tensor)].model,
             )
+        return is_found
+
+    def _look_at_trunk(self, parameters: list[NamedParameter]) -> None:
+        """Look whether most of a model is frozen as it was initialized."""
+        trained = [each for each in parameters if each.tensor.requires_grad]
+        frozen = [each for each in parameters if not each.tensor.requires_grad]
+        weights = [each for each in frozen if each.tensor.ndim > 1]
+        num = sum(each.tensor.numel() for each in frozen)
+        share = num / max(1, num + sum(each.tensor.numel() for each in trained))
+        table = self.parameter_table
+        if not trained or share < MIN_SHARE or not weights or weights[0].tensor not in table:
+            return
+        with without_user_modes():
+            if not _is_as_initialized(weights, frozen):
+                return
+        self.facts.report(
+            FactKind.FROZEN_TRUNK,
+            site=self.log.call_sites.here(OWN_FRAMES),
+            parameters=[each.name for each in weights[:MAX_WEIGHTS]],
+            num=len(weights),
+            share=share,
+            trains=trained[0].name,
+            model=table.parameters[table.column(weights[0].tensor)].model,
+        )
 
     def _look_at_adapters(self, model: torch.nn.Module, parameters: list[NamedParameter]) -> None:
         adapters, table = frozen_adapters(model, parameters), self.parameter_table
@@ -84,8 +114,29 @@ class FrozenWeights:
                 parameters=[each.name for each in adapters.parameters[:MAX_WEIGHTS]],
                 num=len(adapters.parameters),
                 for_inference=int(adapters.for_inference),
+                certain=int(adapters.is_certain),
                 model=table.parameters[table.column(first.tensor)].model,
             )
+
+
+def _is_as_initialized(weights: list[NamedParameter], frozen: list[NamedParameter]) -> bool:
+    """Return whether these weights are as an initialization leaves them: most are uniformly
+    distributed, or the normalization layers among them still have ones and zeros only.
+    """
+    norms = [p for p in frozen if "Norm" in p.module and p.tensor.ndim == 1]
+    scales = [p for p in norms if p.name.endswith("weight")]
+    if len(scales) >= MIN_NORMS and all(_is_unchanged(p) for p in norms[: 2 * MAX_WEIGHTS]):
+        return True
+    known = [p for p in weights[:MAX_WEIGHTS] if _spread(p) > 0]
+    return 2 * sum(_is_fresh(p) for p in known) > len(known)
+
+
+def _is_unchanged(parameter: NamedParameter) -> bool:
+    """Return whether a scale of a normalization layer is one, or its shift zero."""
+    tensor: Any = parameter.tensor
+    if type(tensor) not in PLAIN_TYPES or not is_readable(tensor):
+        return False
+    return bool((tensor.detach() == float(parameter.name.endswith("weight"))).all())
 
 
 def _is_fresh(parameter: NamedParameter) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from seismograd.capture.graph.traversal import LEAF, MAX_NODES, SAME_VALUES
+from seismograd.capture.graph.products import products_of
+from seismograd.capture.graph.traversal import LEAF, MAX_NODES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import LOOKS
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -22,9 +23,6 @@ MIN_STEPS = 8  # of the recurrence
 MAX_WEIGHTS = 8
 MAX_DISTANCE = 512  # nodes between two steps
 EVERY, LAST = 5, 60  # backwards that are looked at where there is a recurrence
-PRODUCTS = frozenset(
-    {"AddmmBackward0", "BmmBackward0", "ConvolutionBackward0", "LinearBackward0", "MmBackward0"}
-)
 
 
 @dataclass(slots=True)
@@ -147,27 +145,13 @@ def _recurrences(tops: list[Any]) -> list[tuple[torch.Tensor, list[Any]]]:
         weight = getattr(leaf, "variable", None)
         if weight is None or weight.ndim < 2:
             continue
-        products = sorted(_products(leaf, read_by), key=lambda node: node._sequence_nr())
+        products = products_of(leaf, read_by)
         if len(products) >= MIN_STEPS and all(
             _depends(products[at], products[at - 1])
             for at in (1, len(products) // 2, len(products) - 1)
         ):
             found.append((weight, products))
     return found
-
-
-def _products(leaf: Any, read_by: dict[Any, list[Any]]) -> set[Any]:
-    """Return the products that read a leaf, or a view of it."""
-    products: set[Any] = set()
-    stack, seen = [leaf], {leaf}
-    while stack:
-        for node in read_by.get(stack.pop(), ()):
-            if node.name() in PRODUCTS:
-                products.add(node)
-            elif node.name() in SAME_VALUES and node not in seen:
-                seen.add(node)
-                stack.append(node)
-    return products
 
 
 def _depends(later: Any, earlier: Any) -> bool:

@@ -11,6 +11,7 @@ from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.pending_probe import PendingProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.measure.backend_selection import best_copies
+from seismograd.measure.native import tensor_reads
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import num_held
 
@@ -39,7 +40,7 @@ class UpdateProbe:
         self._round = 0
         self._num_steps = 0
         self._due = 0  # turns that are due, times EVERY
-        self._known: tuple[list[int], int] = ([], 0)
+        self._known = (b"", 0)  # which parameters, and how many scalars they have
         self._copies = best_copies()
         # the copies that wait for the comparison after the step
         self.pending: PendingProbe | None = None
@@ -100,7 +101,7 @@ class UpdateProbe:
         return num_requested
 
     def _num_scalars(self, held: Sequence[torch.Tensor]) -> int:
-        ids = list(map(id, held))
+        ids = tensor_reads.identities(held if isinstance(held, list) else list(held))
         if self._known[0] != ids:
             self._known = (ids, sum(num_held(p) for p in held))
         return self._known[1]

@@ -196,6 +196,7 @@ class GradientReader:
         window.num_collectives = reductions.num_before + len(reductions.since_backward)
         if window.num_steps % SAMPLE_EVERY == 1:
             parameter_table.look_for_thawed()
+            parameter_table.look_for_added()
         planned = (
             current_plan(window, parameter_table, held) if window.clearing.parameters else None
         )

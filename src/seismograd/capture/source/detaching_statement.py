@@ -93,7 +93,7 @@ def _passes_on(node: ast.stmt) -> bool:
         case ast.Assign(targets=[ast.Name()], value=value) | ast.Return(value=ast.expr() as value):
             calls = [value] if isinstance(value, ast.Call) else []
             given = [each for call in calls for each in call.args]
-            return any(map(_detaches, [value, *given]))
+            return any(map(detaches, [value, *given]))
         case _:
             return False
 
@@ -113,12 +113,13 @@ def _copies(statement: Statement, inside: list[Statement]) -> bool:
             return False
 
 
-def _detaches(expression: ast.expr) -> bool:
+def detaches(expression: ast.expr) -> bool:
+    """Return whether an expression gives something without its graph."""
     match expression:
         case ast.Call(func=ast.Attribute(attr="detach" | "numpy" | "item" | "tolist")):
             return True
         case ast.Call(func=ast.Attribute(value=owner)):  # h.detach().clone()
-            return _detaches(owner)
+            return detaches(owner)
         case ast.Attribute(attr="data"):
             return True
         case _:

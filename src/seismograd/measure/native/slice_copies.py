@@ -7,12 +7,12 @@ Shapes: k slices.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import DTYPES, SLICE_WORDS, address_of
 from seismograd.schema import FloatArray
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
@@ -48,30 +48,34 @@ class SliceCopies:
             return False
         return tensor.is_contiguous() and not tensor.is_neg() and is_readable(tensor)
 
-    def keep(self, slices: Sequence[Slice]) -> None:
+    def keep(self, slices: list[Slice]) -> None:
         """Copy the slices and note where their gradients are not zero; a gradient of `None`
         comes with the step.
         """
-        num_bytes = 0
-        for weight, _, _, count in slices:
-            num_bytes += (count * ITEM_SIZES[weight.dtype] + 7 & ~7) + count
+        table, num_bytes = self._table(slices)
         if self._memory.size < num_bytes:
             memory = np.empty(num_bytes, np.uint8)
             # at once: an exception in between would leave an invalid address
             self._memory, self._address = memory, memory.ctypes.data
-        self._library.seismograd_keep(self._table(slices), len(slices))
+            table, _ = self._table(slices)
+        self._library.seismograd_keep(table, len(slices))
 
-    def compare(self, slices: Sequence[Slice]) -> FloatArray:
+    def compare(self, slices: list[Slice]) -> FloatArray:
         """Return the update ratios and unchanged shares of the kept slices, in the same order
         # (2, k).
 
         Pass the gradients that were not given to `keep`.
         """
         numbers = np.empty((2, len(slices)))
-        self._library.seismograd_compare(self._table(slices), len(slices), address_of(numbers))
+        table, _ = self._table(slices)
+        self._library.seismograd_compare(table, len(slices), address_of(numbers))
         return numbers
 
-    def _table(self, slices: Sequence[Slice]) -> ctypes.Array[ctypes.c_int64]:
+    def _table(self, slices: list[Slice]) -> tuple[bytes | ctypes.Array[ctypes.c_int64], int]:
+        """Return what the kernel is given, and how much memory the copies take."""
+        found = tensor_reads.slice_table(slices, NUMBERS, ITEM_SIZES, self._address)
+        if found is not None:
+            return found
         words: list[int] = []
         copy = marks = self._address
         for weight, _, _, count in slices:
@@ -88,4 +92,4 @@ class SliceCopies:
             words += (weight.data_ptr() + start * size, where, copy, marks, count, dtype, number)
             copy += count * size + 7 & ~7
             marks += count
-        return (ctypes.c_int64 * (SLICE_WORDS * len(slices)))(*words)
+        return (ctypes.c_int64 * (SLICE_WORDS * len(slices)))(*words), marks - self._address

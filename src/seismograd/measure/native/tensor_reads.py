@@ -2,14 +2,15 @@
 built, else by Python.
 
 The extension (reads/tensor_reads.cpp) answers "unexpected" for everything that is not ordinary.
-Without it each function but `marks` and `keeper` always does, and who asks then goes another way,
-with the same result. They are looked up here at each call, so a test can exchange them
+Without it each function but `marks`, `identities` and `keeper` always does, and who asks then goes
+another way, with the same result. They are looked up here at each call, so a test can exchange them
 (`without_extension`).
 """
 
 from __future__ import annotations
 
 import weakref
+from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INTERFACE = 2  # `kInterface` of the extension
+INTERFACE = 3  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -70,6 +71,16 @@ def _not_searched(_: list[Any], __: int, ___: int, ____: Mapping[str, Any], ____
     return False
 
 
+def _identities(objects: list[Any]) -> bytes:
+    return array("Q", map(id, objects)).tobytes()
+
+
+def _no_table(
+    _: list[Any], __: dict[torch.dtype, int], ___: dict[torch.dtype, int], ____: int
+) -> None:
+    return None
+
+
 def _keeper(gradients: dict[int, Tensor], number: int, position: int) -> Keeper:
     def keep(incoming: tuple[Tensor, ...]) -> None:
         gradient: Any = incoming[position] if position < len(incoming) else None
@@ -114,6 +125,14 @@ shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
 # this number has one of these names: the number of leaves, and how many nodes are looked at.
 # `False` where Python must look.
 has_none: Callable[[list[Any], int, int, Mapping[str, Any], int], bool] = _not_searched
+# Which objects these are, in a form that is quickly made and compared.
+identities: Callable[[list[Any]], bytes] = _identities
+# The table of slices that the kernel copies or compares (`measure.native.slice_copies`), for copies
+# at this address: with the numbers and the sizes of dtypes. And how much memory all of them take;
+# `None` where Python must make it.
+slice_table: Callable[
+    [list[Any], dict[torch.dtype, int], dict[torch.dtype, int], int], tuple[bytes, int] | None
+] = _no_table
 
 NAMES = (
     "marks",
@@ -128,6 +147,8 @@ NAMES = (
     "returned",
     "shape_below",
     "has_none",
+    "identities",
+    "slice_table",
 )
 _BY_PYTHON = {name: globals()[name] for name in NAMES}
 

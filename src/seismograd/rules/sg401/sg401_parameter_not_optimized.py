@@ -32,7 +32,13 @@ from seismograd.rules.sg401.stray_parameters import (
     is_stray,
     kind_of,
 )
-from seismograd.rules.sg401.stray_words import JUDGES, OTHER_MODEL, REPLACED
+from seismograd.rules.sg401.stray_words import (
+    FOLLOWS,
+    HARMLESS,
+    OTHER_MODEL,
+    REFERENCE,
+    REPLACED,
+)
 from seismograd.schema import (
     Evidence,
     Fact,
@@ -69,7 +75,12 @@ class ParameterNotOptimized(Rule):
         end of a shorter run, {min_evaluated} steps are enough. If all these parameters are
         registered, belong to a different model from the one that is trained, are used after its
         last parameter and are larger in total than all of it, the rule takes them for a network
-        that only evaluates outputs (a perceptual loss) and reports info instead of a warning.
+        that only evaluates outputs (a perceptual loss) and reports info instead of an error. It
+        does the same for a copy of what is trained: weights that began as trained ones of the same
+        shape and have been set to them since, or nearer to them (a target network, an average, an
+        old policy), and weights of a separate model that began as trained ones and have stayed (a
+        reference). A copy inside the trained model that is never set to the trained weights is an
+        error, which only the end of the run shows.
 
     False alarms
         A feature network that is not meant to be trained: freeze it with `requires_grad_(False)`,
@@ -107,6 +118,8 @@ class ParameterNotOptimized(Rule):
     _case: StrayCase | None = field(default=None, init=False, repr=False)
     _latest: TrainedPlace = memory(TrainedPlace)
     _created: dict[int, Fact] = memory(dict[int, Fact])  # where the script creates optimizers
+    # the facts about copies of trained weights, by the names of the copies
+    _copies: dict[str, Fact] = memory(dict[str, Fact])
     _copied: str = memory(str)  # the line that makes copies of what an optimizer holds
     # of what optimizers hold: the last step with a gradient other than zero
     _reached: dict[str, int] = memory(dict[str, int])
@@ -149,6 +162,9 @@ class ParameterNotOptimized(Rule):
             return self._findings()
         if fact.kind == FactKind.OPTIMIZER_CREATED:
             self._created[fact.optimizer] = fact
+        if fact.kind == FactKind.COPIED_WEIGHTS:
+            self._copies.update(dict.fromkeys(fact.parameters, fact))
+            return self._take_back()
         return ()
 
     def finish(self) -> Iterable[Finding]:
@@ -160,13 +176,24 @@ class ParameterNotOptimized(Rule):
         fresh = [
             name
             for name, tally in self._tallies.items()
-            if self.min_evaluated <= tally.num <= self.min_steps and not tally.moved
+            if self.min_evaluated <= tally.num <= self.min_steps
+            and not tally.moved
+            and not self._is_copy(name)
         ]
-        if not fresh:
-            return ()
-        if self._case is None or not self._case.names.issuperset(fresh):
+        copies = [
+            name
+            for name, tally in self._tallies.items()
+            if self._is_copy(name) and tally.num >= self.min_evaluated
+        ]
+        held = {each.root for each in self._known if each.optimizer is not None}
+        apart = {each.name for each in self._known if each.root not in held}
+        # one that was never set to the trained weights, inside the model that is trained
+        fresh += [n for n in copies if n not in apart and not self._copies[n].number("times")]
+        if fresh and (self._case is None or not self._case.names.issuperset(fresh)):
             self._accuse(self._known, fresh)
-        return self._findings()
+        if copies and self._case is None:
+            self._case = self._case_of_copies(copies)
+        return self._findings() if fresh or copies else ()
 
     def shortfall(self) -> Message | None:
         return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)
@@ -227,7 +254,7 @@ class ParameterNotOptimized(Rule):
             tally = self._tallies.setdefault(name, StrayTally(iteration))
             tally.add(iteration, float(norms[column]), float(weights[column]))
             is_known = self._case is not None and name in self._case.names
-            if tally.is_enough(self.min_steps) and not is_known:
+            if tally.is_enough(self.min_steps) and not is_known and not self._is_copy(name):
                 fresh.append(name)
         if fresh:
             self._accuse(block.parameters, fresh)
@@ -260,6 +287,43 @@ class ParameterNotOptimized(Rule):
         if strays and self._case is not None:
             self._case.add([each.name for each in strays], parameters, self._tallies)
 
+    def _is_copy(self, name: str) -> bool:
+        """Return whether a stray is a copy of what is trained and what it is for may show later."""
+        return name in self._copies and self._owned_gets_some
+
+    def _case_of_copies(self, copies: Sequence[str]) -> StrayCase:
+        """Return the case of copies of what is trained: nothing is wrong, but their gradients are
+        not used.
+        """
+        facts = [self._copies[name] for name in copies]
+        follows = any(fact.number("times") for fact in facts)
+        tallies = [self._tallies[name] for name in copies]
+        case = StrayCase(
+            FOLLOWS if follows else REFERENCE,
+            self._latest,
+            min(each.first for each in tallies),
+            max(each.last for each in tallies),
+            sum(each.optimizer is not None for each in self._known),
+            of=facts[0].text("of"),
+        )
+        case.add(copies, self._known, self._tallies)
+        return case
+
+    def _take_back(self) -> list[Finding]:
+        """Take back what was said of weights that turn out to be copies."""
+        case = self._case
+        if case is None or case.kind in (OTHER_MODEL, REPLACED):
+            return []
+        copies = [name for name in case.ordered if self._is_copy(name)]
+        if not copies:
+            return []
+        case.leave_out(copies, self._tallies)
+        if case.names:
+            return self._findings()
+        self._case = self._case_of_copies(copies)
+        findings, self._case = self._findings(), None  # until the end, which knows more of them
+        return findings
+
     def _findings(self) -> list[Finding]:
         case = self._case
         if case is None:
@@ -276,7 +340,7 @@ class ParameterNotOptimized(Rule):
                 cause,
                 advice,
                 excerpt,
-                severity="info" if case.kind == JUDGES else self.severity,
+                severity="info" if case.kind in HARMLESS else self.severity,
                 optimizer=case.position.index,
                 first_step=case.first_step,
                 last_step=case.last_step,

@@ -19,12 +19,15 @@ from seismograd.analysis.script_names import (
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values
 from seismograd.rules.sg401.stray_words import (
+    FOLLOWS,
     JUDGES,
     LEFT_OUT,
     OTHER_MODEL,
+    REFERENCE,
     REPLACED,
     UNREGISTERED,
     copied,
+    copy_of_trained,
     explanation,
     nameless,
     replaced_later,
@@ -64,6 +67,7 @@ class StrayCase:
     last_reached: int = -1  # the last step at which what was replaced had a gradient
     silent: frozenset[str] = frozenset()  # of what the optimizers hold: without gradients by now
     is_copied: bool = False  # each backward reaches new copies of what the optimizer holds
+    of: str = ""  # the trained parameter that the first is a copy of
 
     def add(
         self,
@@ -79,6 +83,13 @@ class StrayCase:
         }
         self.ordered = tuple(sorted(self.names & order.keys(), key=lambda name: order[name]))
         if self.ordered[0] in fresh:
+            self.evidence = tallies[self.ordered[0]].evidence(self.ordered[0])
+
+    def leave_out(self, names: Sequence[str], tallies: Mapping[str, StrayTally]) -> None:
+        """Take parameters out of the case."""
+        self.names.difference_update(names)
+        self.ordered = tuple(name for name in self.ordered if name in self.names)
+        if self.ordered:
             self.evidence = tallies[self.ordered[0]].evidence(self.ordered[0])
 
     def strays(self, parameters: Sequence[Parameter]) -> list[Parameter]:
@@ -104,7 +115,10 @@ class StrayCase:
             "model": strays[0].model or "model" if strays else "model",
             "module": module_of(strays),
             "parameters": parameters_of(strays, parameters),
+            "of": self.of,
         }
+        if self.kind in (FOLLOWS, REFERENCE):
+            return copy_of_trained(self.kind, values)
         if is_copied:
             return copied(values)
         if self.kind == UNREGISTERED and all(not each.module for each in strays):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
 
-LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED = range(5)
+LEFT_OUT, UNREGISTERED, OTHER_MODEL, JUDGES, REPLACED, FOLLOWS, REFERENCE = range(7)
+HARMLESS = (JUDGES, FOLLOWS, REFERENCE)
 
 
 def copied(values: Values) -> Explanation:
@@ -68,6 +69,36 @@ def replaced_later(values: Values) -> Explanation:
     )
 
 
+def copy_of_trained(kind: int, values: Values) -> Explanation:
+    """Return cause, advice and excerpt of a copy of what is trained: one that follows it, or one
+    that stays as it was.
+    """
+    advice = say(
+        "call the copy under torch.no_grad(), or freeze it once; copying the weights still works, "
+        "and computing and keeping these gradients costs nothing any more"
+    )
+    code = f"{values['module']}.requires_grad_(False)  # once, before the loop"
+    if kind == FOLLOWS:
+        cause = say(
+            "{first} gets gradients that nothing uses (parameters like this: {num}): it is a copy "
+            "of {of}, and takes its weights from there again and again, as a target network, an "
+            "average or an old policy does",
+            **values,
+        )
+        return cause, advice, code
+    cause = say(
+        "{first} gets gradients that nothing uses (parameters like this: {num}): it belongs to a "
+        "separate model that began as a copy of {of} and has kept its weights, as a reference "
+        "model does",
+        **values,
+    )
+    advice = say(
+        "freeze it, or call it under torch.no_grad(), which saves computing and keeping these "
+        "gradients; if it should train, give its parameters to the optimizer"
+    )
+    return cause, advice, code
+
+
 def explanation(kind: int, values: Values) -> Explanation:
     """Return cause, advice and excerpt of one of the other cases."""
     optimizer = values["optimizer"]
@@ -128,7 +159,11 @@ def explanation(kind: int, values: Values) -> Explanation:
                 "a network that only evaluates outputs",
                 **values,
             ),
-            say("freeze this network, which saves the time to compute these gradients"),
+            say(
+                "freeze this network, which saves the time to compute these gradients; if it "
+                "should train (a decoder, a head), give its parameters to {optimizer:the}",
+                **values,
+            ),
             f"{values['module']}.requires_grad_(False)",
         )
     return (

@@ -147,3 +147,61 @@ def adapters_are_frozen(fact: Fact, optimizer: str) -> Explanation:
         '    if "lora_" in name:\n'
         "        parameter.requires_grad_(True)",
     )
+
+
+def adapters_are_left_out(fact: Fact, trains: str) -> Explanation:
+    """Nothing of the adapters trains, and an optimizer takes only what does."""
+    values: Values = {
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "trains": trains,
+    }
+    if fact.number("for_inference"):
+        return (
+            say(
+                "all adapters are frozen (parameters: {num}, first {first}), so only {trains} and "
+                "what else requires a gradient trains: peft loads an adapter for inference unless "
+                "it is told otherwise",
+                **values,
+            ),
+            say("pass is_trainable=True where the adapter is loaded"),
+            "model = PeftModel.from_pretrained(base_model, path, is_trainable=True)",
+        )
+    return (
+        say(
+            "all adapters are frozen (parameters: {num}, first {first}), so only {trains} and what "
+            "else requires a gradient trains",
+            **values,
+        ),
+        say("unfreeze the adapters before the optimizer is created, and freeze the others"),
+        f"for name, parameter in {fact.text('model') or 'model'}.named_parameters():\n"
+        '    if "lora_" in name:\n'
+        "        parameter.requires_grad_(True)",
+    )
+
+
+def trunk_is_frozen(fact: Fact, begun: float, ended: float) -> Explanation:
+    """Nearly all of a model is frozen as it was initialized, and it does not learn."""
+    values: Values = {
+        "first": fact.parameters[0],
+        "num": int(fact.number("num")),
+        "share": fact.number("share"),
+        "trains": fact.text("trains"),
+        "begun": begun,
+        "ended": ended,
+    }
+    owner = in_script(holder_of(fact.parameters), fact.text("model") or "model")
+    return (
+        say(
+            "{share:.0%} of the model is frozen as it was initialized ({first} and other weights, "
+            "{num} in all), and nothing is learned (loss {begun:.4g} at first, {ended:.4g} at the "
+            "end): what trains, {trains} and others, only gets random features",
+            **values,
+        ),
+        say(
+            "load the pretrained weights before you freeze them, or do not freeze them: look at "
+            "the condition that chooses what is frozen, as a prefix like `encoder.` matches all "
+            "that is below it"
+        ),
+        f"{owner}.requires_grad_(True)  # before the optimizer is created",
+    )

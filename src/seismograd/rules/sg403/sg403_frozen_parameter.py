@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, columns_where, iteration_at
+from seismograd.analysis.block_rows import as_list, columns_where, iteration_at, numbers
+from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.frozen_layers import holder, misplaced
+from seismograd.analysis.loss_level import LossLevel
+from seismograd.analysis.medians import median
 from seismograd.analysis.script_names import name_among
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Explanation, Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg403.freezing_mistakes import (
     adapters_are_frozen,
+    adapters_are_left_out,
     frozen_before,
     new_is_frozen,
     nothing_reads,
     trains_all_the_same,
+    trunk_is_frozen,
 )
 from seismograd.schema import (
     Evidence,
@@ -31,6 +36,9 @@ from seismograd.schema import (
     Parameter,
     State,
 )
+
+# a loss that ends as that of a guess: the least share of the first ones, and of the recent ones
+NEAR, STILL = 0.8, 0.98
 
 
 @final
@@ -44,8 +52,9 @@ class FrozenParameter(Rule):
         False` sets an attribute that nothing reads, so nothing changes. The rule also finds the
         opposite: a head, or a layer among others of its kind, that is frozen while the layers
         before it train; a model in which only what is already trained can learn, or only
-        normalization layers, while new layers are frozen; and adapters, such as LoRA's, that are
-        all frozen although the optimizer holds them.
+        normalization layers, while new layers are frozen; nearly all of a model frozen as it was
+        initialized, so that the loss does not fall; and adapters, such as LoRA's, that are all
+        frozen although the optimizer holds them, or takes what requires a gradient.
 
     Why it hurts
         A frozen head with random weights keeps the model from using what it learns: the layers
@@ -65,11 +74,18 @@ class FrozenParameter(Rule):
         not frozen. Adapters count where an optimizer holds them, none of them ever had a gradient,
         and what trains is no more than {max_trained_share:.0%} of what the optimizer holds: after
         {min_steps} steps where peft has loaded them for inference, otherwise at the end of the run.
+        Where no optimizer holds them, they count if the statement that creates it asks for
+        `requires_grad`, or if the loss has not fallen; so do layers that are only called adapters.
+        A model of which at least {min_frozen_share:.0%} is frozen counts if these weights are as an
+        initialization leaves them, uniform or with normalization layers of ones and zeros, and if
+        the loss, after at least {min_losses} steps, has fallen by less than {min_drop:.0%} or
+        has come to rest within {min_drop:.0%} of that of a guess.
 
     False alarms
         A frozen backbone, the input side of a model, frozen embeddings and normalization layers,
         adapters on a frozen model, and frozen copies of trained layers (target networks, averaged
-        models) do not count, nor do frozen adapters beside one that trains. A classifier that is
+        models) do not count, nor do random features on which a head learns, or frozen adapters
+        beside one that trains. A classifier that is
         fixed on purpose is reported, and so is a random network whose normalization layers alone
         are trained on purpose.
 
@@ -96,6 +112,9 @@ class FrozenParameter(Rule):
     max_share: float = 0.5  # of the scalars of all layers, between layers of one parent
     max_tail_share: float = 1 / 3  # of the scalars of all layers, at the end
     max_trained_share: float = 0.1  # of the scalars that an optimizer with frozen adapters holds
+    min_frozen_share: float = 0.9  # of the scalars of a model whose loss does not fall
+    min_losses: int = 30
+    min_drop: float = 0.03  # of the loss
 
     _num_rows: int = memory(int)
     _first_step: int = memory(lambda: -1)
@@ -104,12 +123,16 @@ class FrozenParameter(Rule):
     _suspects: IntArray = memory(lambda: np.zeros(0, np.int64))  # columns
     _got_some: set[str] = memory(set[str])  # suspects that had a gradient
     _adapters: list[Fact] = memory(list[Fact])
+    _trunks: list[Fact] = memory(list[Fact])
+    _takes_trainable: bool = memory(bool)  # the statement that creates an optimizer says so
+    _loss: LossLevel = memory(lambda: LossLevel(num_recent=20))
     _optimizers: tuple[Optimizer, ...] = memory(tuple[Optimizer, ...])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._first_step = iteration_at(block, 0) if self._first_step < 0 else self._first_step
         self._last_step = iteration_at(block, -1)
         self._optimizers = tuple(block.optimizers)
+        self._loss.add(numbers(block.steps, "loss").tolist())
         if block.parameters is not self._known:
             self._known = block.parameters
             self._suspects = columns_where(
@@ -130,6 +153,10 @@ class FrozenParameter(Rule):
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.FROZEN_ADAPTERS:
             self._adapters.append(fact)
+        if fact.kind == FactKind.FROZEN_TRUNK:
+            self._trunks.append(fact)
+        if fact.kind == FactKind.OPTIMIZER_CREATED:
+            self._takes_trainable |= "requires_grad" in fact.text("text")
         if fact.kind in (FactKind.SWITCH, FactKind.FROZEN_FRESH) and not self.found:
             is_switch = fact.kind == FactKind.SWITCH
             explanation = nothing_reads(fact) if is_switch else new_is_frozen(fact)
@@ -142,6 +169,13 @@ class FrozenParameter(Rule):
             self._judge(self._last_step)
         if self.min_steps <= self._num_rows:
             self._judge_adapters(self._last_step, is_end=True)
+        for fact in self._trunks:
+            if not self.found and self._keeps_it_from_learning(fact):
+                values = self._loss.at_first, self._loss.now
+                explanation = trunk_is_frozen(fact, *values)
+                self._report(
+                    fact.parameters, self._last_step, explanation, fact.iteration, fact.where
+                )
         return self.found.take()
 
     def shortfall(self) -> Message | None:
@@ -171,10 +205,44 @@ class FrozenParameter(Rule):
             is_certain = is_end or fact.number("for_inference")
             if self.found or fact.iteration > step or not is_certain:
                 continue
+            if fact.number("certain") == 0 and not (is_end and self._does_not_fall()):
+                continue  # of older records NaN
             held = holder(self._known, fact.parameters, self._got_some, self.max_trained_share)
             if held is not None:
                 explanation = adapters_are_frozen(fact, name_among(self._optimizers, held))
                 self._report(fact.parameters, step, explanation, fact.iteration, fact.where)
+                continue
+            trains = next((each.name for each in self._known if each.trainable), "")
+            is_meant = self._takes_trainable or (is_end and self._does_not_fall())
+            if trains and is_meant and self._are_still_frozen(fact.parameters):
+                explanation = adapters_are_left_out(fact, trains)
+                self._report(fact.parameters, step, explanation, fact.iteration, fact.where)
+
+    def _are_still_frozen(self, names: Collection[str]) -> bool:
+        """Return whether these parameters never trained, and no optimizer holds one."""
+        meant = [each for each in self._known if each.name in names]
+        return bool(meant) and not any(
+            each.trainable or each.optimizer is not None or each.name in self._got_some
+            for each in meant
+        )
+
+    def _keeps_it_from_learning(self, fact: Fact) -> bool:
+        """Return whether this frozen part of a model is all but all, still frozen, and the loss has
+        not fallen.
+        """
+        is_large = fact.number("share") >= self.min_frozen_share
+        trains = {each.name for each in self._known if each.trainable} | self._got_some
+        return is_large and trains.isdisjoint(fact.parameters) and self._does_not_fall()
+
+    def _does_not_fall(self) -> bool:
+        if self._loss.num < self.min_losses:
+            return False
+        guess = chance_loss(self._known)
+        # also where the first batches were somewhat worse than a guess
+        half = len(self._loss.recent) // 2
+        before, after = median(self._loss.recent[:half]), median(self._loss.recent[half:])
+        is_guess = abs(self._loss.now / guess - 1) <= self.min_drop and after > STILL * before
+        return (is_guess and self._loss.stays(NEAR)) or self._loss.stays(1 - self.min_drop)
 
     def _report(
         self,

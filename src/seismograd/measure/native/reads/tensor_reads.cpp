@@ -1,7 +1,7 @@
 // Asks many tensors for what a steady step wants of each, in one call: the same questions as `tensor_reads.py`, which says what each
 // function returns. Nothing of torch's ABI: tensors are asked through Python's own limited API, so one build serves every version.
 //
-// Every function but `marks` and `returned` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
+// Every function but `marks`, `identities` and `returned` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
 // raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here. `returned` has
 // torch register a hook, which is Python: what is raised there is passed on.
 
@@ -13,8 +13,9 @@
 
 namespace {
 
-constexpr long kInterface = 2;             // as in tensor_reads.py
+constexpr long kInterface = 3;             // as in tensor_reads.py
 constexpr int kRows = 4;                   // of a slice of a weight
+constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
 constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
 constexpr int kCount = 1, kMaxSeen = 64;   // the word of an entry that says how many numbers it has; nodes of a graph
 
@@ -446,6 +447,77 @@ PyObject* has_none(PyObject*, PyObject* args) {
   return is_known ? answer(Py_True) : unexpected(Py_False);
 }
 
+// identities(objects) -> bytes
+PyObject* identities(PyObject*, PyObject* objects) {
+  if (!PyList_Check(objects)) {
+    PyErr_SetString(PyExc_TypeError, "not a list");
+    return nullptr;
+  }
+  const Py_ssize_t n = PyList_Size(objects);
+  PyObject* found = PyBytes_FromStringAndSize(nullptr, n * static_cast<Py_ssize_t>(sizeof(uint64_t)));
+  char* bytes = found ? PyBytes_AsString(found) : nullptr;
+  for (Py_ssize_t i = 0; bytes && i < n; ++i) {
+    const uint64_t id = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(PyList_GetItem(objects, i)));
+    std::memcpy(bytes + i * static_cast<Py_ssize_t>(sizeof(id)), &id, sizeof(id));
+  }
+  return found;
+}
+
+bool number_in(PyObject* numbers, PyObject* key, int64_t* value) {
+  PyObject* found = key ? PyDict_GetItemWithError(numbers, key) : nullptr;  // borrowed
+  return found && number(answer(found), value);
+}
+
+// slice_table(slices, numbers, sizes, address) -> (bytes, num_bytes) | None
+PyObject* slice_table(PyObject*, PyObject* args) {
+  PyObject *slices, *numbers, *sizes;
+  unsigned long long address;
+  if (!PyArg_ParseTuple(args, "O!O!O!K", &PyList_Type, &slices, &PyDict_Type, &numbers, &PyDict_Type, &sizes, &address)) {
+    return unexpected(Py_None);
+  }
+  const Py_ssize_t n = PyList_Size(slices);
+  const Ref table(PyBytes_FromStringAndSize(nullptr, n * kSliceWords * static_cast<Py_ssize_t>(sizeof(int64_t))));
+  if (!table) return unexpected(Py_None);
+  int64_t copied = 0, marked = 0;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* slice = PyList_GetItem(slices, i);
+    if (!PyTuple_Check(slice) || PyTuple_Size(slice) != 4) return unexpected(Py_None);
+    PyObject *weight = PyTuple_GetItem(slice, 0), *gradient = PyTuple_GetItem(slice, 1);
+    int64_t start, count, size, own, where, gradient_size, words[kSliceWords] = {};
+    if (!is_plain(weight) || !number(answer(PyTuple_GetItem(slice, 2)), &start) || !number(answer(PyTuple_GetItem(slice, 3)), &count)) {
+      return unexpected(Py_None);
+    }
+    const Ref dtype(PyObject_GetAttr(weight, s_dtype));
+    if (!number_in(numbers, dtype.get(), &own) || !number_in(sizes, dtype.get(), &size) || !address_of(weight, &where)) return unexpected(Py_None);
+    words[0] = where + start * size;
+    words[2] = copied;  // the marks, which are behind all copies, when these are known
+    words[3] = marked;
+    words[4] = count;
+    words[5] = words[6] = own;
+    if (gradient != Py_None) {
+      const Ref other(is_plain(gradient) ? PyObject_GetAttr(gradient, s_dtype) : nullptr);
+      if (!number_in(numbers, other.get(), &words[6]) || !number_in(sizes, other.get(), &gradient_size) || !address_of(gradient, &where)) {
+        return unexpected(Py_None);
+      }
+      words[1] = where + start * gradient_size;
+    }
+    copied += (count * size + 7) & ~INT64_C(7);
+    marked += count;
+    std::memcpy(PyBytes_AsString(table.get()) + i * static_cast<Py_ssize_t>(sizeof(words)), words, sizeof(words));
+  }
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    int64_t words[kSliceWords];
+    char* place = PyBytes_AsString(table.get()) + i * static_cast<Py_ssize_t>(sizeof(words));
+    std::memcpy(words, place, sizeof(words));
+    words[2] += static_cast<int64_t>(address);
+    words[3] += static_cast<int64_t>(address) + copied;
+    std::memcpy(place, words, sizeof(words));
+  }
+  const Ref total(PyLong_FromLongLong(copied + marked));
+  PyObject* found = total ? PyTuple_Pack(2, table.get(), total.get()) : nullptr;
+  return found ? found : unexpected(Py_None);
+}
+
 PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
@@ -459,6 +531,8 @@ PyMethodDef functions[] = {
     {"returned", returned, METH_VARARGS, nullptr},
     {"shape_below", shape_below, METH_VARARGS, nullptr},
     {"has_none", has_none, METH_VARARGS, nullptr},
+    {"identities", identities, METH_O, nullptr},
+    {"slice_table", slice_table, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
