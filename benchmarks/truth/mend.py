@@ -218,13 +218,18 @@ def _last(function: ast.expr) -> str:
 
 
 def _blocks(new: list[str]) -> tuple[set[str], list[str]]:
-    """Return loops and the like that stand in the code as a whole, and the lines beside them."""
+    """Return loops and the like that stand in the code as a whole, and the lines beside them; what
+    stands below a `with` is beside them, for a reader puts that around the statements there are.
+    """
     try:
         tree = ast.parse(textwrap.dedent("\n".join(new)))
     except SyntaxError:
         return set(), new
-    blocks = [node for node in tree.body if hasattr(node, "body")]
+    blocks = [
+        node for node in tree.body if hasattr(node, "body") and not isinstance(node, ast.With)
+    ]
     inside = {k for node in blocks for k in range(node.lineno - 1, node.end_lineno or 0)}
+    inside |= {node.lineno - 1 for node in tree.body if isinstance(node, ast.With)}
     return {ast.unparse(node) for node in blocks}, [
         line for k, line in enumerate(new) if k not in inside
     ]

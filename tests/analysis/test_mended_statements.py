@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from seismograd.analysis.mended_argument import with_factor
 from seismograd.analysis.mended_line import mended_line
 from seismograd.analysis.mended_loss import mended_loss
+from seismograd.analysis.mended_switch import mended_switch
 from seismograd.analysis.mended_term import with_graph, without_block
+from seismograd.capture.source.switch_settings import switch_setting
 from seismograd.schema import BirthReason
 
 
@@ -77,9 +81,36 @@ def test_an_overflow_in_half_precision_is_computed_in_float32() -> None:
     assert mended == "loss = ((out.half() * 4000.0).float() ** 2).mean()"
 
 
+def test_what_keeps_a_number_from_zero_is_not_zero_in_float16() -> None:
+    text = "loss = (a / b).mean()"
+    in_half = mended_line(text, "/", BirthReason.ZERO, "forward", "float16")
+    assert in_half == "loss = (a / b.clamp_min(1e-4)).mean()"
+    others = mended_line(text, "/", BirthReason.ZERO, "forward", "bfloat16")
+    assert others == "loss = (a / b.clamp_min(1e-8)).mean()"
+
+
 def test_a_deviation_of_one_sample_gets_a_correction_of_zero() -> None:
     mended = mended_line("s = x.std(dim=0)", "std", BirthReason.ONE_SAMPLE, "forward")
     assert mended == "s = x.std(dim=0, correction=0)"
+
+
+def test_an_attribute_that_nothing_reads_becomes_one_that_is_read() -> None:
+    of_module = mended_switch("self.model.conv.requires_grad = True", "module")
+    assert of_module == "self.model.conv.requires_grad_(True)"
+    assert mended_switch("p.require_grad = False", "parameter") == "p.requires_grad = False"
+    assert mended_switch("setattr(p, name, False)", "parameter") == ""
+    assert mended_switch("", "module") == ""
+
+
+def test_the_only_statement_that_sets_an_attribute_is_found(tmp_path: Path) -> None:
+    (script := tmp_path / "train.py").write_text(
+        "a.requires_grad = True\nb.requires_grad = False\nc.requires_grad = False\n"
+    )
+    found = switch_setting(str(script), "requires_grad", True)
+    assert found is not None
+    assert (found.line, found.text) == (1, "a.requires_grad = True")
+    assert switch_setting(str(script), "requires_grad", False) is None
+    assert switch_setting("", "requires_grad", False) is None
 
 
 def test_a_statement_that_is_nested_too_deep_is_none() -> None:

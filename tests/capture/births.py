@@ -48,3 +48,35 @@ def births(
             loss_of(model, x, labels, mark).backward()
             optimizer.step()
     return [fact for fact in open_run(path).facts if fact.kind == FactKind.BIRTH]
+
+
+def births_late(path: Path, how: str, loss_of: LossOf, step_of_fault: int) -> list[Fact]:
+    """The same where gradients are not seen as a step begins: in a `closure` of the step, or where
+    a `scaler` leaves the step out.
+    """
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    generator = torch.Generator().manual_seed(1)
+    with seismograd.watch(model, optimizer, out=path):
+        for step in range(step_of_fault + 1):
+            x = torch.randn(BATCH, WIDTH, generator=generator)
+            labels = torch.randint(CLASSES, (BATCH,), generator=generator)
+            mark = torch.ones(BATCH, 1)
+            if step == step_of_fault:
+                mark[[2, 5]] = 0
+
+            def closure(given: tuple[Tensor, Tensor, Tensor] = (x, labels, mark)) -> Tensor:
+                optimizer.zero_grad()
+                loss = loss_of(model, *given)
+                loss.backward()
+                return loss
+
+            if how == "closure":
+                optimizer.step(closure)
+            else:
+                optimizer.zero_grad()
+                scaler.scale(loss_of(model, x, labels, mark)).backward()
+                scaler.step(optimizer)
+                scaler.update()
+    return [fact for fact in open_run(path).facts if fact.kind == FactKind.BIRTH]

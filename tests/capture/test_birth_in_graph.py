@@ -14,12 +14,14 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+import seismograd  # noqa: E402
 from seismograd.analysis.birth_words import words  # noqa: E402
 from seismograd.capture.birth.graph_stage import birth_in_graph  # noqa: E402
 from seismograd.capture.birth.nonfinite_weight import weight_in_graph  # noqa: E402
 from seismograd.capture.birth.singular_operands import LossOperands  # noqa: E402
-from seismograd.schema import BirthReason, Origin  # noqa: E402
-from tests.capture.births import BATCH, CLASSES, LossOf, births, net  # noqa: E402
+from seismograd.record.reader import open_run  # noqa: E402
+from seismograd.schema import BirthReason, FactKind, Origin  # noqa: E402
+from tests.capture.births import BATCH, CLASSES, LossOf, births, births_late, net  # noqa: E402
 
 NAN, INF = float("nan"), float("inf")
 
@@ -236,3 +238,32 @@ def test_a_root_that_where_hides_is_the_birth_of_the_gradient() -> None:
     operands = LossOperands()
     operands.hold([fine.grad_fn], after=-1)
     assert operands.birth(batch=3) is None
+
+
+def root_of_zero(model: nn.Module, x: Tensor, _: Tensor, mark: Tensor) -> Tensor:
+    return (model(x).square() * mark + (1 - mark) * model(x).relu() * 0).sqrt().mean()
+
+
+@pytest.mark.parametrize("step", [3, 30])
+@pytest.mark.parametrize("how", ["closure", "scaler"])
+def test_a_birth_is_found_where_no_step_begins_with_the_gradients(
+    how: str, step: int, tmp_path: Path
+) -> None:
+    (fact,) = births_late(tmp_path / "run", how, root_of_zero, step)
+    assert (fact.text("of"), fact.iteration, fact.text("operation")) == ("gradient", step, "sqrt")
+    assert fact.text("reason") == BirthReason.ZERO
+    assert "sqrt().mean()" in fact.text("text")
+
+
+def test_a_scale_that_is_too_large_is_no_birth(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run"):
+        for _ in range(12):
+            optimizer.zero_grad()
+            scaler.scale(100 * model(torch.ones(4, 6)).square().sum().sqrt()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    facts = open_run(tmp_path / "run").facts
+    assert not [fact for fact in facts if fact.kind == FactKind.BIRTH]

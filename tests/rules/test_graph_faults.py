@@ -149,6 +149,7 @@ def test_an_attribute_that_nothing_reads_is_found(
     findings = judged(program, tmp_path / "run")
     assert [(finding.code, finding.parameters) for finding in findings] == [("SG403", parameters)]
     assert "`requir" in findings[0].cause.render()
+    assert ".requires_grad" in findings[0].excerpt
 
 
 @pytest.mark.parametrize(("program", "first"), NOT_OPTIMIZED.values(), ids=NOT_OPTIMIZED)

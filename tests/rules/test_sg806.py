@@ -16,6 +16,9 @@ from torch.distributions import Categorical, Normal  # noqa: E402
 from seismograd.capture.graph.advantages import undetached  # noqa: E402
 from seismograd.capture.graph.bootstrapped_targets import live_target  # noqa: E402
 from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
+from seismograd.capture.source.bootstrapping import bootstrapping  # noqa: E402
+from seismograd.capture.source.policy_losses import policy_losses  # noqa: E402
+from seismograd.rules.sg806_undetached_advantage import _detached  # noqa: E402
 from tests.rules.programs import Listen, adam  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
@@ -194,6 +197,16 @@ def backwards(net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, over
     return (delta * delta).mean()
 
 
+def of_steps(net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, over: Tensor) -> Tensor:
+    """The returns of a rollout, from its end to its beginning, and joined in their order."""
+    running, returns = net(after)[:, 1], []
+    for _ in range(4):
+        running = reward + 0.9 * running * (1 - over)
+        returns.insert(0, running)
+    values = torch.stack([net(state)[:, 1] for _ in returns])
+    return (torch.stack(returns) - values).pow(2).mean()
+
+
 def without_graph(
     net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, _: Tensor
 ) -> Tensor:
@@ -218,8 +231,23 @@ def dynamics(net: nn.Module, state: Tensor, after: Tensor, force: Tensor, _: Ten
     return F.mse_loss(net(after)[:, 0], net(state)[:, 0] + 0.1 * force)
 
 
-TARGETS = {"q": (q_learning, 0.99), "value": (of_a_value, 0.9), "by hand": (backwards, 0.95)}
-NO_TARGETS = (without_graph, by_a_target_network, twins, dynamics)
+def of_steps_without_graph(
+    net: nn.Module, state: Tensor, after: Tensor, reward: Tensor, over: Tensor
+) -> Tensor:
+    """Joined as well, of returns that are data, and of values that are not."""
+    with torch.no_grad():
+        returns = torch.stack([reward + 0.9 * net(after)[:, 1] for _ in range(4)])
+    values = torch.stack([0.9 * net(state)[:, 1] + net(after)[:, 1] for _ in range(4)])
+    return F.mse_loss(values, returns)
+
+
+TARGETS = {
+    "q": (q_learning, 0.99),
+    "value": (of_a_value, 0.9),
+    "by hand": (backwards, 0.95),
+    "steps": (of_steps, 0.9),
+}
+NO_TARGETS = (without_graph, by_a_target_network, twins, dynamics, of_steps_without_graph)
 Regression = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -259,3 +287,51 @@ def test_a_program_is_told_how_its_target_is_computed(tmp_path: Path) -> None:
     assert finding.parameters == ("weight", "bias")
     assert "discount 0.9" in finding.cause.render()
     assert finding.excerpt.startswith("with torch.no_grad():\n    ")
+
+
+SURROGATES = (
+    "surr1 = ratio * adv\nsurr2 = ratio.clamp(0.8, 1.2) * adv",
+    "surr1 = ratio * adv.detach()\nsurr2 = ratio.clamp(0.8, 1.2) * adv.detach()",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("p = -(log_prob * advantage).mean()", "p = -(log_prob * advantage.detach()).mean()"),
+        (
+            "p = torch.max(-adv * ratio, -adv * ratio.clamp(0.8, 1.2)).mean()",
+            "p = torch.max(-adv.detach() * ratio, -adv.detach() * ratio.clamp(0.8, 1.2)).mean()",
+        ),
+        SURROGATES,
+        ("p = (log_prob * adv).mean() - (beta * log_pi).mean()", ""),
+        ("p = loss.mean()", ""),
+    ],
+)
+def test_what_is_multiplied_with_a_log_probability_is_detached(text: str, mended: str) -> None:
+    assert _detached(text) == mended
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (("target = reward + gamma * net(after)", "sum = one + gamma * two"), 1),
+        (("after = net(state)", "target = reward + gamma * after * (1 - done)"), 2),
+        (("a = reward + gamma * after", "b = a + gamma * after"), 0),
+        (("total = one + two",), 0),
+    ],
+)
+def test_the_statement_that_bootstraps_is_found(
+    lines: tuple[str, ...], line: int, tmp_path: Path
+) -> None:
+    (script := tmp_path / "train.py").write_text("\n".join(lines) + "\n")
+    found = bootstrapping(str(script))
+    assert (0 if found is None else found.line) == line
+
+
+def test_the_statements_of_one_loss_are_found_together(tmp_path: Path) -> None:
+    (script := tmp_path / "train.py").write_text(SURROGATES[0] + "\n")
+    assert [each.line for each in policy_losses(str(script))] == [1, 2]
+    apart = SURROGATES[0].replace("\n", "\n" * 9)
+    (other := tmp_path / "other.py").write_text(apart + "\n")
+    assert policy_losses(str(other)) == []

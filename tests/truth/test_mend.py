@@ -43,6 +43,12 @@ def test_a_loop_stands_for_the_loop_that_is_there() -> None:
     assert "each.zero_grad()\n    opt.step()" in mended(LOOP, "train.py:4", clear)[0]
 
 
+def test_a_block_is_put_around_the_statement_that_is_there() -> None:
+    text = mended(LOOP, "train.py:2", "with torch.no_grad():\n    loss = model(x)")
+    around = "    with torch.no_grad():\n        loss = model(x)\n"
+    assert text[0] == LOOP.replace("    loss = model(x)\n", around)
+
+
 def test_what_comes_first_in_each_epoch_begins_the_outermost_loop() -> None:
     epochs = "for epoch in range(3):\n" + "".join(f"    {line}\n" for line in LOOP.splitlines())
     text = mended(epochs, "train.py:4", "model.train()  # first in each epoch")

@@ -23,6 +23,7 @@ PAIRS = (
     ("mask after the square root", "gnn"),
     ("softmax before cross entropy", "gnn"),
     ("left in eval mode", "gnn"),
+    ("bootstrapped target with a graph", "sarsa"),
 )
 
 

@@ -14,6 +14,7 @@ from benchmarks.truth.mutators.rate import RATES
 from benchmarks.truth.mutators.schedule import SCHEDULED
 from benchmarks.truth.mutators.start import START
 from benchmarks.truth.mutators.terms import TERMS
+from benchmarks.truth.mutators.values import VALUES
 from benchmarks.truth.mutators.windows import WINDOWS
 
 MUTATORS = (
@@ -30,4 +31,5 @@ MUTATORS = (
     *SCHEDULED,
     *RATES,
     *DEPENDENCE,
+    *VALUES,
 )

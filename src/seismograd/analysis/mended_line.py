@@ -11,6 +11,7 @@ from seismograd.parsed_source import parsed
 from seismograd.schema import BirthReason
 
 SMALL = ast.Name("1e-8")  # a constant would be written 1e-08
+SMALL_HALF = ast.Name("1e-4")  # in float16 the other one is zero
 INTERVAL_ENDS = {"acos": 1.0, "asin": 1.0, "atanh": 1.0, "erfinv": 1.0}
 INSIDE = 1 - 1e-6
 CALLED = {"**": "pow"}  # an operator as a function
@@ -24,7 +25,8 @@ def mended_line(
     no statement by itself. `logits`: what `logsigmoid` is given in place of a logarithm, if any.
     """
     is_half = reason == BirthReason.OVERFLOW and dtype in ("float16", "bfloat16")
-    mend = _in_float32 if is_half else _mend_for(operation, reason, phase)
+    small = SMALL_HALF if dtype == "float16" else SMALL
+    mend = _in_float32 if is_half else _mend_for(operation, reason, phase, small)
     tree = _parsed(text)
     if mend is None or tree is None:
         return ""
@@ -38,19 +40,21 @@ def mended_line(
 Mend = Callable[[ast.expr], ast.expr]
 
 
-def _mend_for(operation: str, reason: str, phase: str) -> Mend | None:
-    """Return what to do with the operand of an operation."""
+def _mend_for(operation: str, reason: str, phase: str, small: ast.expr) -> Mend | None:
+    """Return what to do with the operand of an operation. `small`: what keeps it from zero."""
     if reason == BirthReason.OUTSIDE and operation in INTERVAL_ENDS:
         end = INSIDE * INTERVAL_ENDS[operation]
         return lambda x: _method(x, "clamp", ast.UnaryOp(ast.USub(), ast.Constant(end)), end)
     if operation in ("log", "log2", "log10", "/", "rsqrt"):
         zero = reason in (BirthReason.ZERO, BirthReason.NEGATIVE)
-        return (lambda x: _method(x, "clamp_min", SMALL)) if zero else None
+        return (lambda x: _method(x, "clamp_min", small)) if zero else None
     if operation in ("sqrt", "**", "norm"):
         if reason == BirthReason.NEGATIVE:
-            return lambda x: _method(x, "clamp_min", SMALL)
+            return lambda x: _method(x, "clamp_min", small)
         if reason == BirthReason.ZERO:
-            return _plus_small if phase == "backward" else lambda x: _method(x, "clamp_min", SMALL)
+            if phase == "backward":
+                return lambda x: ast.BinOp(x, ast.Add(), small)
+            return lambda x: _method(x, "clamp_min", small)
     if operation in ("std", "var") and reason == BirthReason.ONE_SAMPLE:
         return lambda x: x
     if operation in ("exp", "expm1") and reason == BirthReason.OVERFLOW:
@@ -144,10 +148,6 @@ def _method(owner: ast.expr, name: str, *given: ast.expr | float) -> ast.expr:
 
 def _in_float32(owner: ast.expr) -> ast.expr:
     return ast.Call(ast.Attribute(owner, "float"), [], [])
-
-
-def _plus_small(owner: ast.expr) -> ast.expr:
-    return ast.BinOp(owner, ast.Add(), SMALL)
 
 
 def _clamped_above(owner: ast.expr) -> ast.expr:

@@ -38,8 +38,8 @@ class UndetachedAdvantage(FactRule):
         a ratio of probabilities) and a difference, both with a graph, where a regression in the
         same loss compares what the difference is made of with data; and for a regression whose two
         sides both have a graph and share parameters, one of them data plus a value that is
-        multiplied by a number from {min_discount:g} to one. One check is enough, from step number
-        {min_evaluated} on.
+        multiplied by a number from {min_discount:g} to one, or several of these joined. One check
+        is enough, from step number {min_evaluated} on.
 
     False alarms
         Residual gradient methods, which train through the target on purpose.
@@ -112,8 +112,8 @@ class UndetachedAdvantage(FactRule):
 
 
 def _detached(text: str) -> str:
-    """Return a statement with the factor of a log-probability detached; empty where there is not
-    exactly one.
+    """Return statements with what they multiply log-probabilities by detached; empty where that is
+    not one and the same thing.
     """
     tree = parsed(text)
     if tree is None:
@@ -125,17 +125,29 @@ def _detached(text: str) -> str:
         and isinstance(node.op, ast.Mult)
         and _is_of_probability(node.left) != _is_of_probability(node.right)
     ]
-    if len(products) != 1:
+    if len({ast.unparse(_unsigned(_factor(product))) for product in products}) != 1:
         return ""
-    (product,) = products
-    is_left = _is_of_probability(product.right)
-    factor = product.left if is_left else product.right
-    detached = ast.Call(ast.Attribute(factor, "detach"), [], [])
-    if is_left:
-        product.left = detached
-    else:
-        product.right = detached
+    for product in products:
+        factor = _factor(product)
+        stopped: ast.expr = ast.Call(ast.Attribute(_unsigned(factor), "detach"), [], [])
+        if _unsigned(factor) is not factor:
+            stopped = ast.UnaryOp(ast.USub(), stopped)
+        if factor is product.left:
+            product.left = stopped
+        else:
+            product.right = stopped
     return ast.unparse(tree)
+
+
+def _factor(product: ast.BinOp) -> ast.expr:
+    """Return the side of a product that is no log-probability."""
+    return product.left if _is_of_probability(product.right) else product.right
+
+
+def _unsigned(side: ast.expr) -> ast.expr:
+    if isinstance(side, ast.UnaryOp) and isinstance(side.op, ast.USub):
+        return side.operand
+    return side
 
 
 def _is_of_probability(side: ast.expr) -> bool:

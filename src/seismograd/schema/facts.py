@@ -107,7 +107,7 @@ class FactKind(StrEnum):
     """An attribute was set that nothing reads: `requires_grad` on a module, or one like it on a
     parameter or module. `attribute`; `value`: `True` or `False`; `on`: `module` or `parameter`;
     `name` of the module; `num` parameters that are not as it says; `model`: the script's name for
-    theirs.
+    theirs; `place` and `text` of the statement that sets it, where there is only one.
     """
     SCHEDULE = "schedule"
     """What is known of a learning rate scheduler, told at its first step, whenever it has been

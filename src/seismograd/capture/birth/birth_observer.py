@@ -119,6 +119,25 @@ class BirthObserver:
                 self.batches = tuple(self.calls.calls)
             self.calls.drop(window.held() if held is None else held)
 
+    def step_skipped(self, window: OptimizerWindow) -> None:
+        """Look at the gradients of a step that a scaler has left out. They may only be too large
+        for their scale, so no model is called once more for them.
+        """
+        ready = window.ready
+        is_read = ready is not None and not ready.is_ordinary and ready.arrival is None
+        if is_read and self._num_gradients < MAX_LOOKED_AT:
+            frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+            calls = [] if self.calls is None else self.calls.calls
+            batch = max((call.batch() for call in calls), default=0)
+            without = frozenset(_codes_of(calls))
+            birth = self._placed(self.operands.birth(batch), frame, without)
+            if birth is not None:
+                self._num_gradients += 1
+                self._report("gradient", birth, window.index)
+        self.operands.losses.clear()
+        if self.calls is not None:
+            self.calls.drop(window.held())
+
     def _look(self, window: OptimizerWindow, ready: GradientReading) -> None:
         if _is_spoiled(ready):
             losses = window.losses

@@ -11,7 +11,7 @@ from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views
 from seismograd.capture.graph.traversal import SAME_VALUES, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.source.policy_losses import policy_loss
+from seismograd.capture.source.policy_losses import policy_losses
 from seismograd.schema import FactKind, Site
 
 MAX_HOPS = 64  # operations between a product and what it is made of
@@ -74,13 +74,13 @@ class Advantages:
         actor = {id(leaf) for leaf in graph.leaves_behind({log_probability})}
         held = [leaf for leaf in graph.leaves_behind({value}) if id(leaf) not in actor]
         columns = sorted(column for column in self.parameter_table.columns(held) if column >= 0)
-        statement = None if site < 0 else policy_loss(self.sites[site].file)
+        statements = [] if site < 0 else policy_losses(self.sites[site].file)
         self.facts.report(
             FactKind.UNDETACHED_ADVANTAGE,
             site=site,
             parameters=[self.parameter_table.parameters[column].name for column in columns],
-            place="" if statement is None else statement.place,
-            text="" if statement is None else statement.text,
+            place=statements[0].place if statements else "",
+            text="\n".join(statement.text for statement in statements),
         )
 
 

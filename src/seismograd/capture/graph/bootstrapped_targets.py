@@ -18,6 +18,8 @@ from seismograd.schema import FactKind, Site
 MIN_DISCOUNT = 0.8
 MAX_FACTORS = 3  # a discount, and masks of what has ended
 MAX_NUMBERS = 1 << 16  # in a mask
+MAX_PARTS = 64  # of a rollout's targets
+JOINING = frozenset({"CatBackward0", "StackBackward0"})
 REGRESSIONS = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
 
 
@@ -57,13 +59,21 @@ def live_target(graph: LossGraph) -> tuple[Any, Any, float] | None:
     """
     for node in graph.nodes:
         for prediction, target in _compared(graph, node):
-            found = _bootstrapped(target)
+            found = next(filter(None, map(_bootstrapped, _parts(target))), None)
             if found is not None:
                 value, discount = found
                 trained = {id(leaf) for leaf in graph.leaves_behind({prediction})}
                 if any(id(leaf) in trained for leaf in graph.leaves_behind({value})):
                     return prediction, value, discount
     return None
+
+
+def _parts(target: Any) -> list[Any]:
+    """Return what a target is joined of, as that of a rollout is of its steps; else itself."""
+    node = below_views(target)
+    if node is None or node.name() not in JOINING:
+        return [node]
+    return [below for below, _ in node.next_functions[:MAX_PARTS]]
 
 
 def _compared(graph: LossGraph, node: Any) -> Iterator[tuple[Any, Any]]:

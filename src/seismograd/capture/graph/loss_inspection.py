@@ -55,7 +55,7 @@ class LossInspection:
         self._guard, self.births = guard, births
         self.losses = LossObserver(log, births)
         self._zero_gradients = ZeroGradients(facts, parameter_table)
-        self._switches = Switches(facts, parameter_table)
+        self._switches = Switches(facts, parameter_table, log.call_sites.sites)
         self._hooks = Hooks(facts)
         self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)

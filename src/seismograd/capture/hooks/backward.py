@@ -163,6 +163,8 @@ class BackwardHooks:
                 self._is_of_closure(window)
             if window.stepping or window.eager:
                 self._reader.read(thread_state, window)
+            if window.stepping:
+                self._guard.call("birth", self.inspection.births.step_begins, window)
         if captured is not None and not captured.touched:
             captured.unclaimed = True
         if not self.touched and self._registry.all_of_the_process and leaves:

@@ -265,6 +265,7 @@ class StepHooks:
             return
         if thread_state.iteration.has_stepped(window.index):
             self._iteration_queue.end_iteration(thread_state)
+        self._guard.call("birth", self._births.step_skipped, window)
         table = self._registry.parameter_table
         record_step(self._log, table, thread_state, window, optimizer, StepFlag.SKIPPED, None)
         window.were_used()

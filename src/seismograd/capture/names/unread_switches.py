@@ -10,7 +10,8 @@ import torch
 
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.schema import FactKind
+from seismograd.capture.source.switch_settings import switch_setting
+from seismograd.schema import FactKind, Site
 
 RIGHT = "requires_grad"
 LIKE_IT = 0.85  # share of matching letters
@@ -20,8 +21,10 @@ MAX_NAMES = 64
 class Switches:
     """Inspects the attributes of modules and parameters, and reports each one once."""
 
-    def __init__(self, facts: Facts, parameter_table: ParameterTable) -> None:
-        self._facts, self._parameter_table = facts, parameter_table
+    def __init__(
+        self, facts: Facts, parameter_table: ParameterTable, sites: Sequence[Site]
+    ) -> None:
+        self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
         self._reported: set[tuple[str, str]] = set()
 
     def look(self, site: int) -> None:
@@ -64,6 +67,8 @@ class Switches:
         if not names or key in self._reported:
             return
         self._reported.add(key)
+        file = "" if site < 0 else self._sites[site].file
+        statement = switch_setting(file, attribute, value)
         self._facts.report(
             FactKind.SWITCH,
             site=site,
@@ -73,6 +78,8 @@ class Switches:
             on=on,
             name=name,
             num=len(names),
+            place="" if statement is None else statement.place,
+            text="" if statement is None else statement.text,
             model=next(
                 parameter_table.parameters[parameter_table.column(each)].model
                 for each in others

@@ -1,4 +1,4 @@
-"""Find the statement that multiplies the log-probability of actions."""
+"""Find the statements that multiply the log-probability of actions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from seismograd.capture.source.statements import Statement, statements
 LOG_PROBABILITY = re.compile(r"log_?p(rob|i\b|\b|s\b|_)|ratio", re.IGNORECASE)
 
 
-def policy_loss(file: str) -> Statement | None:
-    """Return the only statement that does so in training."""
+MAX_STATEMENTS = 3  # of one loss, as those of the two surrogates of PPO are
+
+
+def policy_losses(file: str) -> list[Statement]:
+    """Return the statements that do so in training, where all of them are of one loss: beside each
+    other, in one function.
+    """
     found = [s for s in statements(file) if not s.evaluates and _multiplies(s.node)]
-    return found[0] if len(found) == 1 else None
+    is_one = len({s.function for s in found}) == 1 and len(found) <= MAX_STATEMENTS
+    return found if is_one and found[-1].line - found[0].line <= MAX_STATEMENTS else []
 
 
 def _multiplies(node: ast.stmt) -> bool:

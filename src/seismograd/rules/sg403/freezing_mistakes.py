@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seismograd.analysis.mended_switch import mended_switch
 from seismograd.analysis.script_names import holder_of, in_script, module_of
 from seismograd.diagnosis.rule import Explanation
 from seismograd.i18n import Values, say
@@ -55,6 +56,7 @@ def nothing_reads(fact: Fact) -> Explanation:
         "num": int(fact.number("num")),
         "module": module,
     }
+    own = mended_switch(fact.text("text"), fact.text("on"))
     if fact.text("on") == "module":
         return (
             say(
@@ -64,7 +66,7 @@ def nothing_reads(fact: Fact) -> Explanation:
                 **values,
             ),
             say("call the method with the underscore: it sets requires_grad on each parameter"),
-            f"{owner}.requires_grad_({value})  # before the optimizer is created",
+            own or f"{owner}.requires_grad_({value})  # before the optimizer is created",
         )
     return (
         say(
@@ -76,7 +78,8 @@ def nothing_reads(fact: Fact) -> Explanation:
             "the attribute is called requires_grad; with the method requires_grad_, a typo raises "
             "an error"
         ),
-        f"{held}.requires_grad_({value})  # instead of .{values['attribute']}, before the "
+        own
+        or f"{held}.requires_grad_({value})  # instead of .{values['attribute']}, before the "
         "optimizer is created",
     )
 

@@ -160,7 +160,8 @@ class FrozenParameter(Rule):
         if fact.kind in (FactKind.SWITCH, FactKind.FROZEN_FRESH) and not self.found:
             is_switch = fact.kind == FactKind.SWITCH
             explanation = nothing_reads(fact) if is_switch else new_is_frozen(fact)
-            self._report(fact.parameters, fact.iteration, explanation, fact.iteration, fact.where)
+            where = fact.text("place") or fact.where
+            self._report(fact.parameters, fact.iteration, explanation, fact.iteration, where)
         return self.found.take()
 
     def finish(self) -> Iterable[Finding]:
