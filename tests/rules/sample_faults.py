@@ -189,11 +189,117 @@ def with_baseline(nets: Nets, x: Tensor) -> Tensor:
     return gain + F.mse_loss(value, reward)
 
 
+def frozen(loss_of: Callable[[Nets, Tensor], Tensor]) -> Program:
+    """The critic is frozen while the loss of the actor is computed."""
+
+    def actor_loss(nets: Nets, x: Tensor) -> Tensor:
+        nets.critic.requires_grad_(False)
+        loss = loss_of(nets, x)
+        nets.critic.requires_grad_(True)
+        return loss
+
+    return actor_critic(actor_loss)
+
+
+def one_distribution(nets: Nets, x: Tensor) -> Tensor:
+    """The actions are one joint draw, the temperature is a tensor, the loss is turned round."""
+    mean, raw = nets.encoder(x).chunk(2, 1)
+    policy = Independent(Normal(mean, raw.clamp(-4, 1).exp()), 1)
+    action = policy.sample()
+    alpha = torch.tensor([0.2]).exp()
+    value = nets.critic(torch.cat([x, action], 1)).squeeze(1)
+    return -(value - alpha * policy.log_prob(action)).mean()
+
+
+def of_constant_scale(nets: Nets, x: Tensor) -> Tensor:
+    policy = Normal(nets.encoder(x)[:, :LATENT], 0.3)
+    action = policy.sample()
+    with torch.no_grad():
+        value = nets.critic(torch.cat([x, action], 1))
+    return 0.1 * policy.log_prob(action).sum(1).mean() - value.mean()
+
+
+def drawn_divergence(nets: Nets, x: Tensor, _: int) -> Tensor:
+    """A variational autoencoder whose divergence is that of the sample, too."""
+    q = gaussian(nets.encoder(x))
+    z = q.sample()
+    kl = (q.log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum(1)
+    return F.mse_loss(nets.decoder(z), x) + 0.1 * kl.mean()
+
+
+def joint_return(nets: Nets, x: Tensor) -> Tensor:
+    """All actions together get one reward, which is the same for a while."""
+    policy = gaussian(nets.encoder(x))
+    return policy.log_prob(policy.sample()).sum() * 0.02
+
+
+def returns_to_go(nets: Nets, x: Tensor) -> Tensor:
+    """A policy gradient of a rollout that costs the same at each step, of many places at once."""
+    loss = torch.zeros(())
+    for cost in (3.0, 2.0, 1.0):
+        policy = gaussian(nets.encoder(x))
+        loss = loss + policy.log_prob(policy.sample()).mean() * cost
+    return loss
+
+
+def elite(nets: Nets, x: Tensor) -> Tensor:
+    """The cross-entropy method: what was good is made likely, and here what was bad unlikely."""
+    policy = gaussian(nets.encoder(x))
+    action = policy.sample()
+    worst = action.pow(2).sum(1) > 3.0
+    return policy.log_prob(action).sum(1)[worst].mean()
+
+
+def with_a_drawn_entropy(nets: Nets, x: Tensor) -> Tensor:
+    policy = gaussian(nets.encoder(x))
+    action = policy.sample()
+    log_prob, worth = policy.log_prob(action).sum(1), -action.pow(2).sum(1)
+    return (0.1 * log_prob - log_prob * worth).mean()
+
+
+def of_a_ratio(nets: Nets, x: Tensor) -> Tensor:
+    policy = gaussian(nets.encoder(x))
+    action = policy.sample()
+    log_prob = policy.log_prob(action).sum(1)
+    return ((log_prob - log_prob.detach()).exp() * action.pow(2).sum(1)).mean()
+
+
+def cloned(nets: Nets, x: Tensor) -> Tensor:
+    """The actions of somebody else, beside samples for a plot."""
+    policy = gaussian(nets.encoder(x))
+    policy.sample()
+    return policy.log_prob(x[:, :LATENT]).mean()
+
+
+def with_entropy(nets: Nets, x: Tensor) -> Tensor:
+    policy = gaussian(nets.encoder(x))
+    log_prob = policy.log_prob(policy.sample()).mean()
+    return log_prob - 0.1 * policy.entropy().mean()
+
+
+def rewarded_as_a_batch(listen: Listen) -> None:
+    """One reward for all, which is positive and not the same twice."""
+    nets = Nets()
+    optimizer = adam(nets.encoder)
+    with listen(nets.encoder, optimizer):
+        for step in range(4 * STEPS):
+            policy = gaussian(nets.encoder(batch(step)[0]))
+            action = policy.sample()
+            optimizer.zero_grad()
+            (policy.log_prob(action).mean() * action.pow(2).sum()).backward()
+            optimizer.step()
+
+
 FAULTY: dict[str, Program] = {
     "vae": at_once(vae("sample")),
     "vae by hand": at_once(vae_by_hand),
     "sac": actor_critic(lambda nets, x: squashed(nets, x, "sample")),
     "sac with a transform": actor_critic(transformed),
+    "frozen critic": frozen(lambda nets, x: squashed(nets, x, "sample")),
+    "frozen critic and a transform": frozen(transformed),
+    "frozen critic and one distribution": frozen(one_distribution),
+    "frozen critic and a constant scale": frozen(of_constant_scale),
+    "drawn divergence": at_once(drawn_divergence),
 }
 HEALTHY: dict[str, Program] = {
     "vae": at_once(vae("rsample")),
@@ -204,5 +310,12 @@ HEALTHY: dict[str, Program] = {
     "beta policy": at_once(beta_policy, ("decoder",)),
     "categorical policy": at_once(categorical_policy, ("decoder",)),
     "sac": actor_critic(lambda nets, x: squashed(nets, x, "rsample")),
+    "frozen critic": frozen(lambda nets, x: squashed(nets, x, "rsample")),
+    "joint return": frozen(joint_return),
+    "elite": frozen(elite),
+    "drawn entropy": frozen(with_a_drawn_entropy),
+    "ratio": frozen(of_a_ratio),
+    "cloned": frozen(cloned),
+    "with entropy": frozen(with_entropy),
     "jointly": actor_critic(with_baseline, jointly=True),
 }

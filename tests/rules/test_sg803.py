@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import FactKind  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
-from tests.rules.sample_faults import FAULTY, HEALTHY  # noqa: E402
+from tests.rules.sample_faults import FAULTY, HEALTHY, frozen, returns_to_go, rewarded_as_a_batch  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 
@@ -33,6 +33,21 @@ def test_samples_that_are_right_are_left_alone(program: Program, tmp_path: Path)
 def test_the_statement_is_shown_as_it_should_read(tmp_path: Path) -> None:
     (finding,) = judged(FAULTY["sac with a transform"], tmp_path / "run")
     assert finding.excerpt == "action = policy.rsample()"
+
+
+def test_the_log_prob_of_a_sample_alone_is_named(tmp_path: Path) -> None:
+    (finding,) = judged(FAULTY["frozen critic"], tmp_path / "run")
+    assert "the loss has only the log_prob of the sample" in finding.cause.render()
+    facts = [f for f in open_run(tmp_path / "run").facts if f.kind == FactKind.SAMPLE_CUT]
+    assert [fact.number("times") for fact in facts] == [1, 2, 3, 4, 5]
+    assert finding.first_step == facts[-1].iteration
+
+
+@pytest.mark.parametrize("program", [rewarded_as_a_batch, frozen(returns_to_go)])
+def test_a_factor_that_is_not_the_same_each_time_is_a_reward(
+    program: Program, tmp_path: Path
+) -> None:
+    assert judged(program, tmp_path / "run") == ()
 
 
 def test_sample_is_as_it_was_when_watching_ends(tmp_path: Path) -> None:

@@ -33,7 +33,11 @@ class SampleWithoutGradient(FactRule):
         sample does not contain the mean and scale that it was drawn with, and these go only into a
         divergence from a fixed distribution or into an entropy. Or the term with the sample reaches
         no parameter of the optimizer that makes the next step, and the gradient that it gives to
-        others is cleared before any step.
+        others is cleared before any step. In a third case {min_checks} losses are needed, with
+        steps in between: all that a Normal and what it is computed by get from the loss is the mean
+        of the log_prob of its own samples, times a positive number that stays about the same, such
+        as the temperature of SAC while the critic is frozen. Whatever the samples are worth, that
+        gradient is zero on average.
 
     False alarms
         None known. Policy gradients, which multiply the log_prob of a sample, and likelihoods of
@@ -56,8 +60,11 @@ class SampleWithoutGradient(FactRule):
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SAMPLE_CUT,)
 
     min_evaluated: int = 1  # steps
+    min_checks: int = 5  # of losses that have the log_prob of a sample alone
 
     def judge(self, fact: Fact) -> None:
+        if fact.number("score") == 1 and fact.number("times") < self.min_checks:
+            return
         self.found.add_or_extend(self._finding(fact))
 
     def _finding(self, fact: Fact) -> Finding:
@@ -77,6 +84,14 @@ class SampleWithoutGradient(FactRule):
             "num": len(fact.parameters),
             "first": fact.parameters[0] if fact.parameters else "?",
         }
+        if fact.number("score") == 1:
+            return say(
+                "sample() of a {distribution} at {line} has no gradient, and the loss has only the "
+                "log_prob of the sample, multiplied by a single number: the parameters behind the "
+                "distribution ({num}, first {first}) get a gradient that is zero on average, "
+                "whatever the samples are worth",
+                **values,
+            )
         if fact.number("discarded"):
             return say(
                 "sample() of a {distribution} at {line} has no gradient: what is computed from it "

@@ -84,7 +84,9 @@ class FactKind(StrEnum):
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient
     through it; the line is that of `sample()`, `text` its statement. `distribution`: its class;
     `discarded`: 1 where what it goes into reaches no parameter that the loss is for, 0 where
-    nothing but a divergence or an entropy trains the distribution.
+    nothing but a divergence or an entropy trains the distribution. Or, where `score` is 1, the loss
+    of `parameters` has only the log-probability of the sample, times a single number, told at the
+    first backwards of a line and ever more rarely: `times`.
     """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""

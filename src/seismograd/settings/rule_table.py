@@ -491,6 +491,7 @@ RULE_TABLE: RuleTable = {
         "sample-without-gradient",
         [
             "min_evaluated",
+            "min_checks",
         ],
     ),
     "SG804": (

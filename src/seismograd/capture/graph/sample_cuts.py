@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import get_ident
-from typing import Any, cast
+from typing import Any
 
 import torch
 
+from seismograd.capture.graph.drawn_samples import (
+    DrawnSample,
+    has_location,
+    holds,
+    mean_of,
+    numbers_of,
+    parameters_of,
+)
 from seismograd.capture.graph.gradient_stops import PRODUCTS
-from seismograd.capture.graph.loss_graph import LossGraph, below_views
-from seismograd.capture.graph.traversal import LEAF, saved, source
+from seismograd.capture.graph.lone_scores import LoneScores
+from seismograd.capture.graph.loss_graph import LossGraph
+from seismograd.capture.graph.traversal import saved, source
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -26,12 +35,7 @@ from seismograd.tensors.freed_memory import is_readable
 
 MAX_DRAWS = 8  # the last ones that are kept
 MAX_SCALARS = 1 << 20  # of a sample that is kept
-MAX_LOOKS = 12  # at losses with samples at hand; then no sample is kept any more
-MAX_DEPTH = 4  # distributions within distributions
-MIN_ROWS = 16  # that are in the same order: by chance once in 16!
-MAX_ROWS = 256  # compared
-MAX_COLUMNS = 4096
-MAX_SAMPLED = 4  # components of a sample that are looked for
+MAX_LOOKS = 24  # at losses with samples at hand; then no sample is kept any more
 
 # of what a divergence from a fixed distribution is made
 OF_ONE = frozenset(
@@ -54,24 +58,12 @@ OPERANDS = {name: kept for name, kept in PRODUCTS.items() if name != "MulBackwar
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """A sample, and the numbers of the operations that made the parameters of its distribution."""
-
-    value: torch.Tensor
-    numbers: frozenset[int]
-    thread: int
-    site: int
-    distribution: str  # its class
-    has_location: bool  # a Normal's or a Laplace's mean and scale, both with a graph
-
-
-@dataclass(frozen=True, slots=True)
 class Discarded:
     """A draw whose gradient went nowhere unless one of `windows` steps on it; they had made
     `num_steps`. `own` held what the loss was for, and had made `num_own`.
     """
 
-    draw: Draw
+    draw: DrawnSample
     parameters: tuple[str, ...]
     thread: int
     windows: tuple[OptimizerWindow, ...]
@@ -85,10 +77,12 @@ class SampleCuts:
     """Keeps the last samples of distributions whose parameters have a graph, and looks for them in
     the losses that it is given.
 
-    Two things are told. A sample goes into a network, the loss of which reaches the mean and scale
-    that it was drawn with by no other way, and these are only regularised: no likelihood and no
-    regression compares them with data. Or what it goes into reaches none of the parameters for
-    which the loss is, and the gradient of those that it reaches is cleared before any step.
+    Three things are told. A sample goes into a network, the loss of which reaches the mean and
+    scale that it was drawn with by no other way, and these are only regularised: no likelihood and
+    no regression compares them with data. Or what it goes into reaches none of the parameters for
+    which the loss is, and the gradient of those that it reaches is cleared before any step. Or all
+    that the distribution gets is the gradient of the log-probability of its own samples, which
+    nothing weighs by what they are worth.
     """
 
     facts: Facts
@@ -96,9 +90,10 @@ class SampleCuts:
     parameter_table: ParameterTable
     waiting: list[Discarded] = field(default_factory=list[Discarded])
     is_listening: bool = True
-    _draws: list[Draw] = field(default_factory=list[Draw])
+    _draws: list[DrawnSample] = field(default_factory=list[DrawnSample])
     _looks: int = 0
     _reported: set[int] = field(default_factory=set[int])
+    _scores: LoneScores = field(default_factory=LoneScores)
 
     def drawn(self, _: ThreadState, distribution: Any, value: object) -> None:
         """Keep a sample."""
@@ -110,13 +105,20 @@ class SampleCuts:
             or not distribution.has_rsample
         ):
             return
-        made = [p.grad_fn for p in _parameters(distribution) if p.requires_grad]
-        numbers = frozenset(number for node in made for number in _numbers(node))
+        made = [p.grad_fn for p in parameters_of(distribution) if p.requires_grad]
+        numbers = frozenset(number for node in made for number in numbers_of(node))
         if numbers:
             site = self.log.call_sites.here(OWN_FRAMES)
             kind = type(distribution).__name__
-            has_location = _has_location(distribution)
-            draw = Draw(value.detach(), numbers, get_ident(), site, kind, has_location)
+            draw = DrawnSample(
+                value.detach(),
+                numbers,
+                get_ident(),
+                site,
+                kind,
+                has_location(distribution),
+                mean_of(distribution),
+            )
             self._draws = [*self._draws[1 - MAX_DRAWS :], draw]
 
     @property
@@ -133,8 +135,10 @@ class SampleCuts:
         self._looks += 1
         with torch.no_grad():
             for draw in draws:
-                if draw.site not in self._reported:
-                    self._judge(graph, draw, windows)
+                made = {node for node in graph.nodes if node._sequence_nr() in draw.numbers}
+                if made and draw.site not in self._reported:
+                    self._judge(graph, draw, made, windows)
+                    self._judge_score(graph, draw, made, windows)
         if self._looks >= MAX_LOOKS:
             self.is_listening, self._draws = False, []
 
@@ -150,9 +154,14 @@ class SampleCuts:
                 if each.own.num_steps > each.num_own:
                     self._report(each.draw, each.own.index, each.parameters, discarded=True)
 
-    def _judge(self, graph: LossGraph, draw: Draw, windows: Sequence[OptimizerWindow]) -> None:
-        made = {node for node in graph.nodes if node._sequence_nr() in draw.numbers}
-        used_at = set(_uses(graph, draw)) if made else set[Any]()
+    def _judge(
+        self,
+        graph: LossGraph,
+        draw: DrawnSample,
+        made: set[Any],
+        windows: Sequence[OptimizerWindow],
+    ) -> None:
+        used_at = set(_uses(graph, draw))
         if not used_at:
             return
         behind = {id(leaf) for leaf in graph.leaves_behind(made)}
@@ -169,9 +178,7 @@ class SampleCuts:
         if not trained:
             return
         own = trained[0]
-        held = [p for p in own.held() if id(p) in cut_off]
-        columns = [column for column in self.parameter_table.columns(held) if column >= 0]
-        names = tuple(self.parameter_table.parameters[column].name for column in sorted(columns))
+        names = self._names(own, cut_off)
         if draw.has_location and all(_is_only_regularised(graph, node) for node in made):
             self._report(draw, own.index, names, discarded=False)
         elif not any(id(p) in reached for window in trained for p in window.held()):
@@ -183,12 +190,44 @@ class SampleCuts:
                     Discarded(draw, names, get_ident(), others, steps, own, own.num_steps),
                 ]
 
-    def _report(
-        self, draw: Draw, optimizer: int, names: tuple[str, ...], *, discarded: bool
+    def _judge_score(
+        self,
+        graph: LossGraph,
+        draw: DrawnSample,
+        made: set[Any],
+        windows: Sequence[OptimizerWindow],
     ) -> None:
+        """Look for a log-probability of a sample that nothing weighs, in a loss that is for what
+        the distribution was computed by alone.
+        """
         if draw.site in self._reported:
             return
-        self._reported.add(draw.site)
+        behind = {id(leaf) for leaf in graph.leaves_behind(made)}
+        reached = {id(leaf) for leaf in graph.leaves_behind(set(graph.tops)) if leaf.numel() > 1}
+        concerned = [window for window in windows if any(id(p) in reached for p in window.held())]
+        if len(concerned) != 1:
+            return
+        (own,) = concerned
+        names = self._names(own, behind)
+        if names and (times := self._scores.times(graph, draw, made, own)):
+            self._tell(draw, own.index, names, discarded=0.0, score=1.0, times=times)
+
+    def _names(self, window: OptimizerWindow, ids: set[int]) -> tuple[str, ...]:
+        """Return the names of the parameters that an optimizer holds, of those with these ids."""
+        held = [p for p in window.held() if id(p) in ids and p.requires_grad]
+        columns = [column for column in self.parameter_table.columns(held) if column >= 0]
+        return tuple(self.parameter_table.parameters[column].name for column in sorted(columns))
+
+    def _report(
+        self, draw: DrawnSample, optimizer: int, names: tuple[str, ...], *, discarded: bool
+    ) -> None:
+        if draw.site not in self._reported:
+            self._reported.add(draw.site)
+            self._tell(draw, optimizer, names, discarded=float(discarded))
+
+    def _tell(
+        self, draw: DrawnSample, optimizer: int, names: tuple[str, ...], **values: float
+    ) -> None:
         sites = self.log.call_sites.sites
         self.facts.report(
             FactKind.SAMPLE_CUT,
@@ -196,78 +235,19 @@ class SampleCuts:
             optimizer=optimizer,
             parameters=names,
             distribution=draw.distribution,
-            discarded=float(discarded),
             text=sites[draw.site].text if draw.site >= 0 else "",
+            **values,
         )
 
 
-def _parameters(distribution: Any, depth: int = 0) -> Iterator[torch.Tensor]:
-    """Yield the tensors that a distribution was made with."""
-    for value in cast(dict[str, object], vars(distribution)).values():
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, torch.distributions.Distribution) and depth < MAX_DEPTH:
-            yield from _parameters(value, depth + 1)
-
-
-def _has_location(distribution: Any) -> bool:
-    """Return whether a distribution is made of a mean and a scale that both have a graph, in which
-    its density is as torch computes it.
-    """
-    while isinstance(
-        inner := getattr(distribution, "base_dist", None), torch.distributions.Distribution
-    ):
-        distribution = inner
-    if type(distribution) not in (torch.distributions.Normal, torch.distributions.Laplace):
-        return False
-    return all(each.grad_fn is not None for each in (distribution.loc, distribution.scale))
-
-
-def _numbers(node: Any) -> Iterator[int]:
-    """Yield the number of an operation, and that of the one whose values it passes on."""
-    for each in (node, below_views(node)):
-        if each is not None and each._sequence_nr() != LEAF:
-            yield each._sequence_nr()
-
-
-def _uses(graph: LossGraph, draw: Draw) -> Iterator[Any]:
+def _uses(graph: LossGraph, draw: DrawnSample) -> Iterator[Any]:
     """Yield the products that a sample goes into as data."""
     for node in graph.nodes:
         for position, kept in OPERANDS.get(node.name(), {}).items():
             value = saved(node, kept) if source(node, position) is None else None
-            if value is not None and value.device == draw.value.device and _holds(value, draw):
+            if value is not None and value.device == draw.value.device and holds(value, draw.value):
                 yield node
                 break
-
-
-def _holds(value: torch.Tensor, draw: Draw) -> bool:
-    """Return whether an operand is a sample, or has a column that is in the order of the sample,
-    as that of its tanh is: both hold many different numbers.
-    """
-    sample = draw.value
-    if not is_readable(sample):
-        return False
-    if value.numel() == sample.numel() and value.data_ptr() == sample.data_ptr():
-        return True
-    if value.layout is not torch.strided or value.dim() != 2 or not value.is_floating_point():
-        return False
-    rows = sample.reshape(sample.shape[0], 1) if sample.dim() == 1 else sample.flatten(0, -2)
-    if rows.dim() != 2 or rows.shape[0] != value.shape[0] or value.shape[1] > MAX_COLUMNS:
-        return False
-    return any(
-        _is_in_order(value[:MAX_ROWS], component)
-        for component in rows[:MAX_ROWS, :MAX_SAMPLED].unbind(1)
-    )
-
-
-def _is_in_order(columns: torch.Tensor, component: torch.Tensor) -> bool:
-    """Return whether any of these columns rises, or falls, with the component of a sample."""
-    ordered, order = component.sort()
-    if int((ordered.diff() != 0).sum()) < MIN_ROWS - 1:
-        return False
-    steps = columns[order].diff(dim=0)
-    differs = (steps != 0).sum(0) >= MIN_ROWS - 1
-    return bool((differs & ((steps >= 0).all(0) | (steps <= 0).all(0))).any())
 
 
 def _is_only_regularised(graph: LossGraph, node: Any) -> bool:
