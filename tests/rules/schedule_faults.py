@@ -331,6 +331,9 @@ MISMATCHED: dict[str, Program] = {
             o, lambda step: 0.02 * min((step + 1) / 8, 3 / (step + 1) ** 0.5)
         )
     ),
+    "a warm-up longer than the training": training(
+        lambda o: schedules.LambdaLR(o, lambda step: min(1.0, (step + 1) / 1000))
+    ),
     "maximum of a loss": on_plateau("max", lambda loss, _: loss),
     "minimum of an accuracy": on_plateau("min", lambda _, accuracy: 100 * accuracy, lr=0.01),
 }
@@ -372,6 +375,9 @@ HEALTHY: dict[str, Program] = {
     "one cycle, stopped": training(lambda o: schedules.OneCycleLR(o, 0.05, total_steps=10_000)),
     "to zero": training(lambda_to_zero(STEPS), with_loader=True),
     "warm-up and cosine": training(lambda o: warmed(o, 10, STEPS)),
+    "most of a warm-up": training(
+        lambda o: schedules.LambdaLR(o, lambda step: min(1.0, (step + 1) / 200))
+    ),
     "warm-up alone": training(lambda o: schedules.LinearLR(o, 0.1, total_iters=5)),
     "step per epoch": training(lambda o: schedules.StepLR(o, 2), per="epoch"),
     "milestones in batches": training(lambda o: schedules.MultiStepLR(o, [60, 80])),
@@ -381,7 +387,6 @@ HEALTHY: dict[str, Program] = {
     "a factor equal to the rate at first": training(
         lambda o: schedules.LambdaLR(o, lambda step: 0.05 if step < 10 else 1.0)
     ),
-    "a warm-up that goes on": training(lambda o: schedules.LambdaLR(o, lambda step: step / 1e5)),
     "several at once": several_at_once,
     "resumed in the same process": resumed,
 }

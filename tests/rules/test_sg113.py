@@ -38,6 +38,7 @@ IN_THE_ADVICE = {
     "never stepped": "call scheduler.step()",
     "a rate in place of a factor": "return a factor",
     "a warm-up of rates in place of factors": "return a factor",
+    "a warm-up longer than the training": "a small part of the training",
     "maximum of a loss": "mode='min'",
     "minimum of an accuracy": "mode='max'",
 }

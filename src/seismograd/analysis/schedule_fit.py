@@ -17,7 +17,12 @@ from seismograd.analysis.schedule_misfit import (
     ScheduleLimits,
     values_of,
 )
-from seismograd.analysis.schedule_use import is_no_factor, loaded_at_its_end, of_another
+from seismograd.analysis.schedule_use import (
+    is_no_factor,
+    loaded_at_its_end,
+    of_another,
+    still_warms_up,
+)
 from seismograd.schema import Fact
 
 
@@ -33,6 +38,7 @@ def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
     return (
         loaded_at_its_end(fact, values, limits)
         or is_no_factor(fact, values, limits)
+        or still_warms_up(fact, values, limits)
         or ended(fact, values, limits)
         or swings(fact, values, limits)
         or rises_again(fact, values)

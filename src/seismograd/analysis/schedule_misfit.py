@@ -21,6 +21,8 @@ class ScheduleLimits(Protocol):
     unfinished: float
     tolerance: float
     max_factor: float
+    warm_up: float
+    warm_up_calls: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,34 @@ def is_no_factor(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit |
     return Misfit(3, "warning", cause, advice, top, base, as_factor(fact))
 
 
+def still_warms_up(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
+    """Detect a warm-up that a whole training is too short for."""
+    base, top, calls = fact.number("base"), fact.number("top"), int(fact.number("calls"))
+    if (
+        not fact.number("ended")
+        or fact.number("periodic")
+        or not is_called_each_step(fact)
+        or calls < limits.warm_up_calls
+        or fact.number("top_call") < calls
+        or not 0 < top <= limits.warm_up * base
+        or _goes_on(fact)
+    ):
+        return None
+    values |= {"base": base, "top": top, "share": top / base, "needed": round(calls * base / top)}
+    cause = say(
+        "the warm-up of {scheduler} (stepped at {line}) is longer than the training: after {calls} "
+        "steps the learning rate still rises and has come to {top:.3g}, which is {share:.2%} of "
+        "that of the optimizer, {base:.3g}; at this pace it would take {needed} steps",
+        **values,
+    )
+    advice = say(
+        "make the warm-up a small part of the training, a tenth or less of its {calls} steps",
+        **values,
+    )
+    excerpt = f"warmup_steps = {max(1, calls // 10)}"
+    return Misfit(3, "warning", cause, advice, top, limits.warm_up * base, excerpt)
+
+
 def _goes_on(fact: Fact) -> bool:
     """Return whether a schedule begins in its middle, where its factor is small already."""
     return fact.number("before") > 0 or "last_epoch" in fact.text("creation")

@@ -40,10 +40,10 @@ class ScheduleMismatch(FactRule):
         A schedule that counts epochs but is stepped after every batch, or the reverse; one whose
         length counts samples, micro-batches or the batches of all processes; a learning rate that
         is zero, or nearly so, for most of the training; a state of a finished schedule that was
-        loaded; a function for `LambdaLR` that returns a learning rate; a scheduler that is stepped
-        before the optimizer, belongs to one that is never stepped, or starts over again and again;
-        ReduceLROnPlateau with the wrong mode; a factor or a gamma that raises the learning rate
-        without end, until the loss explodes.
+        loaded; a function for `LambdaLR` that returns a learning rate; a warm-up that is longer
+        than the training; a scheduler that is stepped before the optimizer, belongs to one that is
+        never stepped, or starts over again and again; ReduceLROnPlateau with the wrong mode; a
+        factor or a gamma that raises the learning rate without end, until the loss explodes.
 
     Why it hurts
         There is no error message: the loss stops improving too early or never settles.
@@ -73,15 +73,18 @@ class ScheduleMismatch(FactRule):
         Never stepped: a scheduler set the rate to zero when it was created, all rates are zero, and
         no scheduler of that optimizer is ever stepped. No factor: at the end, the highest rate of a
         `LambdaLR` is the square of the optimizer's own, or never came above {max_factor:.0%} of it.
+        Warm-up: a run of {warm_up_calls} steps or more ends while the rate still rises and has come
+        to {warm_up:.0%} of the optimizer's at most.
         Without end: the learning rate never fell, rose again and again, and is {min_growth:g} to
         {max_growth:g} times that of the optimizer where the loss is no longer finite, or where a
         median of recent losses is above the first ones and several times the lowest.
 
     False alarms
-        A cosine that is meant to swing, or a schedule that is meant to end early. A test of
-        learning rates raises them on purpose until the loss explodes: it does not count where it
-        begins more than {max_growth:g} times lower. Neither do OneCycleLR and CyclicLR, or a
-        warm-up, which ends at the learning rate of the optimizer.
+        A cosine that is meant to swing, or a schedule that is meant to end early; a short trial of
+        a long training, which ends within its warm-up. A test of learning rates raises them on
+        purpose until the loss explodes: it does not count where it begins more than {max_growth:g}
+        times lower. Neither do OneCycleLR and CyclicLR, or a warm-up, which ends at the learning
+        rate of the optimizer.
 
     What to try
         - Set `total_steps = epochs * len(loader)`, divided by the number of micro-batches per step,
@@ -118,6 +121,8 @@ class ScheduleMismatch(FactRule):
     near: float = 2.5
     moved: float = 0.1
     max_factor: float = 0.05  # of the optimizer's rate, that a LambdaLR ever gives
+    warm_up: float = 0.25  # of the optimizer's rate, at the end of a warm-up
+    warm_up_calls: int = 60
     min_growth: float = 10.0  # of the rate, where the loss explodes
     max_growth: float = 10_000.0
 
