@@ -8,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import torch.nn.functional as F  # noqa: E402
+
 from seismograd.capture.graph.attention_faults import attention_faults  # noqa: E402
 from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
 from seismograd.capture.graph.loss_inputs import misplaced  # noqa: E402
@@ -63,3 +65,7 @@ def test_a_language_model_of_transformers(tmp_path: Path) -> None:
     assert [*attention_faults(right), *misplaced(right)] == []
     twice = LossGraph([model(input_ids=tokens[:, :-1], labels=tokens[:, 1:]).loss.grad_fn])
     assert [fault.input for fault in misplaced(twice)] == ["tokens two ahead"]
+    # the first prediction is left out: with each there comes the token after it
+    logits = model(input_ids=tokens[:, :-1]).logits[:, 1:]
+    late = F.cross_entropy(logits.flatten(0, 1), tokens[:, 2:].flatten())
+    assert [*misplaced(LossGraph([late.grad_fn]))] == []

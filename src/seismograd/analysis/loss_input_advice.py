@@ -275,7 +275,8 @@ def _broadcast(function: str, values: dict[str, str | int | float]) -> tuple[Mes
             "bring both to the same shape before the loss, with squeeze(-1) or unsqueeze(-1) on "
             "one of them"
         ),
-        f"F.{function}(prediction.squeeze(-1), target)",
+        f"{'F.' if values['function'] in FUNCTIONS.values() else ''}"
+        f"{function}(prediction.squeeze(-1), target)",
     )
 
 

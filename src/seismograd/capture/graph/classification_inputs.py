@@ -123,8 +123,20 @@ def _moved_classes(node: Any) -> tuple[int, int] | None:
                 and before[1] != after[1]
             ):
                 return after[1], before[1]
+            if len(before) > 2 == len(after) and _mixes(before, after[1], source(below)):
+                return after[1], before[len(before) - 1]
         below = source(below)
     return None
+
+
+def _mixes(before: tuple[int, ...], num_classes: int, made: Any) -> bool:
+    """Return whether a view of (N, C, …) has rows of C numbers that are of several positions: its
+    last dimension is not the classes, nor several times them, or a convolution says which is.
+    """
+    if num_classes not in before[1:-1] or before[-1] == num_classes:
+        return False
+    is_conv = made is not None and made.name() == "ConvolutionBackward0"
+    return before[-1] % num_classes != 0 or (is_conv and before[1] == num_classes)
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:

@@ -25,6 +25,10 @@ ROUNDING = {
 }
 
 
+MAX_SCALINGS = 8  # between a rounding and what its result is taken for
+SCALINGS = SAME_VALUES | {"AddBackward0", "DivBackward0", "MulBackward0", "SubBackward0"}
+
+
 # operations whose gradient is zero where their result is
 ACTIVATED = {"ReluBackward0": "relu", "ThresholdBackward0": "relu"}
 
@@ -58,6 +62,10 @@ def stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, GradientStop]]
     name: str = node.name()
     if name in PRODUCTS:
         yield from _of_product(node, name, budget)
+        return
+    if name == "AddBackward0" and (rounding := _of_estimator(node)):
+        for position in (0, 1):
+            yield position, GradientStop(ZeroCause.ROUNDING, node, rounding)
         return
     cause, operation = _whole(node, name, budget)
     if cause is not None:
@@ -130,6 +138,34 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
             (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
         )
     return None, ""
+
+
+def _of_estimator(node: Any) -> str:
+    """Return the rounding in `x + (round(x) - x)`, a straight-through estimator whose difference is
+    not detached: what x gets of both cancels out; empty where it is something else.
+    """
+    one, other = source(node), source(node, 1)
+    for passed, difference, at in ((one, other, 0), (other, one, 1)):
+        if (
+            passed is None
+            or difference is None
+            or difference.name() != "SubBackward0"
+            or source(difference, 1) is not passed
+            or difference.next_functions[1][1] != node.next_functions[at][1]
+            or node._saved_alpha != difference._saved_alpha
+        ):
+            continue
+        rounded = source(difference)
+        for _ in range(MAX_SCALINGS):
+            if rounded is None or rounded.name() in ROUNDING:
+                break
+            if rounded.name() not in SCALINGS:
+                rounded = None
+                break
+            rounded = source(rounded)
+        if rounded is not None and rounded.name() in ROUNDING:
+            return ROUNDING[rounded.name()]
+    return ""
 
 
 def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, GradientStop]]:

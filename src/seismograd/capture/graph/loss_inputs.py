@@ -39,6 +39,7 @@ JOINING = SAME_VALUES | {  # nodes on the way from a loss function to the loss
     "IndexBackward0",
     "MaskedFillBackward0",
     "MaskedSelectBackward0",
+    "MaximumBackward0",
     "MeanBackward0",
     "MeanBackward1",
     "MulBackward0",

@@ -16,13 +16,22 @@ REGRESSION = {
     "SmoothL1LossBackward0": "smooth_l1",
     "PowBackward0": "mse",
     "AbsBackward0": "l1",
+    "MaximumBackward0": "quantile",
 }
+OF_DIFFERENCES = frozenset({"AbsBackward0", "MaximumBackward0", "PowBackward0"})
+SCALING = frozenset({"DivBackward0", "MulBackward0", "NegBackward0"})
 
 
 def broadcast(node: Any, name: str) -> Iterator[Fault]:
     """Detect [N, 1] against [N]: each prediction is compared with every target."""
-    difference = source(node) if name in ("PowBackward0", "AbsBackward0") else None
+    difference = source(node) if name in OF_DIFFERENCES else None
+    while name == "MaximumBackward0" and difference is not None and difference.name() in SCALING:
+        if source(difference, 1) is not None:
+            return
+        difference = source(difference)  # times the quantile
     if difference is None:
+        if name == "MaximumBackward0":
+            return
         one, other = saved(node, "self"), saved(node, "target")
         if one is not None and other is not None and _is_crossed(one, other):
             yield Fault(REGRESSION[name], "broadcast", *class_sizes(tuple(one.shape)))

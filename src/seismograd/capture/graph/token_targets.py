@@ -15,6 +15,7 @@ from seismograd.capture.graph.traversal import saved
 MIN_COMPARED = 32  # targets
 MIN_DISTINCT = 4  # tokens: equal ones match at any offset
 MAX_SCALARS = 1 << 20
+MAX_NODES = 64  # between a loss and the layer that gives its logits
 MAX_EMBEDDINGS = 16  # that are looked at
 MAX_COMPARED = 64  # sequences
 OFFSETS = (0, 1, 2)
@@ -79,9 +80,28 @@ def _fit(node: Any, embedding: Any, tokens: torch.Tensor) -> TokenTargets | None
             # (B, T) in the order of the numbers: a loss over time first is flattened that way
             laid = target.reshape(batch, width) if given is tokens else target.reshape(width, -1).T
             offset = _offset(laid, given, ignored)
+            if offset is not None and width < length and _begins_late(node, length):
+                offset = offset - 1 if offset else None  # the first target is the second token's
             if offset is not None:
                 return TokenTargets(embedding, offset, given, laid != ignored)
     return None
+
+
+def _begins_late(node: Any, length: int) -> bool:
+    """Return whether what a loss compares leaves out the first of the positions."""
+    stack, seen = [node], {node}
+    while stack and len(seen) < MAX_NODES:
+        for below, _ in stack.pop().next_functions:
+            if below is None or below in seen:
+                continue
+            if below.name() == "SliceBackward0" and below._saved_start == 1:
+                sizes, dim = below._saved_self_sym_sizes, int(below._saved_dim)
+                dim -= (1 << 64) if dim >= 1 << 63 else 0
+                if len(sizes) > 1 and int(sizes[dim]) == length:
+                    return True
+            seen.add(below)
+            stack.append(below)
+    return False
 
 
 def _offset(target: torch.Tensor, tokens: torch.Tensor, ignored: int) -> int | None:
