@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -159,6 +160,11 @@ class CosineHead(nn.Module):
         return self.scale * (cosine - 0.1)
 
 
+def quantile(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    error = labels.float() - model(x)
+    return torch.maximum(0.9 * error, -0.1 * error).mean()
+
+
 WRONG_LOSS_INPUT: dict[str, Program] = {
     "cosines as logits": training(
         lambda m, x, y: F.cross_entropy(m(x), y), lambda: CosineHead(1.0)
@@ -177,7 +183,8 @@ WRONG_LOSS_INPUT: dict[str, Program] = {
         lambda m, x, y: F.binary_cross_entropy_with_logits(m(x)[:, 0], 2 * (y > 1).float() - 1)
     ),
     "a mask of 0 and 255": training(
-        lambda m, x, y: nn.BCEWithLogitsLoss()(m(x)[:, 0], 255 * (y > 1).float())
+        lambda m, x, y: nn.BCEWithLogitsLoss()(m(x)[:, 0], 255 * (y > 1).float()),
+        optimize=adam,  # by SGD it diverges, and how depends on the processor
     ),
     "softmax in the model": training(
         lambda m, x, y: nn.CrossEntropyLoss()(m(x), y), lambda: WithSoftmax(nn.Softmax(dim=1))
@@ -222,6 +229,13 @@ WRONG_LOSS_INPUT: dict[str, Program] = {
     "classes by view": training(
         lambda m, x, y: F.cross_entropy(m(x).view(-1, NUM_CLASSES, 3), three(y)), Tokens
     ),
+    "rows that mix classes": training(
+        lambda m, x, y: F.cross_entropy(
+            m(x).transpose(1, 2).reshape(-1, NUM_CLASSES), three(y).flatten()
+        ),
+        Tokens,
+    ),
+    "quantile loss by hand": training(quantile, one_output),
 }
 
 
@@ -430,6 +444,9 @@ ZERO_GRADIENT: dict[str, Program] = {
     "compared with itself": training(lambda m, x, y: F.mse_loss(m(x), m(x))),
     "sign inside": training(with_bias_after(torch.sign)),
     "round inside": training(with_bias_after(lambda h: torch.round(4 * h) / 4), optimize=adam),
+    "straight through, not detached": training(
+        with_bias_after(lambda h: h + (torch.round(4 * h) / 4 - h))
+    ),
 }
 
 
@@ -508,6 +525,12 @@ def condition_never_true(listen: Listen) -> None:
                 optimizer.step()
 
 
+def within_a_function(listen: Listen) -> None:
+    """Its optimizer is gone at the end of the run."""
+    with listen():
+        condition_never_true(lambda *_: nullcontext())
+
+
 class Trainer:
     """Two optimizers, of which `fit` steps the first; as with Lightning's manual optimization."""
 
@@ -567,6 +590,7 @@ def copied(listen: Listen) -> None:
 
 NEVER_STEPPED: dict[str, Program] = {
     "a condition that is never true": condition_never_true,
+    "within a function": within_a_function,
     "one of two": one_of_two,
     "names rebound": rebound,
     "copies changed": copied,
@@ -716,6 +740,36 @@ def forgotten_decoder(listen: Listen) -> None:
             model.zero_grad()
             F.mse_loss(model(x), x).backward()
             optimizer.step()
+
+
+def thawed_in_the_second_stage(listen: Listen) -> None:
+    """Another optimizer had them before."""
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for stage in range(2):
+            model[:4].requires_grad_(stage == 0)
+            optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05)
+            for step in range(40):
+                if step == 10:
+                    model.requires_grad_()
+                x, labels = batch(step)
+                model.zero_grad()
+                F.cross_entropy(model(x), labels).backward()
+                optimizer.step()
+
+
+def cut_in_the_second_stage(listen: Listen) -> None:
+    """Another optimizer has trained them before."""
+    model = mlp(3, nn.ReLU)
+    with listen():
+        for stage in range(2):
+            optimizer = torch.optim.SGD(model[2 * stage :].parameters(), 0.05)
+            for step in range(40):
+                x, labels = batch(step)
+                h = model[:4](x)
+                optimizer.zero_grad()
+                F.cross_entropy(model[4:](h.detach() if stage else h), labels).backward()
+                optimizer.step()
 
 
 NOT_OPTIMIZED: dict[str, tuple[Program, str]] = {
@@ -1066,7 +1120,7 @@ HEALTHY: dict[str, Program] = {
     "saliency": saliency,
     "hooks": training(lambda m, x, y: F.cross_entropy(m(x), y), watched_by_hooks),
     "constants": training(with_constants),
-    "beside a term that is not recomputed": training(with_what_is_not_recomputed, one_output),
+    "beside a term that is not recomputed": training(with_what_is_not_recomputed, one_output, adam),
     "started with zeros": started_with_zeros,
     "two terms": training(
         lambda m, x, y: F.cross_entropy(m(x), y) + 0.1 * F.mse_loss(m(x)[:, 0], y.float() - 1.5)

@@ -27,9 +27,11 @@ from tests.rules.graph_faults import (  # noqa: E402
     Detached,
     Program,
     WithoutGrad,
+    cut_in_the_second_stage,
     ppo_of_live,
     quantized,
     saturated,
+    thawed_in_the_second_stage,
     training,
 )
 from tests.rules.test_programs import judged  # noqa: E402
@@ -51,6 +53,7 @@ CAUSES = {
     "compared with itself": ZeroCause.WITH_ITSELF,
     "sign inside": ZeroCause.ROUNDING,
     "round inside": ZeroCause.ROUNDING,
+    "straight through, not detached": ZeroCause.ROUNDING,
 }
 
 
@@ -162,6 +165,21 @@ def test_a_part_of_the_model_that_no_optimizer_holds_is_found(
     ]
     module = {"0.weight": "model[0]", "decoder.0.weight": "model.decoder"}[first]
     assert f"*{module}.parameters()" in findings[0].excerpt
+
+
+def test_what_an_optimizer_held_in_an_earlier_stage_is_not_held_any_more(tmp_path: Path) -> None:
+    (finding,) = judged(thawed_in_the_second_stage, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.optimizer) == ("SG401", "error", 1)
+    assert finding.parameters == ("0.weight", "0.bias", "2.weight", "2.bias")
+
+
+def test_what_was_trained_in_an_earlier_stage_may_get_no_gradient_in_the_next(
+    tmp_path: Path,
+) -> None:
+    (finding,) = judged(cut_in_the_second_stage, tmp_path / "run")
+    assert (finding.code, finding.severity, finding.optimizer) == ("SG402", "error", 1)
+    assert finding.parameters == ("2.weight", "2.bias")
+    assert finding.first_step == 40
 
 
 @pytest.mark.parametrize("program", CONSTANT_TERM.values(), ids=CONSTANT_TERM)

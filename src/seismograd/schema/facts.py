@@ -79,6 +79,10 @@ class FactKind(StrEnum):
     of the step before, which comes without the graph that it has elsewhere; `place`, `text`: the
     line in a loop that detaches something, and the statement there, where there is only one.
     """
+    LEFT_OUT = "left_out"
+    """The graph of a loss does not have `parameters` of `optimizer`, which one before had, and they
+    get no gradient.
+    """
     SAMPLE_CUT = "sample_cut"
     """`sample()` of a distribution whose parameters have a graph, and its result goes into a
     network in front of the loss, which therefore gives `parameters` of `optimizer` no gradient

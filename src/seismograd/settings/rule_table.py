@@ -198,6 +198,8 @@ RULE_TABLE: RuleTable = {
             "near",
             "moved",
             "max_factor",
+            "warm_up",
+            "warm_up_calls",
             "min_growth",
             "max_growth",
         ],

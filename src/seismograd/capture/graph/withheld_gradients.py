@@ -1,10 +1,11 @@
 """Find out why parameters that a graph has shown have no gradient: custom autograd Functions that
-return none for an input that requires one, and modules that others have replaced.
+return none for an input that requires one, modules that others have replaced, and graphs that lead
+to them no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,8 @@ class WithheldGradients:
     _withheld: dict[Any, list[Any]] = field(default_factory=dict[Any, list[Any]])
     _undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     _reported: set[str] = field(default_factory=set[str])
+    _in_graph: set[int] = field(default_factory=set[int])  # of a backward that is listened to
+    _left_out: dict[int, int] = field(default_factory=dict[int, int])  # with their optimizer
 
     def may_look(self, number: int) -> bool:
         """Return whether this backward, from 1, is looked at."""
@@ -59,20 +62,28 @@ class WithheldGradients:
         if not self.is_suspicious:
             return
         self.is_suspicious = False
-        self.take_in(leaves_in_order(tops))
+        leaves = leaves_in_order(tops)
+        self._in_graph = {id(leaf.tensor) for leaf in leaves}
+        self.take_in(leaves)
         for node in custom_functions(tops):
             self._undo.append(node.register_hook(_listener(self._withheld, node)).remove)
 
     def backward_ends(self) -> None:
         """Report what was withheld, or note that something is missing."""
         withheld, windows, was_listening = self._withheld, self._windows, bool(self._undo)
+        in_graph = self._in_graph
         self._stop()
         missing = {
             id(p): window.index
             for window in windows
             for p in window.held()
-            if p.requires_grad and p.grad is None and self._was_shown(p)
+            if p.requires_grad
+            and p.grad is None
+            and self._left_out.get(id(p)) != window.index
+            and self._was_shown(p)
         }
+        if in_graph:
+            self._report_left_out(windows, missing.keys() - in_graph)
         if not was_listening:
             self.is_suspicious = bool(missing)
             return
@@ -81,6 +92,15 @@ class WithheldGradients:
             for index in dict.fromkeys(missing[id(leaf)] for leaf in behind):
                 held = [leaf for leaf in behind if missing[id(leaf)] == index]
                 self._report(node, index, self._names(held))
+
+    def _report_left_out(self, windows: Sequence[OptimizerWindow], left_out: Set[int]) -> None:
+        for window in windows:
+            held = [p for p in window.held() if id(p) in left_out]
+            if held:
+                self._left_out.update((id(p), window.index) for p in held)
+                self.facts.report(
+                    FactKind.LEFT_OUT, optimizer=window.index, parameters=self._names(held)
+                )
 
     def _was_shown(self, parameter: torch.Tensor) -> bool:
         (column,) = self.parameter_table.columns([parameter])
@@ -105,6 +125,7 @@ class WithheldGradients:
     def _stop(self) -> None:
         undo, self._undo = self._undo, []
         self._withheld, self._windows, self.is_listening = {}, (), False
+        self._in_graph = set()
         for each in undo:
             each()
 

@@ -24,16 +24,18 @@ def report_never_stepped(
     has updated.
     """
     stepped = [window for window in registry if window.was_stepped]
+    gone = [] if any(each.was_stepped for each in registry.left()) else registry.left()
     site = log.last_backward_site(thread_states.all())
-    for window in registry:
+    for window in (*registry, *gone):
         if (
             window.was_stepped
             or window.stepping
             or not window.num_heard
-            or _is_covered(window, stepped)
+            or (stepped if window in gone else _is_covered(window, stepped))
         ):
             continue
-        registry.learn(window)
+        if window not in gone:
+            registry.learn(window)
         names = [
             each.name
             for each in registry.parameter_table.parameters

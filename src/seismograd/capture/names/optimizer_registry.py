@@ -63,6 +63,7 @@ class OptimizerRegistry:
         self.died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
         self._former: dict[FormerKey, Former] = {}
         self._left: list[OptimizerWindow] = []
+        self._learned: set[int] = set()  # indices of windows that have been learned once
         self._without_optimizer: OptimizerWindow | None = None
         self._discovery = PacedDiscovery()
         self.has_discovered = False  # whether `discover` has come to its end
@@ -162,8 +163,10 @@ class OptimizerRegistry:
         """Add the parameters of a window that are new to it, as when a group was added."""
         held = window.held()
         table = self.parameter_table
-        if table.is_learning or not all(table.owned(p) for p in held):
+        is_new = window.index not in self._learned  # it may have taken over another's
+        if table.is_learning or is_new or not all(table.owned(p) for p in held):
             self._learn(self._discovery.look())
+            self._learned.add(window.index)
         if held and not window.clearing.parameters:
             window.track_clearing()
 
@@ -194,6 +197,7 @@ class OptimizerRegistry:
         self._living.clear()
         self._former.clear()
         self._left.clear()
+        self._learned.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether it was given, or updates a parameter of a given model."""

@@ -146,6 +146,7 @@ class ParameterTable:
         held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
         self._held = frozenset(map(id, held))
         self._take_models(held, around)
+        self._release({index for index, _, _ in listed})
         for index, name, groups in listed:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
@@ -170,6 +171,19 @@ class ParameterTable:
                 tensor = entry.tensor()
                 if tensor is not None and id(tensor) not in ids:
                     entry.model = -1
+
+    def _release(self, living: set[int]) -> None:
+        """Take parameters from an optimizer that is gone where another one trains the same model:
+        what that one does not hold is nobody's.
+        """
+        trained = {
+            entry.model
+            for entry in self._entries
+            if (tensor := entry.tensor()) is not None and id(tensor) in self._held
+        }
+        for entry in self._entries:
+            if entry.optimizer not in living and entry.model in trained:
+                entry.optimizer, entry.group = None, None
 
     def _take_groups(
         self, index: int, name: str, groups: Groups, variables: Mapping[int, str]

@@ -252,6 +252,8 @@ class ParameterNotOptimized(Rule):
         fresh: list[str] = []
         for column, name in zip(as_list(columns), names, strict=True):
             tally = self._tallies.setdefault(name, StrayTally(iteration))
+            if name in self._reached and float(norms[column]) == tally.norm:
+                continue  # what is left of its last backward, when an optimizer still held it
             tally.add(iteration, float(norms[column]), float(weights[column]))
             is_known = self._case is not None and name in self._case.names
             if tally.is_enough(self.min_steps) and not is_known and not self._is_copy(name):

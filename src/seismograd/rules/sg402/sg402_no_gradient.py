@@ -37,6 +37,7 @@ from seismograd.schema import (
 )
 
 ROUTED = ("expert", "moe")
+LATER = 1 << 62  # than any step
 NO_STEPS = np.zeros(1, [("has", "i8"), ("lacks", "i8")])  # with and without a gradient
 
 
@@ -61,11 +62,12 @@ class NoGradient(Rule):
     How it decides
         A parameter counts if it is trainable, appears in the graph of no loss, and had no gradient
         in any of at least {min_steps} steps of its optimizer; at the end of a run, {min_evaluated}
-        steps are enough. One that a graph has counts if a custom Function in front of it was seen
-        to return None for it. If these are the first of the optimizer's parameters, in the order in
-        which the modules register them, the graph is cut between the last of them and the first
-        parameter with a gradient. Other cases are reported at the end of the run, as a warning. A
-        gradient of zeros is a gradient, and does not count.
+        steps are enough. One that another optimizer has trained before counts anew, if a graph was
+        seen that has it no longer. One that a graph has counts if a custom Function in front of it
+        was seen to return None for it. If these are the first of the optimizer's parameters, in the
+        order in which the modules register them, the graph is cut between the last of them and the
+        first parameter with a gradient. Other cases are reported at the end of the run, as a
+        warning. A gradient of zeros is a gradient, and does not count.
 
     False alarms
         Experts that a router never chose do not count if their names show that they are experts, or
@@ -102,6 +104,9 @@ class NoGradient(Rule):
     _first: dict[int, tuple[int, str]] = memory(dict[int, tuple[int, str]])
     _detached: dict[int, Fact] = memory(dict[int, Fact])
     _withheld: dict[int, dict[str, Fact]] = per_optimizer(dict[str, Fact])  # by parameter
+    _left_out: dict[int, set[str]] = per_optimizer(set[str])  # of graphs that had them
+    _holders: dict[str, int | None] = memory(dict[str, "int | None"])  # optimizers of parameters
+    _begun: dict[int, int] = memory(dict[int, int])  # the first step of optimizers
     _graphless: str = memory(str)  # the line of a loss without a graph
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
@@ -120,6 +125,7 @@ class NoGradient(Rule):
             )
             self._rows = self._history.rows(block.parameters)[self._columns]
             self._held = [self._known[column] for column in as_list(self._columns)]
+            self._begin_anew()
         useful = _useful(block)
         self._num_rows += int(np.count_nonzero(useful))
         if not len(self._columns) or not useful.any():
@@ -127,7 +133,8 @@ class NoGradient(Rule):
         steps = integers(block.steps, "iteration")[useful]
         self._last_step = int(steps[-1])
         state = block.state[useful][:, self._columns]
-        there, absent = state >= State.ZERO, state == State.ABSENT
+        is_own = steps[:, None] >= self._since(block)
+        there, absent = is_own & (state >= State.ZERO), is_own & (state == State.ABSENT)
         self._begin(block, steps, there | absent)
         before = self._history.records[self._rows]
         has, lacks = before["has"] + np.cumsum(there, 0), before["lacks"] + np.cumsum(absent, 0)
@@ -148,6 +155,8 @@ class NoGradient(Rule):
             self._detached[fact.optimizer] = fact
         elif fact.kind == FactKind.GRADIENT_WITHHELD:
             self._withheld[fact.optimizer].update(dict.fromkeys(fact.parameters, fact))
+        elif fact.kind == FactKind.LEFT_OUT:
+            self._left_out[fact.optimizer].update(fact.parameters)
         elif fact.kind == FactKind.LOSS_WITHOUT_GRAPH:
             self._graphless = self._graphless or fact.where
         return ()
@@ -170,6 +179,24 @@ class NoGradient(Rule):
                 first = int(steps[rows[0]])
                 self._first[optimizer] = first, site_of(block, EventKind.BACKWARD, first)
 
+    def _begin_anew(self) -> None:
+        """Count anew for parameters that another optimizer has taken over."""
+        for each, row in zip(self._held, as_list(self._rows), strict=True):
+            if self._holders.get(each.name, each.optimizer) != each.optimizer:
+                self._history.records[row] = NO_STEPS[0]
+            self._holders[each.name] = each.optimizer
+
+    def _since(self, block: SharedBlock) -> IntArray:
+        """Return from which step on the optimizers of today have held what they hold  # (P,)."""
+        made = block.events[integers(block.events, "kind") == EventKind.STEP]
+        for optimizer, step in zip(
+            integers(made, "optimizer").tolist(), integers(made, "iteration").tolist(), strict=True
+        ):
+            self._begun.setdefault(optimizer, step)
+        later = LATER if self._begun else 0
+        owners = [-1 if each.optimizer is None else each.optimizer for each in self._held]
+        return np.array([self._begun.get(each, later) for each in owners], np.int64)
+
     def _judge(self, has: IntArray, lacks: IntArray, step: int, *, at_end: bool) -> None:
         """Judge each optimizer by the steps that its parameters had with and without a gradient."""
         enough = self.min_evaluated if at_end else self.min_steps
@@ -180,13 +207,14 @@ class NoGradient(Rule):
             )
         for optimizer in sorted(counts.keys() - {each.optimizer for each in self.found}):
             listed, withheld = counts[optimizer], self._withheld[optimizer]
+            left_out = self._left_out[optimizer]
             at_times = {_kind_of(p) for p, num, num_without in listed if num and num_without}
             without = {
                 p.name: num_without
                 for p, num, num_without in listed
                 if not num
                 and num_without >= enough
-                and (p.depth is None or p.name in withheld)
+                and (p.depth is None or p.name in withheld or p.name in left_out)
                 and _kind_of(p) not in at_times
                 and not any(w in p.name.lower() for w in ROUTED)
             }
