@@ -89,6 +89,20 @@ def behind_a_sign(optimize: Optimize) -> Program:
     return program
 
 
+def seldom_used(listen: Listen) -> None:
+    """A part that is used now and then at first, as an expert that a router chooses."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"body": mlp(3, nn.Tanh), "side": nn.Linear(WIDTH, WIDTH)})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    with listen(model, optimizer):
+        for step in range(100):
+            x, labels = batch(step)
+            x = x + model["side"](x) if step in (0, 3, 6, 9) else x
+            optimizer.zero_grad(set_to_none=False)
+            F.cross_entropy(model["body"](x), labels).backward()
+            optimizer.step()
+
+
 def sgd(decay: float, lr: float = 0.05) -> Optimize:
     return lambda m: torch.optim.SGD(m.parameters(), lr=lr, momentum=0.9, weight_decay=decay)
 
@@ -129,6 +143,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
     ),
 }
 HEALTHY: dict[str, Program] = {
+    "seldom used": seldom_used,
     "usual": decayed(sgd(5e-4)),
     "strong": decayed(sgd(5e-3)),
     "decoupled": decayed(

@@ -21,6 +21,7 @@ class ZeroStreak:
     in_a_row: int = 0
     moves: int = 0  # of those in a row
     last: float = math.nan  # update ratio
+    num_ended: int = 0  # streaks before this one
 
 
 @dataclass(slots=True)
@@ -44,11 +45,14 @@ class ZeroStreaks:
                 streak.moves, streak.last = streak.moves + 1, ratio
         for name, streak in self.by_name.items():
             if name not in moved:
+                streak.num_ended += streak.in_a_row > 0
                 streak.in_a_row = 0
 
-    def moving(self, min_steps: int, min_moves: int, min_share: float) -> dict[str, ZeroStreak]:
+    def moving(
+        self, min_steps: int, min_moves: int, min_share: float, max_ended: int
+    ) -> dict[str, ZeroStreak]:
         """Return those that go on, are this long, moved this often and take this share of all
-        steps.
+        steps, after this many others at most.
         """
         return {
             name: each
@@ -56,6 +60,7 @@ class ZeroStreaks:
             if each.in_a_row >= min_steps
             and each.moves >= min_moves
             and each.num >= min_share * self.num_steps
+            and each.num_ended <= max_ended
         }
 
 

@@ -36,12 +36,14 @@ class MovesWithoutGradient(SettingsRule):
         The gradient that the optimizer used is exactly zero for a parameter, but not for all of
         them, in {min_steps} steps in a row and in at least {min_share:.0%} of its steps; its
         parameter group has a weight decay; and at least {min_moves} measurements during these steps
-        show that it moved. For eps: the value in the group rounds to zero in half precision, which
-        the weights have, and the optimizer is not a fused one, which computes in single precision.
+        show that it moved. One whose gradient was zero for a while and came back more than
+        {max_ended:g} times, as that of an expert to which no token was routed, does not count. For
+        eps: the value in the group rounds to zero in half precision, which the weights have, and
+        the optimizer is not a fused one, which computes in single precision.
 
     False alarms
-        Parts of a model that are seldom used, such as an expert that no token is routed to, decay
-        along with the rest, which may be intended.
+        Parts of a model that are never used, such as an expert that no token is routed to from the
+        first step on, decay along with the rest, which may be intended.
 
     What to try
         - Freeze parameters with `requires_grad_(False)`, or leave them out of the optimizer.
@@ -61,6 +63,7 @@ class MovesWithoutGradient(SettingsRule):
     min_steps: int = 30
     min_share: float = 0.5
     min_moves: int = 2
+    max_ended: int = 1  # streaks of zeros before
 
     _streaks: dict[int, ZeroStreaks] = per_optimizer(ZeroStreaks)
 
@@ -86,7 +89,7 @@ class MovesWithoutGradient(SettingsRule):
         self, block: RowBatch, streaks: ZeroStreaks, optimizer: int, step: int
     ) -> None:
         """Judge whether any of those that are at zero now have moved for long enough."""
-        moved = streaks.moving(self.min_steps, self.min_moves, self.min_share)
+        moved = streaks.moving(self.min_steps, self.min_moves, self.min_share, self.max_ended)
         decays = {
             each.name: fact.number("weight_decay")
             for each in block.parameters
