@@ -142,6 +142,27 @@ class Parts(nn.Module):
         return self.decoder(self.left(x) + self.right(-x))
 
 
+def followed(sync: Sync) -> Program:
+    """BYOL: the optimizer holds the target network, too, which gets no gradient."""
+
+    def program(listen: Listen) -> None:
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"online": network(8), "predictor": nn.Linear(8, 8)})
+        model["target"] = copy.deepcopy(model["online"])
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        with listen():
+            for step in range(60):
+                x, _ = batch(step, 64)
+                predicted = model["predictor"](model["online"](x + 0.1 * torch.randn_like(x)))
+                loss = 1 - F.cosine_similarity(predicted, model["target"](x).detach()).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                sync(model["target"], model["online"])
+
+    return program
+
+
 def forgotten(chosen: Callable[[Parts], Iterable[nn.Module]]) -> Program:
     def program(listen: Listen) -> None:
         torch.manual_seed(0)
@@ -210,6 +231,7 @@ STRAYS: dict[str, tuple[str, Program]] = {
 }
 HEALTHY: dict[str, Program] = {
     "old policy without gradients": ppo(load, 20, no_grad=True),
+    "target that the optimizer holds": followed(average),
     "all given": forgotten(lambda model: (model,)),
     "head added and given": head_added(given=True),
 }

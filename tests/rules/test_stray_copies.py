@@ -12,7 +12,7 @@ from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 from tests.rules.programs import Program  # noqa: E402
-from tests.rules.stray_copies import HARMLESS, HEALTHY, STRAYS  # noqa: E402
+from tests.rules.stray_copies import HARMLESS, HEALTHY, STRAYS, followed  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
 
@@ -43,3 +43,9 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
     assert judged(program, tmp_path / "run") == ()
     assert strays(tmp_path / "run") == []
     assert not [note for note in open_run(tmp_path / "run").notes if note.kind == "failure"]
+
+
+def test_a_copy_that_follows_nothing_and_is_held_for_nothing(tmp_path: Path) -> None:
+    (finding,) = judged(followed(lambda *_: None), tmp_path / "run")
+    assert (finding.code, finding.severity) == ("SG402", "warning")
+    assert finding.parameters[0] == "target.0.weight"

@@ -177,8 +177,9 @@ class FactKind(StrEnum):
     of a `load_state_dict`, whose statement is `text`.
     """
     COPIED_WEIGHTS = "copied_weights"
-    """Trainable weights that no optimizer holds began with the scalars of trained ones, told when
-    they are first looked at, and likewise when they have been set to these, or nearer to them.
+    """Trainable weights that no optimizer holds, or that get no gradient, began with the scalars
+    of trained ones, told when they are first looked at, and likewise when they have been set to
+    these, or nearer to them.
     `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
     `times`: how often they were found nearer to them than before.
     """

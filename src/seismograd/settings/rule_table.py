@@ -182,6 +182,7 @@ RULE_TABLE: RuleTable = {
             "min_steps",
             "min_share",
             "min_moves",
+            "max_ended",
         ],
     ),
     "SG113": (
@@ -348,6 +349,7 @@ RULE_TABLE: RuleTable = {
         [
             "min_steps",
             "min_evaluated",
+            "min_copied",
         ],
     ),
     "SG403": (

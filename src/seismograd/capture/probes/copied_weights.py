@@ -21,7 +21,7 @@ from seismograd.capture.probes.weight_slice import WeightSlice, can_be_followed
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
 
-MAX_WEIGHTS = 128  # of those that no optimizer holds
+MAX_WEIGHTS = 128  # of those that no optimizer trains
 MAX_LIKE = 8  # weights of the same shape that each is compared with
 MAX_WAITS = 64  # looks for which a device is waited for
 MIN_WAY = 0.02  # of the way to the trained weights
@@ -30,7 +30,7 @@ MIN_JUMPS = 2  # to them, of a weight that did not begin with them
 
 @dataclass(slots=True)
 class PairedWeight:
-    """A weight that no optimizer holds, and the trained one that it seems to be a copy of."""
+    """A weight that no optimizer trains, and the trained one that it seems to be a copy of."""
 
     name: str
     scalars: WeightSlice
@@ -73,6 +73,7 @@ class CopiedWeights:
         default_factory=dict[int, "weakref.ref[torch.Tensor]"]
     )
     _others: set[str] = field(default_factory=set[str])  # whose shape no trained one has
+    _silent: set[str] = field(default_factory=set[str])  # that an optimizer holds for nothing
     _times: int = 0
     _num_looks: int = 0
 
@@ -108,7 +109,7 @@ class CopiedWeights:
         return is_near or self._num_looks <= MAX_WAITS or is_looked_at(self._num_looks)
 
     def _pair(self) -> list[PairedWeight]:
-        """Return new pairs of a weight that no optimizer holds and a trained one."""
+        """Return new pairs of a weight that no optimizer trains and a trained one."""
         table = self.registry.parameter_table
         models = {table.model(column) for column in range(len(table.parameters))}
         strays = [
@@ -116,12 +117,19 @@ class CopiedWeights:
             for tensor, column in table.unowned(models)
             if can_be_followed(tensor) and not self._is_known(tensor)
         ]
+        for window in self.registry.windows:
+            for tensor in window.held():
+                if tensor.requires_grad and tensor.grad is None and tensor in table:
+                    column = table.column(tensor)
+                    self._silent.add(table.parameters[column].name)
+                    if can_be_followed(tensor) and not self._is_known(tensor):
+                        strays.append((tensor, column))
         if not strays:
             return []
         trained: defaultdict[torch.Size, list[tuple[str, torch.Tensor]]] = defaultdict(list)
         for window in self.registry.windows:
             for tensor in window.held():
-                if tensor in table and can_be_followed(tensor):
+                if tensor in table and can_be_followed(tensor) and tensor.grad is not None:
                     name = table.parameters[table.column(tensor)].name
                     trained[tensor.shape].append((name, tensor))
         found: list[PairedWeight] = []
@@ -141,7 +149,11 @@ class CopiedWeights:
 
     def _report(self, copies: list[PairedWeight], site: int) -> None:
         table = self.registry.parameter_table
-        held = [p for p in table.parameters if p.optimizer is None and p.trainable and p.registered]
+        held = [
+            p
+            for p in table.parameters
+            if (p.optimizer is None or p.name in self._silent) and p.trainable and p.registered
+        ]
         names = [each.name for each in copies]
         paired = {each.name for each in self._pairs} | self._others
         followed = set(names)

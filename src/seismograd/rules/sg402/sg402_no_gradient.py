@@ -67,7 +67,9 @@ class NoGradient(Rule):
         was seen to return None for it. If these are the first of the optimizer's parameters, in the
         order in which the modules register them, the graph is cut between the last of them and the
         first parameter with a gradient. Other cases are reported at the end of the run, as a
-        warning. A gradient of zeros is a gradient, and does not count.
+        warning. A gradient of zeros is a gradient, and does not count. Copies that were seen to
+        follow trained weights {min_copied:g} time or more, as those of a target network, do not
+        count.
 
     False alarms
         Experts that a router never chose do not count if their names show that they are experts, or
@@ -98,6 +100,7 @@ class NoGradient(Rule):
 
     min_steps: int = 30
     min_evaluated: int = 5  # steps
+    min_copied: int = 1  # times
 
     _num_rows: int = memory(int)  # with a backward
     # the first step of each optimizer, and its backward
@@ -105,6 +108,7 @@ class NoGradient(Rule):
     _detached: dict[int, Fact] = memory(dict[int, Fact])
     _withheld: dict[int, dict[str, Fact]] = per_optimizer(dict[str, Fact])  # by parameter
     _left_out: dict[int, set[str]] = per_optimizer(set[str])  # of graphs that had them
+    _copied: set[str] = memory(set[str])  # set to trained weights again and again
     _holders: dict[str, int | None] = memory(dict[str, "int | None"])  # optimizers of parameters
     _begun: dict[int, int] = memory(dict[int, int])  # the first step of optimizers
     _graphless: str = memory(str)  # the line of a loss without a graph
@@ -155,6 +159,8 @@ class NoGradient(Rule):
             self._detached[fact.optimizer] = fact
         elif fact.kind == FactKind.GRADIENT_WITHHELD:
             self._withheld[fact.optimizer].update(dict.fromkeys(fact.parameters, fact))
+        elif fact.kind == FactKind.COPIED_WEIGHTS and fact.number("times") >= self.min_copied:
+            self._copied.update(fact.parameters)
         elif fact.kind == FactKind.LEFT_OUT:
             self._left_out[fact.optimizer].update(fact.parameters)
         elif fact.kind == FactKind.LOSS_WITHOUT_GRAPH:
@@ -216,6 +222,7 @@ class NoGradient(Rule):
                 and num_without >= enough
                 and (p.depth is None or p.name in withheld or p.name in left_out)
                 and _kind_of(p) not in at_times
+                and p.name not in self._copied
                 and not any(w in p.name.lower() for w in ROUTED)
             }
             # what is certain stands alone
