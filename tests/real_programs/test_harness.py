@@ -58,7 +58,7 @@ def test_a_right_record_of_the_same_training_is_found_right(
     ("besides", "difference"),
     [
         ("torch.rand(int('seismograd' in sys.modules and step == 2))", "random"),
-        ("first.bias.data += 1e-7 * ('seismograd' in sys.modules and step == 2)", "weights"),
+        ("first.bias.data += 1e-4 * ('seismograd' in sys.modules and step == 2)", "weights"),
     ],
 )
 def test_what_differs_under_seismograd_is_found_at_the_step_after(

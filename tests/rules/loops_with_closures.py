@@ -135,7 +135,7 @@ class SharpnessAware(torch.optim.SGD):
 
 
 def lbfgs(model: nn.Module) -> Optimizer:
-    return torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
+    return torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5, line_search_fn="strong_wolfe")
 
 
 def cleared_outside(model: nn.Module, optimizer: Optimizer) -> None:
