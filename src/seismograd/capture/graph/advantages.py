@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seismograd.capture.graph.gradient_stops import COMPARING
-from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views
+from seismograd.capture.graph.loss_graph import JOINING, SCALING, LossGraph, below_views
 from seismograd.capture.graph.traversal import SAME_VALUES, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -50,7 +50,6 @@ OF_VALUES = (
     }
 )
 
-JOINING = frozenset({"CatBackward0", "StackBackward0"})
 
 PARTS = SAME_VALUES | {"SelectBackward0", "SliceBackward0", "SqueezeBackward0"}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seismograd.capture.graph.loss_graph import LossGraph, below_views
+from seismograd.capture.graph.loss_graph import JOINING, LossGraph, below_views
 from seismograd.capture.graph.traversal import saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -19,7 +19,6 @@ MIN_DISCOUNT = 0.8
 MAX_FACTORS = 3  # a discount, and masks of what has ended
 MAX_NUMBERS = 1 << 16  # in a mask
 MAX_PARTS = 64  # of a rollout's targets
-JOINING = frozenset({"CatBackward0", "StackBackward0"})
 REGRESSIONS = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
 
 

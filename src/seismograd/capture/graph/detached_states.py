@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from seismograd.capture.graph.loss_graph import LossGraph, is_leaf
+from seismograd.capture.graph.loss_graph import JOINING, LossGraph, is_leaf
 from seismograd.capture.graph.products import PRODUCTS, products_of
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import (
+    SAME_VALUES,
+    leads_to,
+    saved,
+    shape_of,
+    signed,
+    source,
+)
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.detached_assignment import detached_assignment
@@ -26,7 +33,6 @@ OPERANDS = {
     "MmBackward0": (0, "self"),
 }
 RESULTS = frozenset({"ReluBackward0", "SigmoidBackward0", "TanhBackward0"})  # that they save
-JOINS = frozenset({"CatBackward0", "StackBackward0"})
 
 
 class LiveState(NamedTuple):
@@ -129,10 +135,9 @@ def _parts(values: torch.Tensor, made: Any) -> Iterator[LiveState]:
         return
     yield LiveState(values, made)
     shape = shape_of(made)
-    if made.name() not in JOINS or values.numel() != torch.Size(shape).numel():
+    if made.name() not in JOINING or values.numel() != torch.Size(shape).numel():
         return
-    dim = int(made._saved_dim)
-    dim -= (1 << 64) if dim >= 1 << 63 else 0
+    dim = signed(made._saved_dim)
     below = [node for node, _ in made.next_functions]
     joined = values.reshape(shape)
     if shape[dim] % len(below):
@@ -162,21 +167,4 @@ def _is_cut(node: Any, before: list[Any]) -> bool:
     """Return whether an operation depends on the last of some products, and not, on another way
     through time, on the one before that.
     """
-    return _leads_to(node, before[-1]) and not _leads_to(node, before[-2])
-
-
-def _leads_to(node: Any, earlier: Any) -> bool:
-    """Return whether an operation depends on an earlier one."""
-    first = earlier._sequence_nr()
-    stack, seen = [node], {node}
-    while stack:
-        each = stack.pop()
-        if each == earlier:
-            return True
-        for below, _ in each.next_functions:
-            if below is None or below in seen or is_leaf(below):
-                continue
-            if below._sequence_nr() >= first:
-                seen.add(below)
-                stack.append(below)
-    return False
+    return leads_to(node, before[-1]) and not leads_to(node, before[-2])

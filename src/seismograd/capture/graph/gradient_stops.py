@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.loss_reduction import NLL
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, signed, source
 from seismograd.schema import ZeroCause
 
 MAX_SCALARS = 1 << 26  # of saved tensors, read per loss
@@ -190,8 +190,7 @@ def _of_product(node: Any, name: str, budget: list[int]) -> Iterator[tuple[int, 
 
 
 def _of_softmax(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
-    dim, shape = int(node._saved_dim), shape_of(node)
-    dim -= (1 << 64) if dim >= 1 << 63 else 0
+    dim, shape = signed(node._saved_dim), shape_of(node)
     operation = "softmax" if name == "SoftmaxBackward0" else "log_softmax"
     if shape and shape[dim] == 1:
         return ZeroCause.SOFTMAX_OF_ONE, operation
@@ -222,7 +221,7 @@ def _has_no_overlap(node: Any, budget: list[int]) -> bool:
         is_zero = value == 0
         if dim is None:
             return int(is_zero.sum()) > 0
-        dim = int(dim) - ((1 << 64) if int(dim) >= 1 << 63 else 0)
+        dim = signed(dim)
         # the derivative of a factor is the product of the others; the clamp's is zero at zeros
         return bool(is_zero.any(dim).all())
 
@@ -249,8 +248,7 @@ def _is_clamped(node: Any, budget: list[int]) -> bool:
 
 
 def _is_ignored(node: Any) -> bool:
-    target, ignored = saved(node, "target"), int(node._saved_ignore_index)
-    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+    target, ignored = saved(node, "target"), signed(node._saved_ignore_index)
     return target is not None and target.numel() > 0 and bool((target == ignored).all())
 
 

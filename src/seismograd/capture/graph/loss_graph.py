@@ -28,6 +28,7 @@ SUMMING = SAME_VALUES | {  # operations whose result is a sum of what they are g
     "SumBackward0",
     "SumBackward1",
 }
+JOINING = frozenset({"CatBackward0", "StackBackward0"})
 SCALING = frozenset({"DivBackward0", "DivBackward1", "MulBackward0", "MulBackward1"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
 from seismograd.capture.source.cut_terms import cut_term
@@ -243,8 +243,7 @@ class _Terms:
         weight = saved(node, "weight")
         match name:
             case "NllLossBackward0" | "NllLoss2DBackward0":
-                ignored = int(node._saved_ignore_index)
-                ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+                ignored = signed(node._saved_ignore_index)
                 return F.nll_loss(one, target, weight, ignore_index=ignored, reduction=how)
             case "MseLossBackward0":
                 return F.mse_loss(one, target, reduction=how)

@@ -12,7 +12,7 @@ import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.token_targets import TokenTargets, token_targets
-from seismograd.capture.graph.traversal import shape_of, source
+from seismograd.capture.graph.traversal import shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.creations import layer_creation
@@ -124,8 +124,7 @@ def selects_one(graph: LossGraph, node: Any, shape: tuple[int, ...]) -> bool:
                 sizes = tuple(map(int, reader._saved_self_sym_sizes))
                 if len(sizes) != 3 or sizes[:2] != shape[:2] or int(reader._saved_dim) != 1:
                     return False
-                index = int(reader._saved_index)
-                chosen.add(index - (1 << 64) if index >= 1 << 63 else index)
+                chosen.add(signed(reader._saved_index))
             elif (name in PASSING or _drops_out(reader)) and shape_of(reader)[:2] == shape[:2]:
                 if reader not in seen:
                     seen.add(reader)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views
-from seismograd.capture.graph.traversal import LOOK_UPS, SAME_VALUES, saved, source
+from seismograd.capture.graph.traversal import LOOK_UPS, SAME_VALUES, leads_to, saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -139,23 +139,10 @@ def _leads_to_the_same(graph: LossGraph, one: Any, other: Any) -> bool:
     """Return whether two nodes have the same leaves behind them, and neither is behind the other,
     as what a softmax subtracts is computed from its logits.
     """
-    if one is not other and (_is_behind(one, other) or _is_behind(other, one)):
+    if one is not other and (leads_to(other, one) or leads_to(one, other)):
         return False
     mine, theirs = ({id(leaf) for leaf in graph.leaves_behind({each})} for each in (one, other))
     return bool(mine) and mine == theirs
-
-
-def _is_behind(node: Any, other: Any) -> bool:
-    stack, seen, oldest = [other], {other}, node._sequence_nr()
-    while stack:
-        for below, _ in stack.pop().next_functions:
-            if below is node:
-                return True
-            # what was made before cannot be computed from it
-            if below is not None and below not in seen and below._sequence_nr() >= oldest:
-                seen.add(below)
-                stack.append(below)
-    return False
 
 
 def _is_one(node: Any) -> bool | None:

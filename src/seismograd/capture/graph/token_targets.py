@@ -10,7 +10,7 @@ import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_reduction import NLL
-from seismograd.capture.graph.traversal import saved
+from seismograd.capture.graph.traversal import saved, signed
 
 MIN_COMPARED = 32  # targets
 MIN_DISTINCT = 4  # tokens: equal ones match at any offset
@@ -70,8 +70,7 @@ def _fit(node: Any, embedding: Any, tokens: torch.Tensor) -> TokenTargets | None
     target = saved(node, "target")
     if target is None or target.device != tokens.device or target.numel() > MAX_SCALARS:
         return None
-    ignored = int(node._saved_ignore_index)
-    ignored -= (1 << 64) if ignored >= 1 << 63 else 0
+    ignored = signed(node._saved_ignore_index)
     for given in (tokens, tokens.T):  # batch first, or time first
         batch, length = given.shape
         for width in (length, length - 1):
@@ -95,8 +94,7 @@ def _begins_late(node: Any, length: int) -> bool:
             if below is None or below in seen:
                 continue
             if below.name() == "SliceBackward0" and below._saved_start == 1:
-                sizes, dim = below._saved_self_sym_sizes, int(below._saved_dim)
-                dim -= (1 << 64) if dim >= 1 << 63 else 0
+                sizes, dim = below._saved_self_sym_sizes, signed(below._saved_dim)
                 if len(sizes) > 1 and int(sizes[dim]) == length:
                     return True
             seen.add(below)

@@ -209,6 +209,28 @@ def saved(node: Any, name: str) -> torch.Tensor | None:
     return data.detach() if data is not None and is_readable(data) else None
 
 
+def signed(number: Any) -> int:
+    """Return a dimension or an index that a node saved: it shows negative ones as large ones."""
+    value = int(number)
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def leads_to(node: Any, earlier: Any) -> bool:
+    """Return whether an operation depends on an earlier one, or is it."""
+    first = earlier._sequence_nr()
+    stack, seen = [node], {node}
+    while stack:
+        each = stack.pop()
+        if each == earlier:
+            return True
+        for below, _ in each.next_functions:
+            # what was made before cannot depend on it
+            if below is not None and below not in seen and below._sequence_nr() >= first:
+                seen.add(below)
+                stack.append(below)
+    return False
+
+
 def shape_of(node: Any) -> tuple[int, ...]:
     """Return the shape of a node's first result; empty where the node does not know it."""
     metadata = getattr(node, "_input_metadata", None)
