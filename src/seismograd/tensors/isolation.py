@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 _C = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
-class GuardsInPython:
+class GuardsInPython(AbstractContextManager[None]):
     """What the extension's `Guards` does (guards.cpp), where it was not built: inside, no graph is
     recorded, nothing is cast by autocast, and no `__torch_function__` is called.
 
@@ -47,10 +47,15 @@ class GuardsInPython:
                 self._function.__exit__(None, None, None)
 
 
-try:
-    from seismograd.tensors._guards import Guards  # pyright: ignore[reportMissingModuleSource]
-except ImportError:  # not built, or a torch that names its guards otherwise
-    Guards = GuardsInPython
+def _kind() -> type[AbstractContextManager[None]]:
+    try:
+        from seismograd.tensors import _guards  # pyright: ignore
+    except (ImportError, AttributeError):  # not built, or a torch that names its guards otherwise
+        return GuardsInPython
+    return _guards.Guards  # pyright: ignore
+
+
+Guards = _kind()
 
 
 def without_user_modes() -> AbstractContextManager[None]:
