@@ -192,6 +192,7 @@ RULE_TABLE: RuleTable = {
             "zero_calls",
             "zero_share",
             "swings",
+            "turns",
             "low_share",
             "unfinished",
             "tolerance",

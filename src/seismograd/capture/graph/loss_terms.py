@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from seismograd.capture.graph.loss_sums import ADDING, addends
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
@@ -45,7 +46,6 @@ OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "DivBackward0": torch.div,
 }
 ZERO = 1e-5  # of the loss: what remains where the terms with a graph are rounded
-ADDING = frozenset({"AddBackward0", "SubBackward0"})
 
 
 class NotKnownError(Exception):
@@ -66,7 +66,7 @@ class LossTerms:
         """
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             return
-        num_terms = count_terms(loss)
+        num_terms = len(addends(loss.grad_fn))
         if num_terms > 1 and number == 1:
             self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         constant = constant_term(loss)
@@ -118,28 +118,6 @@ def constant_term(loss: torch.Tensor) -> float | None:
             return float(loss.detach()) - terms.value(loss.grad_fn)
     except NotKnownError:
         return None
-
-
-def count_terms(loss: torch.Tensor) -> int:
-    """Return of how many numbers with a graph a loss is the sum, each multiplied by a number."""
-    stack, num, num_nodes = [loss.grad_fn], 0, 0
-    while stack and num_nodes < MAX_TERMS:
-        node = stack.pop()
-        num_nodes += 1
-        if node is None:
-            continue
-        name = node.name()
-        if shape_of(node) in ((), (1,)) and name in ADDING:
-            stack.extend(source(node, position) for position in (0, 1))
-        elif shape_of(node) in ((), (1,)) and (
-            name == "NegBackward0"
-            or name in SAME_VALUES
-            or (name in OF_TWO and (source(node) is None or source(node, 1) is None))
-        ):
-            stack.append(source(node) or source(node, 1))
-        else:
-            num += 1
-    return num
 
 
 def _has_constant(top: Any) -> bool:
