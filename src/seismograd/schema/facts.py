@@ -47,6 +47,12 @@ class FactKind(StrEnum):
     one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
     there, where there is only one.
     """
+    ROUNDED_TERM = "rounded_term"
+    """A term of a loss reaches its `parameters`, `num` of them, only through an `operation` whose
+    derivative is zero everywhere, such as `round`, while other terms reach all of them, told at the
+    first backwards of a line and ever more rarely. `place`, `text`: the line that rounds, and the
+    statement there, where there is only one.
+    """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).
