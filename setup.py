@@ -1,5 +1,6 @@
 """What pyproject.toml cannot say: compile the message catalogues while building, in editable
-installs too, and two libraries in C++: the kernel, and an extension that asks tensors.
+installs too, and three libraries in C++: the kernel, an extension that asks tensors, and one that
+leaves the program's modes.
 """
 
 from __future__ import annotations
@@ -66,8 +67,18 @@ TENSOR_READS = Extension(
     py_limited_api=True,
 )
 
+# Optional as well: without it an exception of a signal handler may leave gradients off.
+GUARDS = Extension(
+    "seismograd.tensors._guards",
+    sources=[str(Path("src", "seismograd", "tensors", "guards.cpp"))],
+    language="c++",
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],
+    optional=True,
+    py_limited_api=True,
+)
+
 setup(
     cmdclass={"build_py": BuildWithCatalogues, "build_ext": BuildLibraries},
-    ext_modules=[KERNEL, TENSOR_READS] if HAS_STABLE_ABI else [KERNEL],
+    ext_modules=[KERNEL, TENSOR_READS, GUARDS] if HAS_STABLE_ABI else [KERNEL],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_STABLE_ABI else {},
 )

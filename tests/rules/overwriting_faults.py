@@ -215,6 +215,78 @@ def spectral(listen: Listen) -> None:
             train_step(model, optimizer, step)
 
 
+class Ascent:
+    """Sharpness-aware: a second gradient, at weights that are moved and then moved back."""
+
+    def __init__(self, model: nn.Module, rho: float) -> None:
+        self.weights, self.rho = list(model.parameters()), rho
+        self.moves: list[Tensor] = []
+
+    def up(self) -> None:
+        gradients = [p.grad for p in self.weights if p.grad is not None]
+        size = torch.stack([g.norm() for g in gradients]).norm()
+        self.moves = [g * (self.rho / size) for g in gradients]
+        torch._foreach_add_([p.data for p in self.weights], self.moves)
+
+    def down(self) -> None:
+        torch._foreach_sub_([p.data for p in self.weights], self.moves)
+
+
+class Slow:
+    """The slow weights of Lookahead."""
+
+    def __init__(self, model: nn.Module, part: float) -> None:
+        self.weights, self.part = list(model.parameters()), part
+        self.slow = [p.detach().clone() for p in self.weights]
+
+    def catch_up(self) -> None:
+        with torch.no_grad():
+            for p, slow in zip(self.weights, self.slow, strict=True):
+                slow.add_(p - slow, alpha=self.part)
+                p.copy_(slow)
+
+
+def changed_at_each_step(
+    kind: str, optimize: Callable[[nn.Module], Optimizer], slowly: bool = True
+) -> Program:
+    """Lookahead, or an average that is never taken out, over weights that something else changes at
+    each step: `ascent`, `decay` by hand or `mask`.
+    """
+
+    def program(listen: Listen) -> None:
+        model = mlp(3, nn.Tanh)
+        masks = [(p.detach().abs() > 0.05).float() for p in model.parameters()]
+        if kind == "mask":
+            torch._foreach_mul_([p.data for p in model.parameters()], masks)
+        optimizer, slow, average = optimize(model), Slow(model, 0.5), Average(model, 0.98)
+        ascent = Ascent(model, 0.05)
+        with listen(model, optimizer):
+            for step in range(EPOCHS * BATCHES):
+                if kind == "ascent":
+                    x, labels = batch(step)
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(x), labels).backward()
+                    ascent.up()
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(x), labels).backward()
+                    ascent.down()
+                    optimizer.step()
+                else:
+                    train_step(model, optimizer, step)
+                for p, mask in zip(model.parameters(), masks, strict=True):
+                    if kind == "decay":
+                        p.data.mul_(1 - 1e-3)
+                    elif kind == "mask":
+                        p.data.mul_(mask)
+                average.update(model)
+                if slowly and step % 6 == 5:
+                    slow.catch_up()
+                elif not slowly and step % BATCHES == BATCHES - 1:
+                    average.swap_in(model)
+
+    return program
+
+
 def resumed(
     saved_lr: float, schedule: str = "none", state: str = "all", given: float = 1e-3
 ) -> Program:
@@ -278,6 +350,8 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "average copied in place": ("SG407", averaged(restore=False, in_place=True)),
     "checkpoint each epoch": ("SG407", between_epochs(loaded_each_time)),
     "checkpoint, momentum": ("SG407", between_epochs(loaded_each_time, sgd, 20, 5)),
+    "average, moved at each step": ("SG407", changed_at_each_step("ascent", sgd, slowly=False)),
+    "average, decayed by hand": ("SG407", changed_at_each_step("decay", adam, slowly=False)),
     "target copied back": ("SG407", target_network(backwards=True)),
     "rate of the checkpoint": ("SG404", resumed(1e-2, given=1e-4)),
     "rate that had come to nothing": ("SG404", resumed(1e-9)),
@@ -288,6 +362,9 @@ HEALTHY: dict[str, Program] = {
     "loaded at first": between_epochs(loaded_at_first),
     "another training": between_epochs(another_training),
     "reptile": between_epochs(reptile, sgd),
+    "lookahead, moved at each step": changed_at_each_step("ascent", sgd),
+    "lookahead, decayed by hand": changed_at_each_step("decay", adam),
+    "lookahead, masked": changed_at_each_step("mask", adam),
     "clamped": between_epochs(clamped, batches=1, epochs=40),
     "limited": between_epochs(limited, batches=1, epochs=40),
     "unit columns": between_epochs(unit_columns, sgd, batches=1, epochs=40),

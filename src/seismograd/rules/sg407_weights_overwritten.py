@@ -38,7 +38,8 @@ class WeightsOverwritten(FactRule):
         least {min_undone:.0%} of the way that the steps since the last time had made. The rule
         reports {min_times} times. What changes the weights for another purpose does not count:
         clipping, masking, multiplying by a number, weights that are put back before the next step,
-        an interpolation between two points of training (Lookahead, Reptile), an average over
+        an interpolation between two points of training (Lookahead, Reptile, also where the weights
+        are decayed or masked by hand, or moved and moved back, as by SAM), an average over
         processes. Neither does a load together with the state of the optimizer, or with a new
         optimizer, because another training begins with it.
 

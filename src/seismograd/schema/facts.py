@@ -47,6 +47,12 @@ class FactKind(StrEnum):
     one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
     there, where there is only one.
     """
+    ROUNDED_TERM = "rounded_term"
+    """A term of a loss reaches its `parameters`, `num` of them, only through an `operation` whose
+    derivative is zero everywhere, such as `round`, while other terms reach all of them, told at the
+    first backwards of a line and ever more rarely. `place`, `text`: the line that rounds, and the
+    statement there, where there is only one.
+    """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).
@@ -145,7 +151,7 @@ class FactKind(StrEnum):
     """An optimizer takes the place of one of the same class over the same parameters that is gone,
     told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
     `life`: the steps that each made, on average; `place`, `text`: the line that creates them, and
-    the statement there. Not of one that remembers nothing between steps.
+    the statement there; `remembers`: 0 of one that keeps nothing between steps.
     """
     OPTIMIZER_CREATED = "optimizer_created"
     """Where the script creates an optimizer and where its learning rate stands, told at its first

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
@@ -13,22 +14,63 @@ from torch.utils._python_dispatch import _disable_current_modes  # pyright: igno
 _C = torch._C  # pyright: ignore[reportPrivateUsage]
 
 
-@contextmanager
-def without_user_modes() -> Generator[None, None, None]:
+class GuardsInPython(AbstractContextManager[None]):
+    """What the extension's `Guards` does (guards.cpp), where it was not built: inside, no graph is
+    recorded, nothing is cast by autocast, and no `__torch_function__` is called.
+
+    An exception that a signal handler raises just when `__exit__` begins leaves them on: that is
+    what the extension is for.
+    """
+
+    __slots__ = ("_autocast", "_function", "_gradients")
+
+    def __enter__(self) -> None:
+        # The outermost first: turning gradients off is itself a call that a mode can see.
+        self._function = _C.DisableTorchFunction()
+        self._autocast: Any = _C._DisableAutocast()  # pyright: ignore[reportPrivateUsage]
+        self._gradients = torch.is_grad_enabled()
+        try:
+            self._function.__enter__()
+            _C._set_grad_enabled(False)  # pyright: ignore[reportPrivateUsage]
+            self._autocast.__enter__()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._autocast.__exit__(None, None, None)
+        finally:
+            try:
+                _C._set_grad_enabled(self._gradients)  # pyright: ignore[reportPrivateUsage]
+            finally:
+                self._function.__exit__(None, None, None)
+
+
+def _kind() -> type[AbstractContextManager[None]]:
+    try:
+        from seismograd.tensors import _guards  # pyright: ignore
+    except (ImportError, AttributeError):  # not built, or a torch that names its guards otherwise
+        return GuardsInPython
+    return _guards.Guards  # pyright: ignore
+
+
+Guards = _kind()
+
+
+def without_user_modes() -> AbstractContextManager[None]:
     """Inside, no graph is recorded, nothing is cast by autocast, and no mode or tensor subclass of
     the user's intercepts a call.
 
     A default device is such a mode (a `TorchFunctionMode`), so factory functions inside must name
     their device, and their dtype.
     """
-    # The outermost first: turning gradients off is itself a call that a mode can see.
-    with (
-        _C.DisableTorchFunction(),
-        torch.no_grad(),
-        _C._DisableAutocast(),  # pyright: ignore[reportPrivateUsage]
-    ):
-        if _C._len_torch_dispatch_stack() == 0:  # pyright: ignore[reportPrivateUsage]
-            yield
-            return
-        with _disable_current_modes():
-            yield
+    if _C._len_torch_dispatch_stack() == 0:  # pyright: ignore[reportPrivateUsage]
+        return Guards()
+    return _without_dispatch_modes()
+
+
+@contextmanager
+def _without_dispatch_modes() -> Generator[None]:
+    with Guards(), _disable_current_modes():
+        yield

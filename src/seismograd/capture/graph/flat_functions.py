@@ -105,7 +105,7 @@ class FlatFunctions:
 def _listener(answers: dict[Any, Answer], node: Any) -> Callable[[Any, Any], None]:
     def listen(returned: Any, given: Any) -> None:
         try:
-            with without_user_modes(), torch.no_grad():
+            with without_user_modes():
                 got = [each.any() for each in given if type(each) in PLAIN_TYPES]
                 some = [(at, r.any()) for at, r in enumerate(returned) if type(r) in PLAIN_TYPES]
                 if got and some:

@@ -43,7 +43,7 @@ class LargeExponentials:
         if scale is not None and (scale.tensor is not None or abs(loss) < MIN_LOSS * scale.value):
             return
         self._num_looks += 1
-        with torch.no_grad(), without_user_modes():
+        with without_user_modes():
             found = max(_exponentials(tops), key=lambda each: each[0], default=None)
         if found is None or found[0] < MIN_RESULT or found[0] ** 2 * MAX_FACTOR < abs(loss):
             return

@@ -20,6 +20,7 @@ from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
 from seismograd.capture.graph.mixed_reductions import MixedReductions
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
+from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.self_ratios import SelfRatios
 from seismograd.capture.graph.traversal import GraphLeaf
@@ -67,6 +68,7 @@ class LossInspection:
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
+        self._rounded_terms = RoundedTerms(facts, parameter_table, log.call_sites.sites)
         self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
@@ -133,6 +135,7 @@ class LossInspection:
             call("target", self._targets.look, site, graph)
             call("self ratio", self._self_ratios.look, site, graph, windows)
             call("state", self._states.look, site, graph)
+            call("rounded terms", self._rounded_terms.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

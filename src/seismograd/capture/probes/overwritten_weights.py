@@ -69,35 +69,40 @@ class Followed:
             each.start = each.read(each.weight())
         return followed
 
-    def undone(self) -> tuple[float, bool]:
-        """Begin another phase, and return which part of the way that the steps of the last one had
-        made was undone, and whether the weights are the same as at its beginning. 0 where nothing
-        was, or where they were clipped, rescaled, masked or interpolated on purpose.
+    def undone(self, num_steps: int) -> tuple[float, bool]:
+        """Return which part of the way that the steps of this phase had made was undone, and
+        whether the weights are the same as at its beginning; another phase begins, after so many
+        steps. 0 where nothing was, or where the weights were interpolated on purpose. Where they
+        were clipped, rescaled or masked, or changed by no more than rounding (as when something is
+        added and taken away again), the phase goes on.
         """
         ways: list[FloatArray] = []
         backs: list[FloatArray] = []
+        befores: list[FloatArray] = []
+        nows = [each.read(each.weight()) for each in self.slices]
         rounding = 0.0
-        for each in self.slices:
-            now = each.read(each.weight())
+        for each, now in zip(self.slices, nows, strict=True):
             if now is not None and each.kept is not None and each.start is not None:
                 start, before, after = map(each.numbers, (each.start, each.kept, now))
                 if not _is_constraint(before, after):
                     ways.append((before - start).ravel())
                     backs.append((before - after).ravel())
+                    befores.append(before.ravel())
                     rounding += torch.finfo(each.dtype).eps * float(np.linalg.norm(after))
-            each.start = now
         if not ways:
             return 0.0, False
         way, back = np.concatenate(ways), np.concatenate(backs)
+        if np.mean(back != 0) < MIN_CHANGED or _is_rounding(way, back, rounding):
+            return 0.0, False
+        self.begun_at = num_steps
+        for each, now in zip(self.slices, nows, strict=True):
+            each.start = now
         length = float(way @ way)
-        if np.mean(back != 0) < MIN_CHANGED or not 0 < length < np.inf:
+        if not 0 < length < np.inf:
             return 0.0, False
-        part = float(way @ back) / length
-        across = float(np.linalg.norm(back - part * way))
-        is_straight = across < STRAIGHT * float(np.linalg.norm(back)) + rounding
-        if is_straight and INTERPOLATED[0] < part < INTERPOLATED[1]:
+        if _is_interpolated(way, back, np.concatenate(befores), rounding):
             return 0.0, False
-        return part, bool((back == way).all())
+        return float(way @ back) / length, bool((back == way).all())
 
 
 @dataclass(slots=True)
@@ -146,8 +151,8 @@ class OverwrittenWeights:
             if followed.num_waits > MAX_WAITS:
                 return
         num_steps, site = window.num_steps - followed.begun_at, followed.site
-        part, is_same = followed.undone()
-        followed.begun_at, followed.site = window.num_steps, -1
+        part, is_same = followed.undone(window.num_steps)
+        followed.site = -1
         if part < NEARLY or (_is_one_of_several() and not is_same):
             return
         followed.times += 1
@@ -206,6 +211,30 @@ def _is_constraint(before: FloatArray, after: FloatArray) -> bool:
         if (factor >= 0).all() and rest < NEARLY * float(np.linalg.norm(after - before)):
             return True
     return False
+
+
+def _is_interpolated(
+    way: FloatArray, back: FloatArray, before: FloatArray, rounding: float
+) -> bool:
+    """Return whether the weights went straight back, some part of the way, where all of them may
+    have been multiplied by one number as well, as by a decay, or some set to zero by a mask.
+    """
+    kept = back != before
+    way, back, before = way[kept], back[kept], before[kept]
+    limit = STRAIGHT * float(np.linalg.norm(back)) + rounding
+    for directions in (way[:, None], np.stack([way, before], axis=1)):
+        parts = np.linalg.lstsq(directions, back)[0]
+        across = float(np.linalg.norm(back - directions @ parts))
+        if across < limit and INTERPOLATED[0] < parts[0] < INTERPOLATED[1]:
+            return True
+    return False
+
+
+def _is_rounding(way: FloatArray, back: FloatArray, rounding: float) -> bool:
+    """Return whether the weights changed by next to nothing, and did not come back."""
+    change = float(np.linalg.norm(back))
+    is_small = change <= max(rounding, NEARLY * float(np.linalg.norm(way)))
+    return is_small and not (back == way).all()
 
 
 def _is_one_of_several() -> bool:

@@ -37,7 +37,7 @@ class Symmetry:
             return
         table = self.registry.parameter_table
         weights = [p for p in window.held() if p.ndim > 1 and p.shape[0] >= MIN_ROWS]
-        with torch.no_grad(), without_user_modes():
+        with without_user_modes():
             alike = [p for p in weights[:MAX_LOOKED_AT] if p in table and _is_alike(p)]
             equal = [p for p in weights[:MAX_LOOKED_AT] if alike and p in table and _is_equal(p)]
         if alike:

@@ -98,7 +98,7 @@ class TimeProfiles:
 def _listener(norms: list[torch.Tensor | None], position: int) -> Callable[[Any, Any], None]:
     def listen(_: Any, gradients: Any) -> None:
         if gradients and isinstance(gradients[0], torch.Tensor):
-            with torch.no_grad(), without_user_modes():
+            with without_user_modes():
                 norms[position] = gradients[0].detach().double().square().sum().sqrt()
 
     return listen

@@ -1,0 +1,139 @@
+"""Our calls leave the program's modes, and whatever ends them, the modes are as they were."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from seismograd.tensors import isolation
+from seismograd.tensors.isolation import Guards, GuardsInPython, without_user_modes
+
+KINDS = [
+    pytest.param(Guards, id="extension"),
+    pytest.param(GuardsInPython, id="in Python"),
+]
+
+
+NAME = isolation.__name__
+
+
+class AlarmError(Exception):
+    """The program's own."""
+
+
+def state() -> tuple[bool, bool, bool]:
+    """Whether functions of subclasses are called, graphs are recorded, and calls are cast."""
+    ones = torch.ones(2, 2)
+    return (
+        torch._C._is_torch_function_enabled(),
+        torch.is_grad_enabled(),
+        (ones @ ones).dtype == torch.bfloat16,
+    )
+
+
+def put_back() -> None:
+    torch.set_grad_enabled(True)
+    assert torch._C._is_torch_function_enabled()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inside_nothing_is_recorded_nor_cast_nor_seen(kind: Any) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        before = state()
+        assert before == (True, True, True)
+        with kind():
+            assert state() == (False, False, False)
+            with kind():
+                assert state() == (False, False, False)
+            assert state() == (False, False, False)
+        assert state() == before
+    with torch.no_grad():
+        with kind():
+            pass
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_raised_inside_goes_on_and_leaves_nothing_behind(kind: Any) -> None:
+    before = state()
+    with pytest.raises(AlarmError), kind():
+        raise AlarmError
+    assert state() == before
+
+
+def test_the_modes_of_the_dispatcher_are_left_too() -> None:
+    seen: list[Any] = []
+
+    class Seeing(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Seeing():
+        with without_user_modes():
+            torch.ones(2)
+        assert seen == []
+        torch.ones(2)
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(Guards is GuardsInPython, reason="the extension is not built")
+def test_an_alarm_that_raises_at_any_moment_leaves_nothing_behind() -> None:
+    kept: list[BaseException] = []  # as a notebook keeps the last one, with its frames
+
+    def handler(*_: object) -> None:
+        raise AlarmError
+
+    before, modes = signal.signal(signal.SIGALRM, handler), state()
+    try:
+        for number in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.000001 * number)
+                while True:
+                    with without_user_modes():
+                        pass
+            except AlarmError as error:
+                kept.append(error)
+            assert state() == modes, number
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        kept.clear()
+        put_back()
+
+
+@pytest.mark.skipif(Guards is GuardsInPython, reason="the extension is not built")
+def test_what_is_raised_at_any_call_leaves_nothing_behind() -> None:
+    modes, number, was_raised = state(), 0, True
+    while was_raised:
+        number += 1
+        was_raised = False
+        left = number
+
+        def profile(frame: FrameType, event: str, _: object) -> None:
+            nonlocal left, was_raised
+            # at calls of C functions an error would keep them from being made, as no signal does
+            if event not in ("call", "return") or frame.f_globals.get("__name__") != NAME:
+                return
+            left -= 1
+            if left == 0:
+                was_raised = True
+                raise AlarmError
+
+        with suppress(AlarmError):
+            sys.setprofile(profile)
+            with without_user_modes():
+                pass
+            sys.setprofile(None)
+        sys.setprofile(None)
+        assert state() == modes, number
+    assert number > 2
