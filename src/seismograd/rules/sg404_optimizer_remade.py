@@ -87,6 +87,8 @@ class OptimizerRemade(FactRule):
                 given, loaded = fact.number("given"), fact.number("loaded")
                 if loaded > given or loaded <= self.min_rate * given:
                     self._loaded[fact.optimizer] = fact
+            case _ if fact.number("remembers") == 0:
+                pass
             case _:
                 if fact.optimizer in self.found:
                     self.found.extend(fact.iteration, fact.optimizer)

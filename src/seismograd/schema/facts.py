@@ -154,7 +154,7 @@ class FactKind(StrEnum):
     """An optimizer takes the place of one of the same class over the same parameters that is gone,
     told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
     `life`: the steps that each made, on average; `place`, `text`: the line that creates them, and
-    the statement there. Not of one that remembers nothing between steps.
+    the statement there; `remembers`: 0 of one that keeps nothing between steps.
     """
     OPTIMIZER_CREATED = "optimizer_created"
     """Where the script creates an optimizer and where its learning rate stands, told at its first

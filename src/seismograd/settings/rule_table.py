@@ -111,6 +111,8 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "min_unmoved",
             "num_groups",
+            "min_mostly",
+            "num_mostly",
             "min_fall",
         ],
     ),
