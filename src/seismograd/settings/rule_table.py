@@ -482,6 +482,7 @@ RULE_TABLE: RuleTable = {
         "wrong-loss-input",
         [
             "min_evaluated",
+            "min_sightings",
         ],
     ),
     "SG802": (
