@@ -44,9 +44,9 @@ class VanishingGradient(Rule):
 
     How it decides
         At each step the rule takes the gradient norm of every layer (weights with two or more
-        dimensions, each with its bias, in the order of execution, without embeddings; parallel
-        networks, such as an actor and a critic, are judged separately) and fits a robust line to
-        the logarithms. A step counts when the line fits (R² at least {min_goodness:g}), each layer
+        dimensions, each with its bias, in the order of execution, without embeddings and what only
+        adds to frozen weights, as LoRA's factors; parallel networks, such as an actor and a critic,
+        are judged separately) and fits a robust line to the logarithms. A step counts when the line fits (R² at least {min_goodness:g}), each layer
         multiplies the gradient by less than {max_gain:g}, and less than {max_total_gain:g} of the
         gradient is left at the first layer. A step also counts when the gradient of the first
         layers is exactly zero and the line through the others falls below {max_visible_gain:g}

@@ -46,7 +46,8 @@ class ExplodingGradient(Rule):
         {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the
         rule also checks the biases on their own, because their gradient is the backpropagated
         signal itself: here a factor of {min_signal_gain:g} per layer and {min_total_signal_gain:g}
-        in total is enough. From step to step: the norm over all parameters is at least
+        in total is enough. Weights that only add to frozen ones, as LoRA's factors, are no layers.
+        From step to step: the norm over all parameters is at least
         {min_growth:g} times its baseline for {high_steps} steps in a row. The baseline is the
         larger of two medians, that of the {baseline_steps} steps before and that of the first
         {first_steps}. Or the norm has risen by the same factor along a line (R² at least
