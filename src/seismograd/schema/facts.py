@@ -31,7 +31,10 @@ class FactKind(StrEnum):
     dimension than the last, how many elements the last one has. Of a normalization over one number,
     told at the first backwards of a line, whatever the gradients: `times`: how often it was seen;
     `norms`: how many there are; `name` of its module, `model`: the script's name for the outermost
-    one; `groups`, `channels` of a group normalization, else 0.
+    one; `groups`, `channels` of a group normalization, else 0. Of a value that is divided by its
+    own `operation` (`sum`, `norm`, `maximum`) over one element, told likewise: `times`; `others`: 1
+    when other terms of the loss reach the parameters; `place`, `text`: the line that divides, and
+    the statement there, where there is only one.
     """
     SELF_RATIO = "self_ratio"
     """The loss holds a ratio of two log-probabilities that both have a graph behind which there are
@@ -335,6 +338,7 @@ class ZeroCause(StrEnum):
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
     NO_OVERLAP = "no_overlap"  # a product of clamped lengths, one of them zero for every sample
     NORM_OF_ONE = "norm_of_one"  # each number is its own mean
+    SHARE_OF_ONE = "share_of_one"  # a value over its own sum, norm or maximum over one element
     FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
     WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself
