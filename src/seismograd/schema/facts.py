@@ -43,6 +43,13 @@ class FactKind(StrEnum):
     steps; `ratio`: the line of the only statement that computes one; `place`, `text`: that one, or,
     where `is_alias` is 1, the only statement that makes its old policy another name of something.
     """
+    SELF_REFERENCE = "self_reference"
+    """A loss compares what has a graph with what has none, and the difference is exactly zero, told
+    at the first backwards of a line and ever more rarely, until it is not. `operation` that is
+    given it, such as `logsigmoid`; `times`: how often that was so, each time after other steps;
+    `adapted`: the script's name of a model whose adapters can be disabled, if any; `place`, `text`:
+    the only statement that computes something without gradients, and its line.
+    """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
     rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a

@@ -483,6 +483,7 @@ RULE_TABLE: RuleTable = {
         "wrong-loss-input",
         [
             "min_evaluated",
+            "min_sightings",
         ],
     ),
     "SG802": (
