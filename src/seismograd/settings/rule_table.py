@@ -205,6 +205,7 @@ RULE_TABLE: RuleTable = {
             "warm_up_calls",
             "min_growth",
             "max_growth",
+            "left_calls",
         ],
     ),
     "SG201": (
@@ -482,6 +483,7 @@ RULE_TABLE: RuleTable = {
         "wrong-loss-input",
         [
             "min_evaluated",
+            "min_sightings",
         ],
     ),
     "SG802": (
