@@ -153,7 +153,10 @@ class FactKind(StrEnum):
     `calls` 0, at the end: one that set the rate to 0 when it was created and was never stepped;
     `text`, `step_text`: the statements that step it and its optimizer; `created`,
     `creation`: the line that creates it, and the statement there; `interval_at`, `interval`: those
-    of the only statement that tells a framework how often to step; `ended`: 1 at the end.
+    of the only statement that tells a framework how often to step; `ended`: 1 at the end. Where its
+    optimizer, which was stepped before, has made no step between its last `idle` calls, the first
+    of which found a rate of `idle_lr`: `successor`, `successor_index`, `successor_steps`: an
+    optimizer without a scheduler that has stepped on the same parameters since.
     """
     SCHEDULE_REMADE = "schedule_remade"
     """A scheduler takes the place of one of the same class over the same optimizer, which was

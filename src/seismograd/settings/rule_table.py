@@ -205,6 +205,7 @@ RULE_TABLE: RuleTable = {
             "warm_up_calls",
             "min_growth",
             "max_growth",
+            "left_calls",
         ],
     ),
     "SG201": (
