@@ -69,9 +69,9 @@ class VanishingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at
         the beginning of the sequence in {min_looks} of them in a row, along a line as above, and
-        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first. Of `nn.RNN`,
-        `nn.LSTM` and `nn.GRU`, whose steps may run as one operation, and of cells the signals are
-        read that were sampled, in {min_samples} samples in a row.
+        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first, or of that of
+        a random guess. Of `nn.RNN`, `nn.LSTM` and `nn.GRU`, whose steps may run as one operation,
+        and of cells the signals are read that were sampled, in {min_samples} samples in a row.
 
     False alarms
         A very deep plain network that a slow optimizer does get to train after many steps. Only
@@ -144,7 +144,7 @@ class VanishingGradient(Rule):
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         self._time.read(block)
-        self._sampled_time.loss = self._time.loss
+        self._sampled_time.loss, self._sampled_time.guess = self._time.loss, self._time.guess
         yield from self._look_at_start(block)
         yield from self._look_at_depth(block)
         for track in self._tracks.values():

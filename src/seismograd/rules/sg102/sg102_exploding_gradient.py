@@ -66,8 +66,9 @@ class ExplodingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
         beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
-        loss ends no lower than {stuck_loss:.0%} of the first. Of recurrent modules of torch the
-        signals are read as well that were sampled, in {min_samples} samples in a row.
+        loss ends no lower than {stuck_loss:.0%} of the first, or of that of a random guess. Of
+        recurrent modules of torch the signals are read as well that were sampled, in {min_samples}
+        samples in a row.
 
         Where one of the first very large losses holds an exponential whose result explains it, that
         is the cause; a result of {min_exponential:g} is enough by itself.
@@ -146,7 +147,7 @@ class ExplodingGradient(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._time.read(block)
-        self._sampled_time.loss = self._time.loss
+        self._sampled_time.loss, self._sampled_time.guess = self._time.loss, self._time.guess
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,
