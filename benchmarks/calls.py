@@ -85,11 +85,11 @@ def counted_step(workload: Workload, clipped: bool = False) -> Calls:
     return counter.calls
 
 
-def steady_step(
+def steady_steps(
     workload: Workload, folder: Path, clipped: bool = False, is_short: bool = True
-) -> Calls:
-    """Return the calls of a steady step, watched at the normal level: the step with the fewest.
-    Unless `is_short`, all go the full way.
+) -> list[Calls]:
+    """Return the calls of `NUM_STEPS` steps, watched at the normal level. Unless `is_short`, all go
+    the full way.
     """
     watched = WatchedTraining(workload, NORMAL, folder)
     watched._recording._session._is_short = is_short  # pyright: ignore[reportPrivateUsage]
@@ -97,11 +97,17 @@ def steady_step(
     try:
         for _ in range(WARM):
             counted_step(workload, clipped)
-        steps = [counted_step(workload, clipped) for _ in range(NUM_STEPS)]
+        return [counted_step(workload, clipped) for _ in range(NUM_STEPS)]
     finally:
         watched.end()
         watched.close()
-    return min(steps, key=Counter.total)
+
+
+def steady_step(
+    workload: Workload, folder: Path, clipped: bool = False, is_short: bool = True
+) -> Calls:
+    """Return the calls of a steady step: the one of them with the fewest."""
+    return min(steady_steps(workload, folder, clipped, is_short), key=Counter.total)
 
 
 def row(name: str, calls: Calls) -> str:

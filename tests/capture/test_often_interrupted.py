@@ -136,7 +136,7 @@ def test_a_search_that_was_broken_off_is_not_begun_anew_at_once(
     asked: list[bool] = []
     is_broken_off = False
 
-    def discover(everywhere: bool) -> object:
+    def discover(everywhere: bool, _: object) -> object:
         nonlocal now_s
         asked.append(everywhere)
         now_s += 0.1 if everywhere else 0.001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -132,6 +133,29 @@ def with_adapters(
     return program
 
 
+def in_two_stages(loads: bool) -> Program:
+    """Adapters are trained with one head, and for another one loaded again under the same names,
+    for inference, or frozen as they are.
+    """
+
+    def program(listen: Listen) -> None:
+        torch.manual_seed(0)
+        first, second = nn.Linear(WIDTH, 64), nn.Linear(64, 64)
+        body = nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), nn.Linear(64, NUM_CLASSES))
+        fit(body, torch.optim.Adam(body.parameters(), 1e-2), batch, 150)
+        adapted = nn.Sequential(LoadedLayer(first), nn.Tanh(), LoadedLayer(second), nn.Tanh())
+        for name, parameter in adapted.named_parameters():
+            parameter.requires_grad_("base" not in name)
+        with listen():
+            model = Classifier(loaded(inference_mode=False)(adapted), 64)
+            fit(model, of_what_trains(model), batch, 20)
+            again = copy.deepcopy(adapted) if loads else adapted
+            model = Classifier(loaded(inference_mode=loads)(again.requires_grad_(False)), 64)
+            fit(model, of_what_trains(model), batch, 60)
+
+    return program
+
+
 FAULTY: dict[str, tuple[str, Program]] = {
     "a prefix that matches all below it": (
         "frozen as it was initialized",
@@ -145,6 +169,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
         "peft loads an adapter for inference",
         with_adapters(LoadedLayer, batch, wrap=loaded(inference_mode=True)),
     ),
+    "adapters loaded again": ("peft loads an adapter for inference", in_two_stages(loads=True)),
     "adapters left out": ("all adapters are frozen", with_adapters(LowRank, batch)),
     "adapters of two layers, left out": (
         "all adapters are frozen",
@@ -159,5 +184,6 @@ HEALTHY: dict[str, Program] = {
     "little is frozen": by_prefix(dense, batch, prefix="encoder.0."),
     "a head on adapters that are meant to stay": with_adapters(LowRank, batch, filtered=False),
     "layers that are called adapters": with_adapters(Bottleneck, batch),
+    "adapters frozen for a second head": in_two_stages(loads=False),
     "adapters that train": with_adapters(LowRank, batch, frozen=lambda name: "lora" not in name),
 }

@@ -355,6 +355,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "target copied back": ("SG407", target_network(backwards=True)),
     "rate of the checkpoint": ("SG404", resumed(1e-2, given=1e-4)),
     "rate that had come to nothing": ("SG404", resumed(1e-9)),
+    "rate of a decayed schedule": ("SG404", resumed(4e-7, given=2e-3)),
     "schedule not loaded": ("SG113", resumed(0.0, "new")),
 }
 HEALTHY: dict[str, Program] = {

@@ -56,6 +56,19 @@ class Alike(nn.Module):
         return self.head(torch.stack(parts).sum(0))
 
 
+def biased(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Begins above the loss of a guess, to which it can fall without any memory."""
+
+    def made() -> nn.Module:
+        model = make()
+        head = model.get_submodule("head")
+        assert isinstance(head, nn.Linear)
+        nn.init.constant_(head.bias[:1], 1.2)
+        return model
+
+    return made
+
+
 def recall(make: Callable[[], nn.Module], at: int, *, lr: float = 3e-3, steps: int = 90) -> Program:
     """The label is in one step of the sequence; all others are noise."""
 
@@ -78,11 +91,16 @@ def recall(make: Callable[[], nn.Module], at: int, *, lr: float = 3e-3, steps: i
 FAULTY: dict[str, tuple[str, Program]] = {
     "a cell, forgotten": ("SG101", recall(lambda: Unrolled(0.4), 0)),
     "a linear layer, forgotten": ("SG101", recall(lambda: Unrolled(0.4, by_hand=True), 0)),
+    "a cell, forgotten, and a bias that is unlearned": (
+        "SG101",
+        recall(biased(lambda: Unrolled(0.4)), 0, lr=1e-2),
+    ),
     "nn.RNN, forgotten": ("SG101", recall(lambda: Layer(nn.RNN), 0)),
     "a cell that explodes": ("SG102", recall(lambda: Unrolled(5.0), 0, lr=1e-5)),
 }
 HEALTHY: dict[str, Program] = {
     "the end matters": recall(lambda: Unrolled(0.4), LENGTH - 1),
+    "the end matters, and a bias": recall(biased(lambda: Unrolled(0.4)), LENGTH - 1, lr=1e-2),
     "the mean of all outputs": recall(lambda: Layer(nn.RNN, everywhere=True), 0),
     "nn.GRU, the end matters": recall(lambda: Layer(nn.GRU), LENGTH - 2),
     "parts that do not depend on each other": recall(Alike, 0),

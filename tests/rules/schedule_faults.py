@@ -205,6 +205,73 @@ def several_at_once(listen: Listen) -> None:
                 schedule.step()
 
 
+class Stages:
+    """Trains the head, then everything, with a schedule that was made for the first stage."""
+
+    def __init__(self, kind: str, per: str) -> None:
+        self.kind, self.per = kind, per
+        self.model = mlp(3, nn.Tanh)
+        self.model[0].requires_grad_(requires_grad=False)
+        self.renew(0.02)
+        self.plan = schedules.CosineAnnealingLR(self.optimizer, STEPS if per == "batch" else EPOCHS)
+
+    def renew(self, lr: float) -> None:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(trained, lr=lr, momentum=0.9)
+
+    def thaw(self) -> None:
+        self.model[0].requires_grad_(requires_grad=True)
+        if self.kind == "added":
+            self.optimizer.add_param_group({"params": list(self.model[0].parameters())})
+            return
+        self.renew(0.015)
+        if self.kind == "renewed":
+            self.plan = schedules.CosineAnnealingLR(self.optimizer, STEPS)
+
+    def fit(self) -> None:
+        for step in range(STEPS):
+            if step == 2 * BATCHES:
+                self.thaw()
+            if self.kind == "by hand" and step > 2 * BATCHES:
+                self.optimizer.param_groups[0]["lr"] *= 0.98
+            x, y = batch(step)
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+            if self.per == "batch" or step % BATCHES == BATCHES - 1:
+                self.plan.step()
+
+
+def in_stages(kind: str, per: str = "batch") -> Program:
+    """The second stage has an optimizer of its own, a new schedule (`renewed`) or a rate `by hand`;
+    or the first one is given what was `added`.
+    """
+
+    def program(listen: Listen) -> None:
+        stages = Stages(kind, per)
+        with listen(stages.model), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            stages.fit()
+
+    return program
+
+
+def in_turn(listen: Listen) -> None:
+    """Two optimizers over the same weights take turns; one of them has a schedule."""
+    model = mlp(3, nn.Tanh)
+    coarse, fine = sgd(model, lr=0.05), sgd(model, lr=0.01, momentum=0.0)
+    plan = schedules.CosineAnnealingLR(coarse, STEPS)
+    with listen(model, coarse, fine), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for step in range(STEPS):
+            x, y = batch(step)
+            optimizer = fine if step % 4 == 3 else coarse
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            plan.step()
+
+
 def of_another_in_a_function(listen: Listen) -> None:
     """The scheduler is gone when the program ends."""
 
@@ -325,6 +392,8 @@ MISMATCHED: dict[str, Program] = {
         lambda o: schedules.CosineAnnealingLR(o, EPOCHS + 1), per="epoch", first=True
     ),
     "of another optimizer": of_another,
+    "of an optimizer that was replaced": in_stages("left"),
+    "of an optimizer that was replaced, per epoch": in_stages("left", per="epoch"),
     "begun anew": begun_anew,
     "finished, and loaded": finished,
     "never stepped": never_stepped,
@@ -362,6 +431,10 @@ HIGH: dict[str, Program] = {
     ),
 }
 HEALTHY: dict[str, Program] = {
+    "another stage, another schedule": in_stages("renewed"),
+    "another stage, rates by hand": in_stages("by hand"),
+    "another stage of one optimizer": in_stages("added"),
+    "two optimizers in turn": in_turn,
     "a warm-up beyond the rate": training(
         lambda o: schedules.LambdaLR(o, lambda step: min(40.0, 1 + step)), lr=1e-3
     ),

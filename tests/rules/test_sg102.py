@@ -11,7 +11,7 @@ from seismograd.rules import ExplodingGradient, NonfiniteGradient
 from seismograd.schema import Finding, Optimizer, RowBatch
 from tests.rules.cutting import codes, result, status
 from tests.rules.made import chain, weights_only
-from tests.synthetic import block
+from tests.synthetic import block, make_parameters
 
 ADAM = (Optimizer(0, "Adam", "optimizer"),)
 
@@ -201,3 +201,20 @@ def test_layers_without_biases_are_judged_by_their_weights() -> None:
     assert codes(
         block(chain(8, 8.0, steps=20)[:, ::2], parameters=weights_only(8), optimizers=ADAM)
     ) == ["SG102"]
+
+
+def test_low_rank_factors_of_frozen_weights_are_no_layers() -> None:
+    def made(base: str) -> RowBatch:
+        names = [
+            f"block.{i}.{each}" for i in range(6) for each in (base, "down.weight", "up.weight")
+        ]
+        shapes = [(64, 64), (4, 64), (64, 4)] * 6
+        parameters = tuple(
+            replace(each, trainable=not each.name.endswith("base.weight"))
+            for each in make_parameters(names=names, shapes=shapes)
+        )
+        norms = np.repeat(chain(6, 12.0, steps=20)[:, ::2], 3, axis=1)
+        return block(norms, parameters=parameters, optimizers=ADAM)
+
+    assert codes(made("trained.weight")) == ["SG102"]
+    assert codes(made("base.weight")) == []

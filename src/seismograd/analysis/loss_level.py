@@ -51,6 +51,13 @@ class LossLevel:
         known = len(self.recent) >= self.num_first and min(self.first) > 0
         return known and self.now >= share * self.at_first
 
+    def fell_to(self, level: float, share: float) -> bool:
+        """Return whether the first losses were above this level, and the last are no lower than
+        this share of it; false where it is NaN.
+        """
+        known = len(self.recent) >= self.num_first
+        return known and self.at_first >= level > 0 and self.now >= share * level
+
     def has_risen(self, factor: float) -> bool:
         """Return whether it is this many times the lowest level; false as above."""
         known = len(self.recent) >= self.num_first and min(self.first) > 0

@@ -15,28 +15,49 @@ from seismograd.schema import FloatArray, IntArray
 
 @dataclass(slots=True)
 class LostUpdateTrack:
-    """The state of one optimizer after its last group."""
+    """The state of one optimizer, since it began, after its last group."""
 
     start: TrainingStart
+    first: int  # number of the first group
     last: StepGroup
-    num: int = 0  # groups from the first on without exception
-    is_lost: bool = False  # in the last group
-    # of the weights in few digits, in the last group that was lost
+    shares: list[float] = field(default_factory=list[float])  # that did not move, of each group
+    # of the weights in few digits, in the last group
     columns: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     unmoved: FloatArray = field(default_factory=lambda: np.zeros(0))
 
-    def add(self, step_group: StepGroup, min_unmoved: float) -> None:
-        """Add the next group; its updates are lost where at least this share did not move."""
-        self.last, self.is_lost = step_group, False
+    @classmethod
+    def of(cls, first: StepGroup) -> LostUpdateTrack:
+        """Begin with this group, which is still to be added."""
+        return cls(TrainingStart.of(first), first.number, first)
+
+    def add(self, step_group: StepGroup, most: int) -> None:
+        """Add the next group; the shares of the first so many are kept."""
+        self.last = step_group
         short = step_group.batch.weights.in_few_digits
         if not len(short):
-            return
-        unmoved = step_group.batch.unmoved_shares[step_group.index, short]
-        measured = np.isfinite(unmoved)
-        self.is_lost = median(unmoved[measured]) >= min_unmoved
-        if self.is_lost:
-            self.num += int(self.num == step_group.number)
+            self.columns, self.unmoved = short, np.zeros(0)
+        else:
+            unmoved = step_group.batch.unmoved_shares[step_group.index, short]
+            measured = np.isfinite(unmoved)
             self.columns, self.unmoved = short[measured], unmoved[measured]
+        if len(self.shares) < most:
+            self.shares.append(self.share)
+
+    @property
+    def num_groups(self) -> int:
+        """Return how many groups there are."""
+        return self.last.number - self.first + 1
+
+    @property
+    def share(self) -> float:
+        """Return which share of the scalars the last group left unmoved, NaN where none of its
+        weights is in few digits.
+        """
+        return median(self.unmoved)
+
+    def is_lost(self, num: int, min_unmoved: float) -> bool:
+        """Return whether each of the first groups, and the last one, left this share unmoved."""
+        return len(self.shares) >= num and min([*self.shares[:num], self.share]) >= min_unmoved
 
     def middle(self) -> tuple[int, int]:
         """Return the row and column of a probe, in the last group, of the weight in the middle."""

@@ -5,11 +5,12 @@ Shapes: L layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from seismograd.analysis.added_factors import added_factors
 from seismograd.schema import IntArray, Parameter
 
 
@@ -32,22 +33,29 @@ class ProfileLayers:
 
 def chains_of(parameters: Sequence[Parameter]) -> tuple[ProfileLayers, ...]:
     """Return the layers of each branch, longest first: those of an actor and of a critic beside it
-    are two chains. There is always one.
+    are two chains. What only adds to frozen weights, as LoRA's factors, is in none of them. There
+    is always one.
     """
-    branches = sorted({each.branch for each in parameters if _passes_a_signal_on(each)}) or [0]
-    chains = [layers_of(parameters, branch) for branch in branches]
+    added = added_factors(parameters)
+    passing = [p for p in parameters if _passes_a_signal_on(p) and p.name not in added]
+    branches = sorted({each.branch for each in passing}) or [0]
+    chains = [layers_of(parameters, branch, added) for branch in branches]
     return tuple(sorted(chains, key=len, reverse=True))
 
 
-def layers_of(parameters: Sequence[Parameter], branch: int | None = None) -> ProfileLayers:
-    """Return the layers among these parameters, or of one branch of them: by `depth`, or as they
-    are listed when no depth is known.
+def layers_of(
+    parameters: Sequence[Parameter], branch: int | None = None, without: Collection[str] = ()
+) -> ProfileLayers:
+    """Return the layers among these parameters, or of one branch of them, `without` some: by
+    `depth`, or as they are listed when no depth is known.
     """
     column_of = {parameter.name: column for column, parameter in enumerate(parameters)}
     found = [
         column
         for column, parameter in enumerate(parameters)
-        if _passes_a_signal_on(parameter) and branch in (None, parameter.branch)
+        if _passes_a_signal_on(parameter)
+        and branch in (None, parameter.branch)
+        and parameter.name not in without
     ]
     placed = [column for column in found if parameters[column].depth is not None]
     order = sorted(placed, key=lambda column: parameters[column].depth or 0) if placed else found

@@ -24,6 +24,8 @@ class ScheduleLimits(Protocol):
     max_factor: float
     warm_up: float
     warm_up_calls: int
+    moved: float
+    left_calls: int
 
 
 @dataclass(frozen=True, slots=True)

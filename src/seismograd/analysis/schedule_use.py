@@ -117,6 +117,32 @@ def of_another(values: Values) -> tuple[Message, Message]:
     )
 
 
+def left_behind(fact: Fact, rates: tuple[float, float], limits: ScheduleLimits) -> Misfit | None:
+    """Detect a scheduler whose optimizer another one has replaced: that one's rate, of which the
+    lowest and the highest are given, does not change.
+    """
+    num, lr, before = fact.number("idle"), fact.number("lr"), fact.number("idle_lr")
+    enough = num >= limits.left_calls and fact.number("successor_steps") >= limits.zero_calls
+    would_change = abs(lr - before) > limits.moved * before
+    if not enough or not would_change or rates[0] != rates[1]:
+        return None
+    values = {**values_of(fact), "idle": int(num), "successor": fact.text("successor")}
+    cause = say(
+        "in its last {idle} calls at {line}, {scheduler} has set the learning rate of an optimizer "
+        "that is no longer stepped: {successor} has taken its place, and trains the same "
+        "parameters at a learning rate that stays at {rate:.3g}",
+        **values,
+        rate=rates[1],
+    )
+    advice = say(
+        "create a new scheduler where the new optimizer is created, or keep the optimizer and give "
+        "it the new parameters by add_param_group"
+    )
+    code = fact.text("creation")
+    code = f"{code}  # after the line that creates {fact.text('successor')}" if code else ""
+    return Misfit(4, "warning", cause, advice, num, float(limits.left_calls), code)
+
+
 def loaded_at_its_end(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     """Detect the state of a finished schedule, with which a training goes on at a rate of zero."""
     num = fact.number("calls") - fact.number("zero_since")

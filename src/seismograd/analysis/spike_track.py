@@ -120,6 +120,12 @@ class SpikeTrack:
             usual_count=float(usual_size[COUNT]),
         )
 
+    def begin_again(self) -> None:
+        """Forget what was usual: another training begins."""
+        self.past = self.past[:0]
+        self.first.clear()
+        self.first_loss = -math.inf
+
     def rise(self, finding: Finding, longest: int) -> None:
         """Add a step that stands out; steps that stand out for long are not a spike but a new
         level.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from seismograd.analysis.block_rows import integers, numbers
+from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.schema import Fact, FactKind, RowBatch, StepFlag
 
@@ -23,6 +25,7 @@ class ThroughTime:
 
     loss: LossLevel = field(default_factory=LossLevel)
     num: int = 0  # measurements
+    guess: float = math.nan  # the loss of a classifier that only guesses
     module: str = ""  # one whose steps the graph may not show
     _in_a_row: dict[str, list[Fact]] = field(default_factory=dict[str, "list[Fact]"])
 
@@ -41,6 +44,7 @@ class ThroughTime:
         """Read the next iterations."""
         unknown = (integers(block.steps, "flags") & int(StepFlag.NO_LOSS)) != 0
         self.loss.add(np.where(unknown, np.nan, numbers(block.steps, "loss")).tolist())
+        self.guess = chance_loss(block.parameters)
         if not self.module:
             modules = (each.module for each in block.parameters)
             found = next((each for each in modules if each in ONE_OPERATION), "")
@@ -48,7 +52,9 @@ class ThroughTime:
 
     def at_fault(self, min_looks: int, min_steps: int, share: float) -> Iterator[list[Fact]]:
         """Yield at the end of a run the last measurements of each weight that are at fault, if
-        there are enough of them and the loss is still this share of the first.
+        there are enough of them and the loss is still this share of the first, or of that of a
+        guess.
         """
-        if self.loss.num >= min_steps and self.loss.stays(share):
+        stays = self.loss.stays(share) or self.loss.fell_to(self.guess, share)
+        if self.loss.num >= min_steps and stays:
             yield from (shown for shown in self._in_a_row.values() if len(shown) >= min_looks)

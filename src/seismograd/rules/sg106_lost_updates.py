@@ -9,10 +9,11 @@ from typing import final
 from seismograd.analysis.block_rows import as_list
 from seismograd.analysis.lost_updates import LostUpdateTrack
 from seismograd.analysis.step_groups import EPSILON, StepGroup, TrainingStart
+from seismograd.analysis.training_stages import TrainingStages
 from seismograd.diagnosis.rule import known, memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.i18n import say
-from seismograd.schema import Evidence, Finding
+from seismograd.schema import Evidence, Fact, Finding
 
 
 @final
@@ -35,8 +36,9 @@ class LostUpdates(StepGroupRule):
         unchanged: the median over the weights with two or more dimensions that are kept in sixteen
         bits, in groups of ten steps. The updates are lost if this share is at least
         {min_unmoved:.0%} in each of the first {num_groups:g} groups (in all groups, if the run ends
-        earlier), the learning rate is neither zero nor still rising, and the loss has not fallen by
-        {min_fall:.0%}.
+        earlier), or at least {min_mostly:.0%} in each of the first {num_mostly:g}, the learning
+        rate is neither zero nor still rising, and the loss has not fallen by {min_fall:.0%}. The
+        first groups are those of the training, or of a new optimizer in the place of another.
 
     False alarms
         Stochastic rounding: it changes few scalars in each step, but the right amount on average.
@@ -59,42 +61,54 @@ class LostUpdates(StepGroupRule):
 
     min_unmoved: float = 0.9
     num_groups: int = 2
+    min_mostly: float = 0.75
+    num_mostly: int = 5  # groups
     min_fall: float = 0.2  # of the first loss
 
     _tracks: dict[int, LostUpdateTrack] = memory(dict[int, LostUpdateTrack])
+    _stages: TrainingStages = memory(TrainingStages)
+    _limits: dict[int, float] = memory(dict[int, float])  # of what was found
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._stages.learn(fact)
+        return ()
 
     def judge(self, step_group: StepGroup) -> None:
         optimizer = step_group.optimizer
-        if optimizer not in self._tracks:
-            start = TrainingStart.of(step_group)
-            self._tracks[optimizer] = LostUpdateTrack(start, step_group)
-        track = self._tracks[optimizer]
-        track.add(step_group, self.min_unmoved)
+        track = self._tracks.get(optimizer)
+        begun = self._stages.begun_by(optimizer, step_group.first_step)
+        if track is None or begun > track.start.step:
+            track = self._tracks[optimizer] = LostUpdateTrack.of(step_group)
+        track.add(step_group, max(self.num_groups, self.num_mostly))
         if optimizer not in self.found:
-            self._decide(track, self.num_groups)
-        elif track.is_lost:
+            self._decide(track, self.num_groups, self.min_unmoved)
+            self._decide(track, self.num_mostly, self.min_mostly)
+        elif track.share >= self._limits[optimizer]:
             self.found.extend(step_group.last_step, optimizer)
 
     def finish(self) -> Iterable[Finding]:
         super().finish()
-        for optimizer, track in self._tracks.items():
-            num_groups = track.last.number + 1
-            if optimizer not in self.found and num_groups < self.num_groups:
-                self._decide(track, num_groups)
+        for track in self._tracks.values():
+            if track.num_groups < self.num_groups:
+                self._decide(track, track.num_groups, self.min_unmoved)
         return self.found.take()
 
-    def _decide(self, track: LostUpdateTrack, needed: int) -> None:
+    def _decide(self, track: LostUpdateTrack, num: int, min_unmoved: float) -> None:
         start, last = track.start, track.last
+        if last.optimizer in self.found or not track.is_lost(num, min_unmoved):
+            return
         has_fallen = start.loss - last.loss_level > self.min_fall * abs(start.loss)
         rises = not 0 < last.last_lr <= 1.001 * start.lr
-        if track.is_lost and track.num >= needed and not has_fallen and not rises:
+        if not has_fallen and not rises:
+            self._limits[last.optimizer] = min_unmoved
             self.found.add(self._finding(track, start, last))
 
     def _finding(self, track: LostUpdateTrack, start: TrainingStart, last: StepGroup) -> Finding:
         row, column = track.middle()
+        limit = self._limits[last.optimizer]
         weight, dtype = last.weights[column].name, last.weights[column].dtype
         step, share = int(last.steps[row]), float(last.unmoved[row, column])
-        lost = as_list(track.columns[track.unmoved >= self.min_unmoved])
+        lost = as_list(track.columns[track.unmoved >= limit])
         values = {"step": step, "percent": 100 * share, "parameter": weight, "dtype": dtype}
         return self.finding(
             optimizer=last.optimizer,
@@ -102,7 +116,7 @@ class LostUpdates(StepGroupRule):
             last_step=last.last_step,
             parameters=tuple(last.weights[position].name for position in lost),
             evidence=known(
-                Evidence("unmoved", weight, step, share, self.min_unmoved),
+                Evidence("unmoved", weight, step, share, limit),
                 Evidence("loss", "", last.last_step, last.loss_level, start.loss),
             ),
             cause=say(

@@ -12,6 +12,7 @@ from seismograd.analysis.block_rows import BoolArray, as_list
 from seismograd.analysis.constant_norm_words import words_of_constant_norm
 from seismograd.analysis.self_ratio_sightings import SelfRatioSightings
 from seismograd.analysis.self_ratio_words import words_of_self_ratio
+from seismograd.analysis.share_of_one_words import words_of_share_of_one
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.zero_gradient_advice import (
     AT_ZERO_LOSS,
@@ -28,6 +29,9 @@ from seismograd.schema import Evidence, Fact, FactKind, Finding, IntArray, State
 # what is never meant, not even where other parameters have a gradient from another loss
 IN_A_PART = frozenset({ZeroCause.ROUNDING, ZeroCause.WITH_ITSELF, ZeroCause.SOFTMAX_OF_ONE})
 
+# what the first graphs show, whatever the gradients are
+FROM_THE_FIRST = frozenset({ZeroCause.NORM_OF_ONE, ZeroCause.SHARE_OF_ONE})
+
 
 @final
 @dataclass
@@ -43,6 +47,8 @@ class ZeroGradient(Rule):
         an IoU of boxes that do not meet. A rounding or sign operation, which blocks the gradient
         for all layers before it. A normalization over a single number, such as a `GroupNorm` with
         one channel per group after a global pooling, whose output is its bias, whatever its input.
+        A value that is divided by its own sum over one element, such as the weight of a top-1 gate,
+        which is then one whatever the router says.
 
     Why it hurts
         No weight changes, except through weight decay. An optimizer with moments keeps going for a
@@ -60,7 +66,9 @@ class ZeroGradient(Rule):
         only zeros at the first two sampled steps and get gradients of zero in all steps between
         them multiply each other's zeros, though the rest of the model trains. A normalization
         over one number is known from the first {min_evaluated} graphs of a line: that no true
-        gradient passes it is certain, whatever rounding makes of that. So is a ratio of
+        gradient passes it is certain, whatever rounding makes of that; and a value that is divided
+        by its own sum, norm or maximum over one element likewise, if the term of the loss reaches
+        parameters behind it in no other way. So is a ratio of
         probabilities both sides of which have a graph that leads to the same parameters and whose
         numbers are all one, at {min_evaluated} checks with other steps in between, though other
         terms of the loss give these parameters a gradient; where the ratio weighs what has a graph
@@ -68,7 +76,8 @@ class ZeroGradient(Rule):
 
     False alarms
         A loss that is exactly zero because the target is reached does not count, nor do gradients
-        in float16 whose graph shows no cause: they underflow.
+        in float16 whose graph shows no cause: they underflow. A parameter that is itself divided by
+        its norm, as in a weight normalization, does not count.
 
     What to try
         - Print the loss and its terms: one that never changes is not connected to the weights.
@@ -93,7 +102,8 @@ class ZeroGradient(Rule):
     _streaks: dict[int, ZeroGradientStreak] = per_optimizer(ZeroGradientStreak)
     _facts: dict[int, list[Fact]] = per_optimizer(list[Fact])
     _behind: dict[int, ZeroGradientStreak] = memory(dict[int, ZeroGradientStreak])  # a rounding
-    _norms: dict[int, Fact] = memory(dict[int, Fact])  # the first of each optimizer
+    # the first of each optimizer and cause
+    _of_one: dict[tuple[int, str], Fact] = memory(dict[tuple[int, str], Fact])
     _zero_weights: dict[int, ZeroWeights] = per_optimizer(ZeroWeights)
     _ratios: dict[int, SelfRatioSightings] = memory(dict[int, SelfRatioSightings])
 
@@ -103,8 +113,8 @@ class ZeroGradient(Rule):
         return self.found.take()
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
-        if fact.kind == FactKind.ZERO_GRADIENT and fact.text("cause") == ZeroCause.NORM_OF_ONE:
-            self._learn_of_norm(fact)
+        if fact.kind == FactKind.ZERO_GRADIENT and fact.text("cause") in FROM_THE_FIRST:
+            self._learn_of_one(fact)
         elif fact.kind == FactKind.ZERO_GRADIENT:
             self._facts[fact.optimizer].append(fact)
         elif fact.kind == FactKind.SELF_RATIO:
@@ -206,16 +216,24 @@ class ZeroGradient(Rule):
             )
         )
 
-    def _learn_of_norm(self, fact: Fact) -> None:
-        """Report a normalization over one number that is there in the first graphs."""
-        first = self._norms.setdefault(fact.optimizer, fact)
+    def _learn_of_one(self, fact: Fact) -> None:
+        """Report what is computed over one number, and therefore does not depend on it, that is
+        there in the first graphs.
+        """
+        is_norm = fact.text("cause") == ZeroCause.NORM_OF_ONE
+        first = self._of_one.setdefault((fact.optimizer, fact.text("cause")), fact)
         if fact.optimizer in self.found or fact.number("times") < self.min_evaluated:
             return
+        evidence = (
+            Evidence("norms_of_one", "", fact.iteration, fact.number("norms"), 0.0)
+            if is_norm
+            else Evidence("shares_of_one", "", fact.iteration, fact.number("times"), 0.0)
+        )
         self.found.add(
             self.finding_of_fact(
                 fact,
-                *words_of_constant_norm(fact),
-                evidence=(Evidence("norms_of_one", "", fact.iteration, fact.number("norms"), 0.0),),
+                *(words_of_constant_norm(fact) if is_norm else words_of_share_of_one(fact)),
+                evidence=(evidence,),
                 first_step=first.iteration,
             )
         )

@@ -17,6 +17,7 @@ from seismograd.analysis.schedule_fit import misfit
 from seismograd.analysis.schedule_misfit import Misfit
 from seismograd.analysis.schedule_use import (
     begins_early,
+    left_behind,
     never_stepped,
     not_loaded,
     remade,
@@ -42,8 +43,9 @@ class ScheduleMismatch(FactRule):
         is zero, or nearly so, for most of the training; a state of a finished schedule that was
         loaded; a function for `LambdaLR` that returns a learning rate; a warm-up that is longer
         than the training; a scheduler that is stepped before the optimizer, belongs to one that is
-        never stepped, or starts over again and again; ReduceLROnPlateau with the wrong mode; a
-        factor or a gamma that raises the learning rate without end, until the loss explodes.
+        never stepped or was replaced, or starts over again and again; ReduceLROnPlateau with the
+        wrong mode; a factor or a gamma that raises the learning rate without end, until the loss
+        explodes.
 
     Why it hurts
         There is no error message: the loss stops improving too early or never settles.
@@ -59,24 +61,26 @@ class ScheduleMismatch(FactRule):
         more at the highest rate again. Over: stepped after every batch, it ended in
         the first eighth of the calls, within half an epoch, at less than half of its highest rate.
         Close to zero: the rate is below a ten-thousandth of its highest for the last
-        {low_share:.0%} of the calls.
-        Unfinished: at most {unfinished:.0%} of the length is done at the end, and the length equals
-        the number of steps, micro-batches, samples, or steps of all processes, within
-        {tolerance:.0%}. Started over: {min_made} schedulers of the same class were created for one
-        optimizer, one after another, at the same line. Mode: with `max`, the metric starts within a
-        factor of {near:g} of the loss and has fallen by {moved:.0%}, like the loss, and most of its
-        changes were falls or it never rose above its start; with `min`, it
-        has risen by {moved:.0%} and never fallen below its start, lies between zero and a hundred,
-        and the loss has fallen. In both cases the learning rate was lowered at least once. Not
-        resumed: the state of the optimizer was loaded, its saved learning rate is not the one with
-        which the schedule began, and the new scheduler takes its first step after the optimizer's.
-        Finished: the state of a scheduler was loaded, and the rate is zero from its first call on.
-        Never stepped: a scheduler set the rate to zero when it was created, all rates are zero, and
-        no scheduler of that optimizer is ever stepped. No factor: at the end, the highest rate of a
-        `LambdaLR` is the square of the optimizer's own, or never came above {max_factor:.0%} of it.
-        Warm-up: a run of {warm_up_calls} steps or more ends while the rate still rises and has come
-        to {warm_up:.0%} of the optimizer's at most.
-        Without end: the learning rate never fell, rose again and again, and is {min_growth:g} to
+        {low_share:.0%} of the calls. Unfinished: at most {unfinished:.0%} of the length is done at
+        the end, and the length equals the number of steps, micro-batches, samples, or steps of all
+        processes, within {tolerance:.0%}. Started over: {min_made} schedulers of the same class
+        were created for one optimizer, one after another, at the same line. Mode: with `max`, the
+        metric starts within a factor of {near:g} of the loss and has fallen by {moved:.0%}, like
+        the loss, and most of its changes were falls or it never rose above its start; with `min`,
+        it has risen by {moved:.0%} and never fallen below its start, lies between zero and a
+        hundred, and the loss has fallen. In both cases the learning rate was lowered at least once.
+        Not resumed: the state of the optimizer was loaded, its saved learning rate is not the one
+        with which the schedule began, and the new scheduler takes its first step after the
+        optimizer's. Finished: the state of a scheduler was loaded, and the rate is zero from its
+        first call on. Never stepped: a scheduler set the rate to zero when it was created, all
+        rates are zero, and no scheduler of that optimizer is ever stepped. Left behind: a scheduler
+        has changed its rate by {moved:.0%} or more in its last calls, {left_calls} at least,
+        between which its optimizer made no step while another one, which has no scheduler and one
+        rate all the time, trained the same parameters for {zero_calls} steps or more. No factor: at
+        the end, the highest rate of a `LambdaLR` is the square of the optimizer's own, or never
+        came above {max_factor:.0%} of it. Warm-up: a run of {warm_up_calls} steps or more ends
+        while the rate still rises and has come to {warm_up:.0%} of the optimizer's at most. Without
+        end: the learning rate never fell, rose again and again, and is {min_growth:g} to
         {max_growth:g} times that of the optimizer where the loss is no longer finite, or where a
         median of recent losses is above the first ones and several times the lowest.
 
@@ -127,11 +131,13 @@ class ScheduleMismatch(FactRule):
     warm_up_calls: int = 60
     min_growth: float = 10.0  # of the rate, where the loss explodes
     max_growth: float = 10_000.0
+    left_calls: int = 4
 
     _begun: dict[int, Fact] = memory(dict[int, Fact])  # by the numbers of schedules
     _last: dict[int, Fact] = memory(dict[int, Fact])
     _plateaus: dict[int, Fact] = memory(dict[int, Fact])
     _rates: dict[int, float] = memory(dict[int, float])  # the highest of each optimizer
+    _lowest: dict[int, float] = memory(dict[int, float])  # rates
     _growth: dict[int, RateGrowth] = per_optimizer(RateGrowth)
     _ranks: dict[int, int] = memory(dict[int, int])  # of what was found
     _loss: LossLevel = memory(lambda: LossLevel(num_recent=5))
@@ -147,6 +153,7 @@ class ScheduleMismatch(FactRule):
             integers(steps, "optimizer").tolist(), numbers(steps, "value").tolist(), strict=True
         ):
             self._rates[optimizer] = max(rate, self._rates.get(optimizer, 0.0))
+            self._lowest[optimizer] = min(rate, self._lowest.get(optimizer, math.inf))
         self._watch_growth(block)
         return super().observe(block)
 
@@ -176,6 +183,10 @@ class ScheduleMismatch(FactRule):
                 continue
             self._take(fact, misfit(fact, self, mean * fact.number("backwards")))
             self._take(fact, self._endless(fact))
+            if fact.text("successor"):
+                index = int(fact.number("successor_index"))
+                rates = self._lowest.get(index, math.nan), self._rates.get(index, math.nan)
+                self._take(fact, left_behind(fact, rates, self))
         for number, fact in self._last.items():
             if begins_early(self._begun[number]) and fact.number("stepped"):
                 self._take(fact, too_early(self._begun[number], fact))

@@ -63,7 +63,7 @@ class OptimizerRemade(FactRule):
 
     min_made: int = 4
     max_life: float = 200.0  # steps
-    min_rate: float = 1e-4  # of the one that the optimizer was created with
+    min_rate: float = 1e-3  # of the one that the optimizer was created with
 
     # of each optimizer, while nothing changes the loaded rate
     _loaded: dict[int, Fact] = memory(dict[int, Fact])
@@ -87,6 +87,8 @@ class OptimizerRemade(FactRule):
                 given, loaded = fact.number("given"), fact.number("loaded")
                 if loaded > given or loaded <= self.min_rate * given:
                     self._loaded[fact.optimizer] = fact
+            case _ if fact.number("remembers") == 0:
+                pass
             case _:
                 if fact.optimizer in self.found:
                     self.found.extend(fact.iteration, fact.optimizer)

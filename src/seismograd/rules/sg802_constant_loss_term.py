@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 from seismograd.analysis.mended_term import with_graph, without_block
+from seismograd.analysis.rounded_term_words import words_of_rounded_term
 from seismograd.diagnosis.fact_rule import FactRule
-from seismograd.diagnosis.rule import known
+from seismograd.diagnosis.rule import known, memory
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding
 
@@ -18,13 +19,15 @@ from seismograd.schema import Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class ConstantLossTerm(FactRule):
-    """A term of the loss has no graph: it adds to the loss but produces no gradient.
+    """A term of the loss adds to the loss but produces no gradient: it has no graph, or one that
+    lets nothing through.
 
     What it finds
         A term that was computed with `.item()`, `.data`, `.detach()` or `torch.tensor(loss)`, or
         under `torch.no_grad()`, and is added to terms that have a graph: a distillation loss whose
         student was detached, or that compares the teacher with itself; a penalty on a copy of the
-        weights; a gradient penalty without `create_graph=True`.
+        weights; a gradient penalty without `create_graph=True`. Also a term of rounded values, such
+        as the Dice loss of `torch.round(probabilities)`, beside terms that train.
 
     Why it hurts
         The logged loss includes the term, but training ignores it. The other terms may happen to
@@ -39,17 +42,22 @@ class ConstantLossTerm(FactRule):
         {min_change:.1%} of the loss. A term of zero counts as often if a variable of the script
         with that value has no graph and the script computes it by a loss function. Where the
         value cannot be recomputed, a term counts if the script shows the only statement that adds
-        something without a graph to what is backpropagated.
+        something without a graph to what is backpropagated. A term that reaches parameters only
+        through operations whose derivative is zero everywhere (`round`, `sign`, `floor` and their
+        kin) counts if that was so {num_looks:g} times, and other terms reach all of these
+        parameters.
 
     False alarms
         A number that never changes and a number that is subtracted (a baseline, the entropy of the
         targets) do not count. A part that is added without a gradient on purpose, to make the
-        logged loss complete, is reported.
+        logged loss complete, is reported. The part of `x - x.floor()` that is rounded does not
+        count, nor does a straight-through estimator.
 
     What to try
         - Print `term.requires_grad` for each term: it must be True.
         - Remove `.item()`, `.detach()`, `torch.tensor(…)` and `torch.no_grad()` between the model
           and this term.
+        - Compute the term from the values before they are rounded.
         - A gradient penalty needs `torch.autograd.grad(…, create_graph=True)`.
 
     References
@@ -61,6 +69,7 @@ class ConstantLossTerm(FactRule):
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.CONSTANT_TERM,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.ROUNDED_TERM,)
 
     min_evaluated: int = 3  # steps
     min_share: float = 0.01  # of the loss
@@ -71,12 +80,16 @@ class ConstantLossTerm(FactRule):
     _seen: dict[str, list[Fact]] = field(
         default_factory=dict[str, "list[Fact]"], init=False, repr=False
     )
+    _rounded: dict[str, list[Fact]] = memory(dict[str, "list[Fact]"])
 
     def judge(self, fact: Fact) -> None:
         found = self.found.get()
         if found is not None:
             if (fact.text("place") or fact.where) == found.where:
                 self.found.extend(fact.iteration)
+            return
+        if fact.kind == FactKind.ROUNDED_TERM:
+            self._judge_rounded(fact)
             return
         seen = self._seen.setdefault(fact.where, [])
         seen.append(fact)
@@ -93,6 +106,20 @@ class ConstantLossTerm(FactRule):
             self.found.add(self._finding(large, self._of_number(large)))
         elif len(cut) >= self.num_looks:
             self.found.add(self._finding(cut, self._of_statement(cut[0])))
+
+    def _judge_rounded(self, fact: Fact) -> None:
+        seen = self._rounded.setdefault(fact.where, [])
+        seen.append(fact)
+        if len(seen) >= self.num_looks:
+            evidence = Evidence("blocked", "", fact.iteration, fact.number("num"), 0.0)
+            self.found.add(
+                self.finding_of_fact(
+                    fact,
+                    *words_of_rounded_term(fact),
+                    evidence=(evidence,),
+                    first_step=seen[0].iteration,
+                )
+            )
 
     def _varies(self, large: Sequence[Fact]) -> bool:
         values = sorted(each.number("constant") for each in large)

@@ -31,7 +31,10 @@ class FactKind(StrEnum):
     dimension than the last, how many elements the last one has. Of a normalization over one number,
     told at the first backwards of a line, whatever the gradients: `times`: how often it was seen;
     `norms`: how many there are; `name` of its module, `model`: the script's name for the outermost
-    one; `groups`, `channels` of a group normalization, else 0.
+    one; `groups`, `channels` of a group normalization, else 0. Of a value that is divided by its
+    own `operation` (`sum`, `norm`, `maximum`) over one element, told likewise: `times`; `others`: 1
+    when other terms of the loss reach the parameters; `place`, `text`: the line that divides, and
+    the statement there, where there is only one.
     """
     SELF_RATIO = "self_ratio"
     """The loss holds a ratio of two log-probabilities that both have a graph behind which there are
@@ -40,12 +43,25 @@ class FactKind(StrEnum):
     steps; `ratio`: the line of the only statement that computes one; `place`, `text`: that one, or,
     where `is_alias` is 1, the only statement that makes its old policy another name of something.
     """
+    SELF_REFERENCE = "self_reference"
+    """A loss compares what has a graph with what has none, and the difference is exactly zero, told
+    at the first backwards of a line and ever more rarely, until it is not. `operation` that is
+    given it, such as `logsigmoid`; `times`: how often that was so, each time after other steps;
+    `adapted`: the script's name of a model whose adapters can be disabled, if any; `place`, `text`:
+    the only statement that computes something without gradients, and its line.
+    """
     CONSTANT_TERM = "constant_term"
     """What a loss holds that has no graph, told at the first backwards of a line and ever more
     rarely: `constant`, NaN where it is not known, and the `loss`; where it is zero, the `name` of a
     variable with a loss of zero that has no graph, if the function that calls backward computes
     one; `place`, `text`: the line that takes it out of the graph, and the statement or the block
     there, where there is only one.
+    """
+    ROUNDED_TERM = "rounded_term"
+    """A term of a loss reaches its `parameters`, `num` of them, only through an `operation` whose
+    derivative is zero everywhere, such as `round`, while other terms reach all of them, told at the
+    first backwards of a line and ever more rarely. `place`, `text`: the line that rounds, and the
+    statement there, where there is only one.
     """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
@@ -100,6 +116,20 @@ class FactKind(StrEnum):
     sum counts what one in the mean does; `place`, `text`: the line of the script that sums up, and
     the statement there, where there is only one.
     """
+    LOSS_WEIGHT = "loss_weight"
+    """A whole term of a loss is multiplied by a positive function of a parameter, which no loss has
+    in another way, told at the first backwards of a line and ever more rarely. `parameters`: this
+    one; `weight`: the largest number that a term is multiplied by; `least` of these terms; `times`:
+    how often it was so; `place`, `text`: the line of the product, and the statement there, where
+    there is only one.
+    """
+    POSTERIOR = "posterior"
+    """A loss adds the divergence of a normal distribution from the standard one, summed over
+    `latents`, and a mean over `mean` numbers of the same `samples`, told at the first backwards of
+    a line and ever more rarely. `divergence` of a sample, on average; `times`: how often a number
+    in it counts what one in the mean does; `function` that takes the mean; `place`, `text`: the
+    line that calls it, and the statement there, where there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.
@@ -130,7 +160,10 @@ class FactKind(StrEnum):
     `calls` 0, at the end: one that set the rate to 0 when it was created and was never stepped;
     `text`, `step_text`: the statements that step it and its optimizer; `created`,
     `creation`: the line that creates it, and the statement there; `interval_at`, `interval`: those
-    of the only statement that tells a framework how often to step; `ended`: 1 at the end.
+    of the only statement that tells a framework how often to step; `ended`: 1 at the end. Where its
+    optimizer, which was stepped before, has made no step between its last `idle` calls, the first
+    of which found a rate of `idle_lr`: `successor`, `successor_index`, `successor_steps`: an
+    optimizer without a scheduler that has stepped on the same parameters since.
     """
     SCHEDULE_REMADE = "schedule_remade"
     """A scheduler takes the place of one of the same class over the same optimizer, which was
@@ -145,7 +178,7 @@ class FactKind(StrEnum):
     """An optimizer takes the place of one of the same class over the same parameters that is gone,
     told at the first ones and ever more rarely. `name`, `class_name`; `made`: how many there were;
     `life`: the steps that each made, on average; `place`, `text`: the line that creates them, and
-    the statement there. Not of one that remembers nothing between steps.
+    the statement there; `remembers`: 0 of one that keeps nothing between steps.
     """
     OPTIMIZER_CREATED = "optimizer_created"
     """Where the script creates an optimizer and where its learning rate stands, told at its first
@@ -329,6 +362,7 @@ class ZeroCause(StrEnum):
     ROUNDING = "rounding"  # or a sign: the derivative is zero everywhere
     NO_OVERLAP = "no_overlap"  # a product of clamped lengths, one of them zero for every sample
     NORM_OF_ONE = "norm_of_one"  # each number is its own mean
+    SHARE_OF_ONE = "share_of_one"  # a value over its own sum, norm or maximum over one element
     FLAT = "flat"  # an activation or a clamp, flat for all of its inputs
     MASKED = "masked"
     WITH_ITSELF = "with_itself"  # the ratio or the difference of a value and itself

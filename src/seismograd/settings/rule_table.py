@@ -111,6 +111,8 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
             "min_unmoved",
             "num_groups",
+            "min_mostly",
+            "num_mostly",
             "min_fall",
         ],
     ),
@@ -204,6 +206,7 @@ RULE_TABLE: RuleTable = {
             "warm_up_calls",
             "min_growth",
             "max_growth",
+            "left_calls",
         ],
     ),
     "SG201": (
@@ -461,6 +464,9 @@ RULE_TABLE: RuleTable = {
             "min_wrecked",
             "min_times",
             "num_looks",
+            "min_posteriors",
+            "max_divergence",
+            "min_collapsing",
         ],
     ),
     "SG701": (
@@ -481,6 +487,7 @@ RULE_TABLE: RuleTable = {
         "wrong-loss-input",
         [
             "min_evaluated",
+            "min_sightings",
         ],
     ),
     "SG802": (
@@ -523,6 +530,14 @@ RULE_TABLE: RuleTable = {
         [
             "min_evaluated",
             "min_steps",
+        ],
+    ),
+    "SG808": (
+        "falling-loss-weight",
+        [
+            "min_evaluated",
+            "min_sightings",
+            "max_left",
         ],
     ),
 }

@@ -63,8 +63,8 @@ def stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, GradientStop]]
     if name in PRODUCTS:
         yield from _of_product(node, name, budget)
         return
-    if name == "AddBackward0" and (rounding := _of_estimator(node)):
-        for position in (0, 1):
+    if rounding := rounding_of(node):
+        for position in range(len(node.next_functions)):
             yield position, GradientStop(ZeroCause.ROUNDING, node, rounding)
         return
     cause, operation = _whole(node, name, budget)
@@ -86,8 +86,6 @@ def stops_at(node: Any, budget: list[int]) -> Iterator[tuple[int, GradientStop]]
 
 def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, str]:
     """Return why a node passes no gradient on to any of its sources; `None` when it does."""
-    if name in ROUNDING:
-        return ZeroCause.ROUNDING, ROUNDING[name]
     if name in ("SoftmaxBackward0", "LogSoftmaxBackward0"):
         return _of_softmax(node, name, budget)
     if name in ACTIVATED:
@@ -138,6 +136,16 @@ def _whole(node: Any, name: str, budget: list[int]) -> tuple[ZeroCause | None, s
             (ZeroCause.WITH_ITSELF, "ratio") if _is_ratio_of_one(node, name, budget) else (None, "")
         )
     return None, ""
+
+
+def rounding_of(node: Any) -> str:
+    """Return the operation, such as `round`, by which a node passes no gradient on to any of its
+    sources, whatever its numbers are; empty where it is no such node.
+    """
+    name: str = node.name()
+    if name.startswith("DivBackward"):
+        return str(getattr(node, "_saved_rounding_mode", None) or "")
+    return _of_estimator(node) if name == "AddBackward0" else ROUNDING.get(name, "")
 
 
 def _of_estimator(node: Any) -> str:

@@ -18,10 +18,15 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.mixed_reductions import MixedReductions
+from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
+from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.sample_cuts import SampleCuts
 from seismograd.capture.graph.self_ratios import SelfRatios
+from seismograd.capture.graph.self_references import SelfReferences
+from seismograd.capture.graph.shares_of_one import SharesOfOne
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
@@ -69,6 +74,11 @@ class LossInspection:
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
+        self._references = SelfReferences(facts, parameter_table, log.call_sites.sites)
+        self._loss_weights = LossWeights(facts, parameter_table, log.call_sites.sites)
+        self._posteriors = Posteriors(facts, log.call_sites.sites)
+        self._shares = SharesOfOne(facts, parameter_table, log.call_sites.sites)
+        self._rounded_terms = RoundedTerms(facts, parameter_table, log.call_sites.sites)
         self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
@@ -137,6 +147,11 @@ class LossInspection:
             call("target", self._targets.look, site, graph)
             call("self ratio", self._self_ratios.look, site, graph, windows)
             call("state", self._states.look, site, graph)
+            call("rounded terms", self._rounded_terms.look, site, graph)
+            call("reference", self._references.look, site, graph, windows)
+            call("loss weights", self._loss_weights.look, site, graph)
+            call("posterior", self._posteriors.look, site, graph)
+            call("shares", self._shares.look, site, graph, windows)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, compress, count
+from itertools import chain
 from typing import Any, cast
 
 import torch
 
+from seismograd.capture.names.object_search import ObjectSearch
 from seismograd.capture.names.script_variables import variables
 from seismograd.capture.names.zero_optimizer import inner_optimizers, zero_classes
 
@@ -54,9 +54,11 @@ class DiscoveredObjects:
 FEW = 256  # of the script's objects, where a look must be quick
 
 
-def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
+def discover_objects(
+    everywhere: bool = True, search: ObjectSearch | None = None
+) -> DiscoveredObjects:
     """Search the script's variables and, if `everywhere`, everything that the garbage collector
-    tracks.
+    tracks, or what is new there since the last time with the same `search`.
 
     Searching variables is quick but misses what is held elsewhere; the collector takes a few
     hundredths of a second and does not list objects frozen by `gc.freeze`.
@@ -69,7 +71,7 @@ def discover_objects(everywhere: bool = True) -> DiscoveredObjects:
     kinds = (torch.nn.Module, torch.optim.Optimizer, *zero_kinds)
     things: Iterable[object] = chain(
         (thing for thing, _ in named.values()),
-        instances(gc.get_objects(), kinds) if everywhere else (),
+        (ObjectSearch() if search is None else search).instances(kinds) if everywhere else (),
     )
     for thing in things:
         # isinstance would ask proxies for their __class__
@@ -99,26 +101,6 @@ def _passes_for(thing: object) -> object:
     """
     own: Mapping[str, Any] = vars(thing) if issubclass(type(thing), torch.optim.Optimizer) else {}
     return own.get("optimizer")
-
-
-def instances(things: Sequence[object], kinds: tuple[type, ...]) -> Iterator[object]:
-    """Return those of very many things that are of these kinds, without a call of Python's for
-    each: there are few classes.
-    """
-    classes = list(map(type, things))
-    if not all(map(_is_plain, set(map(type, classes)))):
-        # a metaclass may say what it likes of the hash of its classes
-        return (
-            thing for thing, kind in zip(things, classes, strict=True) if issubclass(kind, kinds)
-        )
-    wanted = {kind for kind in set(classes) if issubclass(kind, kinds)}
-    # by their positions: each thing that is touched costs more than all that is done with its class
-    return map(things.__getitem__, compress(count(), map(wanted.__contains__, classes)))
-
-
-def _is_plain(metaclass: type) -> bool:
-    """Return whether its classes are compared as classes are."""
-    return metaclass.__hash__ is type.__hash__ and metaclass.__eq__ is type.__eq__
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
 from seismograd.capture.names.discovery import DiscoveredObjects, discover_objects
+from seismograd.capture.names.object_search import ObjectSearch
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -31,10 +32,11 @@ class PacedDiscovery:
         self._start_s = time.perf_counter()
         self._searched_s = 0.0
         self._was_broken_off = False
+        self._search = ObjectSearch()
 
     def look(self) -> DiscoveredObjects:
         """Return what there is."""
-        return self._timed(discover_objects, self._is_cheap())
+        return self._timed(discover_objects, self._is_cheap(), self._search)
 
     def search_once(self, search: Callable[[*Ts], T], *args: *Ts) -> T | None:
         """Return what a search through everything finds that is made once in a run; `None` where

@@ -67,6 +67,29 @@ def parameters_below(module: torch.nn.Module) -> Iterator[torch.Tensor]:
         stack.extend(children(one).values())
 
 
+def num_parameters_below(module: torch.nn.Module) -> int:
+    """Return how many `parameters_below` yields, without a call for each module."""
+    num, seen, stack = 0, set[int](), [module]
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        inside = vars(one)
+        own: Mapping[str, torch.Tensor | None] | None = inside.get("_parameters")
+        if own is None:
+            num += len(list(one.parameters()))
+            continue
+        for parameter in own.values():
+            if parameter is not None:
+                num += 1
+        below: Mapping[str, torch.nn.Module | None] = inside.get("_modules") or {}
+        for child in below.values():
+            if child is not None:
+                stack.append(child)  # noqa: PERF401  # a comprehension would be one more call
+    return num
+
+
 def _listed(items: Any) -> list[Any]:
     if type(items) is list or not isinstance(items, list):
         return list(items)  # pyright: ignore

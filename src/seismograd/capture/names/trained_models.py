@@ -10,7 +10,7 @@ import torch
 
 from seismograd.capture.names.discovery import DiscoveredObjects, roots
 from seismograd.capture.names.gathered_parameters import originals
-from seismograd.capture.names.parameter_groups import parameters_below
+from seismograd.capture.names.parameter_groups import num_parameters_below, parameters_below
 from seismograd.capture.names.parameter_names import model_name, unique, variable_of
 
 
@@ -46,7 +46,7 @@ class TrainedModels:
     def changed(self) -> Iterator[tuple[int, torch.nn.Module, str]]:
         """Yield the models that hold another number of parameters than when this was last asked."""
         for number, module, prefix in self:
-            num = sum(1 for _ in parameters_below(module))
+            num = num_parameters_below(module)
             if self._num_held.get(number) != num:
                 self._num_held[number] = num
                 yield number, module, prefix

@@ -111,7 +111,13 @@ class FrozenWeights:
             self.facts.report(
                 FactKind.FROZEN_ADAPTERS,
                 site=self.log.call_sites.here(OWN_FRAMES),
-                parameters=[each.name for each in adapters.parameters[:MAX_WEIGHTS]],
+                # where others of these names were there before, the record has other names
+                parameters=[
+                    table.parameters[table.column(each.tensor)].name
+                    if each.tensor in table
+                    else each.name
+                    for each in adapters.parameters[:MAX_WEIGHTS]
+                ],
                 num=len(adapters.parameters),
                 for_inference=int(adapters.for_inference),
                 certain=int(adapters.is_certain),

@@ -85,6 +85,9 @@ class Schedules:
         if watched.window is None:
             watched.window = self.registry.known(unwrapped(scheduler.optimizer))
         before = watched.lr
+        watched.idle.called(watched.num_steps(), before, self.registry)
+        if watched.idle.calls and is_looked_at(watched.idle.calls):
+            self._find_successor(watched, scheduler.optimizer)
         self._read_rate(watched, scheduler.optimizer)
         if watched.metric is not None:
             watched.metric.reductions += watched.lr < before
@@ -254,7 +257,33 @@ class Schedules:
             world=float(os.environ.get("WORLD_SIZE") or 1),
             stepped=int(stepped),
             others="" if stepped else watched.others,
+            **self._successor(watched),
         )
+
+    def _find_successor(self, watched: WatchedScheduler, optimizer: Any) -> None:
+        """Find an optimizer that has stepped on the same parameters since this one has not."""
+        ours = {id(p) for p in held_by(unwrapped(optimizer))}
+        watched.idle.successor = next(
+            (
+                other
+                for other in self.registry
+                if watched.idle.num_steps_of(other) > 0 and any(id(p) in ours for p in other.held())
+            ),
+            None,
+        )
+
+    def _successor(self, watched: WatchedScheduler) -> dict[str, Any]:
+        """Return what is known of that one, if no scheduler sets its rate."""
+        idle, other = watched.idle, watched.idle.successor
+        if other is None or any(each.window is other for each in self._watched.values()):
+            return {}
+        return {
+            "idle": idle.calls,
+            "idle_lr": idle.lr,
+            "successor": other.name,
+            "successor_index": other.index,
+            "successor_steps": idle.num_steps_of(other),
+        }
 
     def _place(self, site: int) -> tuple[str, int]:
         known = self.log.call_sites.sites[site] if site >= 0 else None

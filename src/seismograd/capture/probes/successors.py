@@ -96,7 +96,7 @@ class Successors:
             self._num_made[window.index] = window.num_made
             if window.index in self.loaded:
                 self._num_trainings[window.index] += 1
-            elif remembers(optimizer):
+            else:
                 self._tell_remade(window, optimizer)
         self.loaded.discard(window.index)
         if self.registry.windows is not self.compared:
@@ -118,6 +118,7 @@ class Successors:
                 class_name=type(optimizer).__name__,
                 made=made,
                 life=window.num_steps / (window.num_made - 1),
+                remembers=int(remembers(optimizer)),
                 place=place,
                 text=text,
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -37,6 +38,32 @@ class Metric:
 
 
 @dataclass(slots=True)
+class Idleness:
+    """Calls in a row between which its optimizer, which was stepped before, has made no step."""
+
+    calls: int = 0
+    num_steps: int = -1  # of its optimizer, at the last call
+    lr: float = math.nan  # before the first of them
+    # steps of the other optimizers at the first of them, by their indices
+    others: dict[int, int] = field(default_factory=dict[int, int])
+    # one that has stepped on the same parameters since
+    successor: OptimizerWindow | None = None
+
+    def num_steps_of(self, window: OptimizerWindow) -> int:
+        """Return how many steps another optimizer has made since."""
+        return window.num_steps - self.others.get(window.index, 0)
+
+    def called(self, num_steps: int, lr: float, windows: Iterable[OptimizerWindow]) -> None:
+        """Note a call; `lr` is the rate before it."""
+        if num_steps != self.num_steps or not num_steps:
+            self.calls, self.num_steps, self.successor = 0, num_steps, None
+            return
+        self.calls += 1
+        if self.calls == 1:
+            self.lr, self.others = lr, {each.index: each.num_steps for each in windows}
+
+
+@dataclass(slots=True)
 class WatchedScheduler:
     """One scheduler."""
 
@@ -65,6 +92,7 @@ class WatchedScheduler:
     top: float = -math.inf  # the highest rate that it has set, and at which call that was
     top_call: int = 0
     others: str = ""  # optimizers of the same parameters that step while its own does not
+    idle: Idleness = field(default_factory=Idleness)
 
     def reached(self, rate: float) -> None:
         """Note a rate that the scheduler has set."""

@@ -96,11 +96,13 @@ class GradientReader:
         """
         began_s, planned = perf_counter(), window.plan
         table, measure = self._registry.parameter_table, self._measure_again
-        every = self._sketcher.every
+        every, turn = self._sketcher.every, window.num_steps % SAMPLE_EVERY
+        if turn == 1:  # as `_reading` does; what they find makes another version of the table
+            table.look_for_thawed()
+            table.look_for_added()
         if (
             measure is None
-            # with samples, and a look for thawed parameters
-            or window.num_steps % SAMPLE_EVERY <= 1
+            or turn == 0  # with samples
             or planned is None
             or planned.version != table.version
             or planned.unowned

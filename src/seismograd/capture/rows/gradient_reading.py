@@ -25,6 +25,8 @@ PLAIN = frozenset({torch.Tensor})
 Sketch = Callable[[Sequence[torch.Tensor]], GradientSketches | None]
 NO_ELEMENTS = np.zeros(0)  # shared, never written to
 NO_SAMPLES: Values = {}  # likewise
+# `all` and `any` of an array are Python around these
+every, some = np.logical_and.reduce, np.logical_or.reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def read_gradients(
                 losses,
                 window.loss_scale,
                 planned.whole,
+                is_ordinary=_are_ordinary(measurement.values),
             )
         measured = _all_of_the_plan(planned, held, existing)
         return _arriving(window, planned, measured, measurement, [], [], 0, losses, None)
@@ -115,6 +118,13 @@ def read_gradients(
         losses,
         sketches,
     )
+
+
+def _are_ordinary(values: Values) -> bool:
+    """Return whether no norm is 0, and all numbers are finite: then neither the step nor the next
+    backward looks for what made one so.
+    """
+    return bool(every(values["grad_norm"]) and not some(values["nonfinite"]))
 
 
 def _all_of_the_plan(

@@ -44,24 +44,24 @@ class VanishingGradient(Rule):
 
     How it decides
         At each step the rule takes the gradient norm of every layer (weights with two or more
-        dimensions, each with its bias, in the order of execution, without embeddings; parallel
-        networks, such as an actor and a critic, are judged separately) and fits a robust line to
-        the logarithms. A step counts when the line fits (R² at least {min_goodness:g}), each layer
-        multiplies the gradient by less than {max_gain:g}, and less than {max_total_gain:g} of the
-        gradient is left at the first layer. A step also counts when the gradient of the first
-        layers is exactly zero and the line through the others falls below {max_visible_gain:g}
-        before that. A network may start like this and recover: if each layer multiplies the
-        gradient by less than {steep_gain:g}, as sigmoid does, {min_steps} of {window} steps are
-        needed; if the factor is larger, {min_slow_steps} of {slow_window}. A run with fewer than
-        {window} steps needs {min_steps_at_end} steps of the first kind, and they must be at least
-        half of all steps. When layers have equal weights and no biases, all of them get a gradient
-        of the same size, however small. The rule therefore checks the first step as well: if
-        changing any weight by its own size would change the loss of a classifier by at most
-        {max_leverage:g} of its value, and the loss of the first {flat_steps:g} steps stays within
-        {guess_distance:.0%} of the loss of a random guess, no gradient gets through at all. The
-        finding is an error when the gradient of some layers is exactly zero, otherwise a warning,
-        and only information when fewer than {recovered_share:.0%} of the last {window} steps show
-        it.
+        dimensions, each with its bias, in the order of execution, without embeddings and what only
+        adds to frozen weights, as LoRA's factors; parallel networks, such as an actor and a critic,
+        are judged separately) and fits a robust line to the logarithms. A step counts when the line
+        fits (R² at least {min_goodness:g}), each layer multiplies the gradient by less than
+        {max_gain:g}, and less than {max_total_gain:g} of the gradient is left at the first layer. A
+        step also counts when the gradient of the first layers is exactly zero and the line through
+        the others falls below {max_visible_gain:g} before that. A network may start like this and
+        recover: if each layer multiplies the gradient by less than {steep_gain:g}, as sigmoid does,
+        {min_steps} of {window} steps are needed; if the factor is larger, {min_slow_steps} of
+        {slow_window}. A run with fewer than {window} steps needs {min_steps_at_end} steps of the
+        first kind, and they must be at least half of all steps. When layers have equal weights and
+        no biases, all of them get a gradient of the same size, however small. The rule therefore
+        checks the first step as well: if changing any weight by its own size would change the loss
+        of a classifier by at most {max_leverage:g} of its value, and the loss of the first
+        {flat_steps:g} steps stays within {guess_distance:.0%} of the loss of a random guess, no
+        gradient gets through at all. The finding is an error when the gradient of some layers is
+        exactly zero, otherwise a warning, and only information when fewer than
+        {recovered_share:.0%} of the last {window} steps show it.
 
         Where the signals of the modules were sampled, cause and advice come from them: they tell
         what of a layer's factor is the activation's and what the weights'.
@@ -69,9 +69,9 @@ class VanishingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It vanishes when less than {max_time_gain:g} of it is left at
         the beginning of the sequence in {min_looks} of them in a row, along a line as above, and
-        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first. Of `nn.RNN`,
-        `nn.LSTM` and `nn.GRU`, whose steps may run as one operation, and of cells the signals are
-        read that were sampled, in {min_samples} samples in a row.
+        after {min_time_steps} steps the loss is still {stuck_loss:.0%} of the first, or of that of
+        a random guess. Of `nn.RNN`, `nn.LSTM` and `nn.GRU`, whose steps may run as one operation,
+        and of cells the signals are read that were sampled, in {min_samples} samples in a row.
 
     False alarms
         A very deep plain network that a slow optimizer does get to train after many steps. Only
@@ -144,7 +144,7 @@ class VanishingGradient(Rule):
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         self._time.read(block)
-        self._sampled_time.loss = self._time.loss
+        self._sampled_time.loss, self._sampled_time.guess = self._time.loss, self._time.guess
         yield from self._look_at_start(block)
         yield from self._look_at_depth(block)
         for track in self._tracks.values():

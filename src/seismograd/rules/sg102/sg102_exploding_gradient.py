@@ -46,18 +46,19 @@ class ExplodingGradient(Rule):
         {min_total_gain:g}, in {min_steps} of {window} steps. In the first {first_steps} steps the
         rule also checks the biases on their own, because their gradient is the backpropagated
         signal itself: here a factor of {min_signal_gain:g} per layer and {min_total_signal_gain:g}
-        in total is enough. From step to step: the norm over all parameters is at least
-        {min_growth:g} times its baseline for {high_steps} steps in a row. The baseline is the
-        larger of two medians, that of the {baseline_steps} steps before and that of the first
-        {first_steps}. Or the norm has risen by the same factor along a line (R² at least
-        {min_rising_goodness:g}) over the last {rising_steps} steps, or since the start, but over no
-        fewer than {min_rising_steps}. The loss must not be lower than before, and if the norm has
-        risen along a line, the loss must have doubled, unless it falls without a limit: below
-        zero, by {unbounded:g} times the first losses. From the start: within the first
-        {first_steps} steps the norm is at least {min_norm:g}, and the learning rate times the part
-        of it that is applied is at least {min_update:g} times the norm of the weights; this needs
-        plain SGD and the sampled weight norms. Or the very first loss of a classifier, a mean cross
-        entropy, is {min_first_loss:g} times that of a random guess.
+        in total is enough. Weights that only add to frozen ones, as LoRA's factors, are no layers.
+        From step to step: the norm over all parameters is at least {min_growth:g} times its
+        baseline for {high_steps} steps in a row. The baseline is the larger of two medians, that of
+        the {baseline_steps} steps before and that of the first {first_steps}. Or the norm has risen
+        by the same factor along a line (R² at least {min_rising_goodness:g}) over the last
+        {rising_steps} steps, or since the start, but over no fewer than {min_rising_steps}. The
+        loss must not be lower than before, and if the norm has risen along a line, the loss must
+        have doubled, unless it falls without a limit: below zero, by {unbounded:g} times the first
+        losses. From the start: within the first {first_steps} steps the norm is at least
+        {min_norm:g}, and the learning rate times the part of it that is applied is at least
+        {min_update:g} times the norm of the weights; this needs plain SGD and the sampled weight
+        norms. Or the very first loss of a classifier, a mean cross entropy, is {min_first_loss:g}
+        times that of a random guess.
 
         Where the signals of the modules were sampled, cause and advice come from them: they tell
         what of a layer's factor is the activation's and what the weights'.
@@ -65,8 +66,9 @@ class ExplodingGradient(Rule):
         Over time: where a recurrence is unrolled, the gradient that reaches each of its steps is
         measured at a few backwards. It explodes when it is {max_time_gain:g} times as large at the
         beginning of the sequence in {min_looks} of them in a row, along a line as above, and the
-        loss ends no lower than {stuck_loss:.0%} of the first. Of recurrent modules of torch the
-        signals are read as well that were sampled, in {min_samples} samples in a row.
+        loss ends no lower than {stuck_loss:.0%} of the first, or of that of a random guess. Of
+        recurrent modules of torch the signals are read as well that were sampled, in {min_samples}
+        samples in a row.
 
         Where one of the first very large losses holds an exponential whose result explains it, that
         is the cause; a result of {min_exponential:g} is enough by itself.
@@ -145,7 +147,7 @@ class ExplodingGradient(Rule):
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._time.read(block)
-        self._sampled_time.loss = self._time.loss
+        self._sampled_time.loss, self._sampled_time.guess = self._time.loss, self._time.guess
         against = GrowthBaseline(
             self.baseline_steps,
             self.first_steps,

@@ -10,14 +10,15 @@ from typing import final
 import numpy as np
 
 from seismograd.analysis.batch_sizes import batch_sizes
-from seismograd.analysis.block_rows import as_list
+from seismograd.analysis.block_rows import as_list, integers
 from seismograd.analysis.medians import median
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
+from seismograd.analysis.training_stages import TrainingStages
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg103.spike import spike_finding
-from seismograd.schema import Finding, FloatArray, IntArray, RowBatch
+from seismograd.schema import Fact, Finding, FloatArray, IntArray, RowBatch
 
 NUM_BEFORE = 16  # steps; most are lower than one of them, and no spike
 
@@ -48,8 +49,9 @@ class GradientSpike(Rule):
         theirs, and larger than any of the first losses, {min_with_leap:g} times the median is
         enough. A loss that rose but is still below {harmless:.0%} of the first losses is that of a
         hard batch in a trained network, and does not count. The first {first_steps:g} steps of an
-        optimizer never count as spikes, nor does a norm below the median of those steps. Spikes are
-        left out of the median. The norm must come back within {longest:g} steps: a norm that stays
+        optimizer never count as spikes, nor does a norm below the median of those steps; a new
+        optimizer over the same parameters, as of a second stage, begins again. Spikes are left out
+        of the median. The norm must come back within {longest:g} steps: a norm that stays
         high, or ends in NaN after {short:g} steps or more, is an explosion.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
@@ -92,17 +94,26 @@ class GradientSpike(Rule):
     small: float = 0.5  # of the usual size of a batch
 
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
+    _stages: TrainingStages = memory(TrainingStages)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        self._stages.learn(fact)
+        return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        sizes = batch_sizes(block)
+        sizes, iterations = batch_sizes(block), integers(block.steps, "iteration")
         least = math.log10(min(self.min_factor, self.min_with_leap))
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, SpikeTrack(self.window, self.first_steps))
-            steps = track.read(block, rows, sizes)
-            if track.pending is None and not track.spans(steps, least):
-                track.add(steps[np.isfinite(steps[:, HEIGHT])])
-            else:
-                self._follow(track, block, rows, steps)
+            for part in self._stages.parts(optimizer, rows, iterations[rows]):
+                if part.begins:
+                    self._end(track, is_back=track.num_pending < self.short)
+                    track.begin_again()
+                steps = track.read(block, part.rows, sizes)
+                if track.pending is None and not track.spans(steps, least):
+                    track.add(steps[np.isfinite(steps[:, HEIGHT])])
+                else:
+                    self._follow(track, block, part.rows, steps)
         return self.found.take()
 
     def finish(self) -> Iterable[Finding]:

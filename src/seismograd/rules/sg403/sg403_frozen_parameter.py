@@ -71,7 +71,8 @@ class FrozenParameter(Rule):
         more than {max_share:.0%} of the model, or as the last layers, where they hold no more than
         {max_tail_share:.0%}; at least {max_tail_share:.0%} of the model must train. Layers are
         linear, convolutional, recurrent and attention layers; a layer that ever had a gradient is
-        not frozen. Adapters count where an optimizer holds them, none of them ever had a gradient,
+        not frozen. Adapters count where an optimizer holds them, none of them ever had a gradient
+        (since they were loaded, where peft has loaded them for inference),
         and what trains is no more than {max_trained_share:.0%} of what the optimizer holds: after
         {min_steps} steps where peft has loaded them for inference, otherwise at the end of the run.
         Where no optimizer holds them, they count if the statement that creates it asks for
@@ -121,7 +122,8 @@ class FrozenParameter(Rule):
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _suspects: IntArray = memory(lambda: np.zeros(0, np.int64))  # columns
-    _got_some: set[str] = memory(set[str])  # suspects that had a gradient
+    # suspects that had a gradient, and the last step at which they had one
+    _got_some: dict[str, int] = memory(dict[str, int])
     _adapters: list[Fact] = memory(list[Fact])
     _trunks: list[Fact] = memory(list[Fact])
     _takes_trainable: bool = memory(bool)  # the statement that creates an optimizer says so
@@ -142,8 +144,10 @@ class FrozenParameter(Rule):
         there = block.state[:, self._suspects] >= State.ZERO
         until = min(max(self.min_steps - before, 0), len(block))
         for rows in (slice(until), slice(until, None)):
-            columns = as_list(self._suspects[there[rows].any(axis=0)])
-            self._got_some.update(self._known[column].name for column in columns)
+            for number in as_list(np.flatnonzero(there[rows].any(axis=0))):
+                last = as_list(np.flatnonzero(there[rows, number]))[-1] + (rows.start or 0)
+                name = self._known[int(self._suspects[number])].name
+                self._got_some[name] = iteration_at(block, last)
             if rows.stop == until and before < self.min_steps <= self._num_rows:
                 self._judge(iteration_at(block, until - 1))
         if self.found:
@@ -207,23 +211,27 @@ class FrozenParameter(Rule):
                 continue
             if fact.number("certain") == 0 and not (is_end and self._does_not_fall()):
                 continue  # of older records NaN
-            held = holder(self._known, fact.parameters, self._got_some, self.max_trained_share)
+            # an adapter that was trained before may have been loaded again under the same names
+            first = fact.iteration if fact.number("for_inference") == 1 else 0
+            since = {name for name, last in self._got_some.items() if last >= first}
+            held = holder(self._known, fact.parameters, since, self.max_trained_share)
             if held is not None:
                 explanation = adapters_are_frozen(fact, name_among(self._optimizers, held))
                 self._report(fact.parameters, step, explanation, fact.iteration, fact.where)
                 continue
             trains = next((each.name for each in self._known if each.trainable), "")
             is_meant = self._takes_trainable or (is_end and self._does_not_fall())
-            if trains and is_meant and self._are_still_frozen(fact.parameters):
+            if trains and is_meant and self._are_still_frozen(fact.parameters, since):
                 explanation = adapters_are_left_out(fact, trains)
                 self._report(fact.parameters, step, explanation, fact.iteration, fact.where)
 
-    def _are_still_frozen(self, names: Collection[str]) -> bool:
-        """Return whether these parameters never trained, and no optimizer holds one."""
+    def _are_still_frozen(self, names: Collection[str], got_some: Collection[str]) -> bool:
+        """Return whether these parameters do not train, and no optimizer holds one; `got_some`: the
+        names of those that had a gradient since the model is there.
+        """
         meant = [each for each in self._known if each.name in names]
         return bool(meant) and not any(
-            each.trainable or each.optimizer is not None or each.name in self._got_some
-            for each in meant
+            each.trainable or each.optimizer is not None or each.name in got_some for each in meant
         )
 
     def _keeps_it_from_learning(self, fact: Fact) -> bool:
@@ -231,7 +239,7 @@ class FrozenParameter(Rule):
         not fallen.
         """
         is_large = fact.number("share") >= self.min_frozen_share
-        trains = {each.name for each in self._known if each.trainable} | self._got_some
+        trains = {each.name for each in self._known if each.trainable} | self._got_some.keys()
         return is_large and trains.isdisjoint(fact.parameters) and self._does_not_fall()
 
     def _does_not_fall(self) -> bool:
