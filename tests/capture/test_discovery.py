@@ -12,8 +12,21 @@ import torch
 from torch import nn
 
 from seismograd.capture.names.object_search import HAS_GENERATIONS, ObjectSearch, instances
+from seismograd.measure.native import tensor_reads
 
 KINDS = (nn.Module, torch.optim.Optimizer)
+
+
+@pytest.fixture(params=[True, False], ids=["extension", "python"])
+def asked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Who asks the things for their classes."""
+    if not request.param:
+        with tensor_reads.without_extension():
+            yield
+    elif tensor_reads.has_extension():
+        yield
+    else:
+        pytest.skip("the extension was not built")
 
 
 class Strange(type):
@@ -27,6 +40,7 @@ class OfStrange(metaclass=Strange):
     pass
 
 
+@pytest.mark.usefixtures("asked")
 def test_instances_are_found_in_their_order() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -35,9 +49,27 @@ def test_instances_are_found_in_their_order() -> None:
     assert list(map(id, instances(things, KINDS))) == list(map(id, expected))
 
 
+@pytest.mark.usefixtures("asked")
 def test_no_code_of_a_metaclass_runs() -> None:
     model = nn.Linear(2, 2)
     assert list(map(id, instances([OfStrange(), model, 1], KINDS))) == [id(model)]
+
+
+def test_the_extension_finds_what_python_finds() -> None:
+    class Special(nn.Linear):
+        __slots__ = ()
+
+    kept = [Special(2, 2), nn.ReLU(), torch.optim.Adam([torch.zeros(1, requires_grad=True)])]
+    everything = gc.get_objects()
+    found = list(map(id, instances(everything, KINDS)))
+    with tensor_reads.without_extension():
+        assert found == list(map(id, instances(everything, KINDS)))
+    assert set(map(id, kept)) <= set(found)
+    if tensor_reads.has_extension():
+        # what may decide itself what is below it is left to Python
+        assert tensor_reads.of_kinds(kept, (Iterator,)) is None  # pyright: ignore
+        assert tensor_reads.of_kinds(tuple(kept), KINDS) is None
+        assert tensor_reads.of_kinds(kept, ()) == []
 
 
 class CollectorCalls:

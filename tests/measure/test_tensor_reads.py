@@ -370,6 +370,8 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
         assert reads.keeper({}, 0, 0)(nonsense) is None
         assert reads.measure(nonsense) is None
         assert reads.slice_table(nonsense, NUMBERS, ITEM_SIZES, 0) is None
+        assert reads.of_kinds(nonsense, nonsense) is None
+        assert reads.of_kinds([1], (nonsense,)) is None
         assert reads.called(nonsense) is None
         assert reads.called((nonsense,)) is None
         assert reads.returned(nonsense, {}, 10) == -2
@@ -431,4 +433,8 @@ def test_references_are_given_back() -> None:
         tensor_reads.identities(gradients)
         tensor_reads.slice_table(probed, NUMBERS, ITEM_SIZES, 0)
         tensor_reads.slice_table([*probed, None], NUMBERS, ITEM_SIZES, 0)
+        assert tensor_reads.of_kinds([*held, loss, slices], (nn.Module, list)) == [slices]
+        assert (
+            tensor_reads.of_kinds([loss, slices], (Tensor,)) is None
+        )  # its class is of a metaclass
     assert counts() == before

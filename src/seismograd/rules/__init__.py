@@ -57,6 +57,7 @@ from seismograd.rules.sg804_wrong_attention_mask import WrongAttentionMask
 from seismograd.rules.sg805_recurrence_over_batch import RecurrenceOverBatch
 from seismograd.rules.sg806_undetached_advantage import UndetachedAdvantage
 from seismograd.rules.sg807_detached_state import DetachedState
+from seismograd.rules.sg808_falling_loss_weight import FallingLossWeight
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -111,6 +112,7 @@ RULES: tuple[type[Rule], ...] = (
     RecurrenceOverBatch,
     UndetachedAdvantage,
     DetachedState,
+    FallingLossWeight,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -121,6 +121,13 @@ class FactKind(StrEnum):
     sum counts what one in the mean does; `place`, `text`: the line of the script that sums up, and
     the statement there, where there is only one.
     """
+    LOSS_WEIGHT = "loss_weight"
+    """A whole term of a loss is multiplied by a positive function of a parameter, which no loss has
+    in another way, told at the first backwards of a line and ever more rarely. `parameters`: this
+    one; `weight`: the largest number that a term is multiplied by; `least` of these terms; `times`:
+    how often it was so; `place`, `text`: the line of the product, and the statement there, where
+    there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

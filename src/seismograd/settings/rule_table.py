@@ -530,4 +530,12 @@ RULE_TABLE: RuleTable = {
             "min_steps",
         ],
     ),
+    "SG808": (
+        "falling-loss-weight",
+        [
+            "min_evaluated",
+            "min_sightings",
+            "max_left",
+        ],
+    ),
 }

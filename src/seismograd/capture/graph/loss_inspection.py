@@ -18,6 +18,7 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
+from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.mixed_reductions import MixedReductions
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.rounded_terms import RoundedTerms
@@ -71,6 +72,7 @@ class LossInspection:
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
         self._references = SelfReferences(facts, parameter_table, log.call_sites.sites)
+        self._loss_weights = LossWeights(facts, parameter_table, log.call_sites.sites)
         self._shares = SharesOfOne(facts, parameter_table, log.call_sites.sites)
         self._rounded_terms = RoundedTerms(facts, parameter_table, log.call_sites.sites)
         self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
@@ -141,6 +143,7 @@ class LossInspection:
             call("state", self._states.look, site, graph)
             call("rounded terms", self._rounded_terms.look, site, graph)
             call("reference", self._references.look, site, graph, windows)
+            call("loss weights", self._loss_weights.look, site, graph)
             call("shares", self._shares.look, site, graph, windows)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)

@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from itertools import compress, count
 
+from seismograd.measure.native import tensor_reads
+
 # Where what is new is in the two younger generations until they are collected: up to 3.13, and not
 # without the GIL, whose collector has no generations.
 HAS_GENERATIONS = sys.version_info < (3, 14) and not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -69,6 +71,9 @@ def instances(things: Sequence[object], kinds: Kinds) -> Iterator[object]:
     """Return those of very many things that are of these kinds, without a call of Python's for
     each: there are few classes.
     """
+    found = tensor_reads.of_kinds(things, kinds)
+    if found is not None:
+        return iter(found)
     classes = list(map(type, things))
     if not all(map(_is_plain, set(map(type, classes)))):
         # a metaclass may say what it likes of the hash of its classes

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INTERFACE = 3  # `kInterface` of the extension
+INTERFACE = 4  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -81,6 +81,10 @@ def _no_table(
     return None
 
 
+def _not_listed(_: Sequence[object], __: tuple[type, ...]) -> list[object] | None:
+    return None
+
+
 def _keeper(gradients: dict[int, Tensor], number: int, position: int) -> Keeper:
     def keep(incoming: tuple[Tensor, ...]) -> None:
         gradient: Any = incoming[position] if position < len(incoming) else None
@@ -133,6 +137,8 @@ identities: Callable[[list[Any]], bytes] = _identities
 slice_table: Callable[
     [list[Any], dict[torch.dtype, int], dict[torch.dtype, int], int], tuple[bytes, int] | None
 ] = _no_table
+# Those of a list that are of these classes, or of classes below them; `None` where Python must ask.
+of_kinds: Callable[[Sequence[object], tuple[type, ...]], list[object] | None] = _not_listed
 
 NAMES = (
     "marks",
@@ -149,6 +155,7 @@ NAMES = (
     "has_none",
     "identities",
     "slice_table",
+    "of_kinds",
 )
 _BY_PYTHON = {name: globals()[name] for name in NAMES}
 

@@ -10,10 +10,12 @@
 
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <unordered_map>
 
 namespace {
 
-constexpr long kInterface = 3;             // as in tensor_reads.py
+constexpr long kInterface = 4;             // as in tensor_reads.py
 constexpr int kRows = 4;                   // of a slice of a weight
 constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
 constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
@@ -518,6 +520,33 @@ PyObject* slice_table(PyObject*, PyObject* args) {
   return found ? found : unexpected(Py_None);
 }
 
+// of_kinds(things, kinds) -> list | None: each class is asked once, by its address, so neither a hash nor a comparison of the program's runs.
+PyObject* of_kinds(PyObject*, PyObject* args) {
+  PyObject *things, *kinds;
+  if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &things, &PyTuple_Type, &kinds)) return unexpected(Py_None);
+  const Py_ssize_t num_kinds = PyTuple_Size(kinds);
+  for (Py_ssize_t k = 0; k < num_kinds; ++k) {
+    if (type_of(PyTuple_GetItem(kinds, k)) != reinterpret_cast<PyObject*>(&PyType_Type)) return unexpected(Py_None);
+  }
+  Ref found(PyList_New(0));
+  if (!found) return unexpected(Py_None);
+  try {
+    std::unordered_map<PyTypeObject*, bool> is_wanted;
+    for (Py_ssize_t i = 0; i < PyList_Size(things); ++i) {
+      PyObject* thing = PyList_GetItem(things, i);
+      PyTypeObject* own = Py_TYPE(thing);
+      const auto [known, is_new] = is_wanted.try_emplace(own, false);
+      for (Py_ssize_t k = 0; is_new && k < num_kinds; ++k) {
+        known->second = known->second || PyType_IsSubtype(own, reinterpret_cast<PyTypeObject*>(PyTuple_GetItem(kinds, k)));
+      }
+      if (known->second && PyList_Append(found.get(), thing) < 0) return unexpected(Py_None);
+    }
+  } catch (const std::bad_alloc&) {
+    return unexpected(Py_None);
+  }
+  return found.release();
+}
+
 PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
@@ -533,6 +562,7 @@ PyMethodDef functions[] = {
     {"has_none", has_none, METH_VARARGS, nullptr},
     {"identities", identities, METH_O, nullptr},
     {"slice_table", slice_table, METH_VARARGS, nullptr},
+    {"of_kinds", of_kinds, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
