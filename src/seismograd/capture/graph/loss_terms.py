@@ -149,14 +149,14 @@ class TermSize(NamedTuple):
 def sizes_of_terms(loss: torch.Tensor) -> list[TermSize]:
     """Return the sizes of the terms with a graph; none where one cannot be recomputed."""
     terms, found = _Terms(), list[TermSize]()
-    stack = [(loss.grad_fn, 1.0)]
+    stack: list[tuple[Any, float]] = [(loss.grad_fn, 1.0)]
     try:
         with torch.no_grad():
             while stack:
                 node, factor = stack.pop()
                 if node is None:
                     continue
-                name = node.name()
+                name: str = node.name()
                 if shape_of(node) in ((), (1,)) and name in ADDING:
                     by = factor * float(node._saved_alpha)
                     stack += [(source(node), factor), (source(node, 1), by)]
