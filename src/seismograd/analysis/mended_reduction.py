@@ -19,3 +19,32 @@ def divided(text: str, numel: int) -> str:
         case _:
             written = f"loss = mean_term + sum_term / {numel}"
     return f"{written}  # the mean is over {numel} numbers"
+
+
+def summed(text: str, function: str) -> str:
+    """Return the statement with the result of a loss function summed, and divided by the number of
+    samples; empty where it is not called with what it compares.
+    """
+    tree = parsed(text)
+    if tree is None:
+        return ""
+    summer = _Summer(function)
+    mended = summer.visit(tree)
+    return ast.unparse(mended) if summer.num else ""
+
+
+class _Summer(ast.NodeTransformer):
+    def __init__(self, function: str) -> None:
+        self.function, self.num = function, 0
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Sum what a call of the function averages."""
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if name != self.function or len(node.args) != 2:
+            return node
+        self.num += 1
+        others = [each for each in node.keywords if each.arg != "reduction"]
+        node.keywords = [*others, ast.keyword("reduction", ast.Constant("sum"))]
+        samples = ast.Call(ast.Name("len"), [node.args[1]], [])
+        return ast.BinOp(node, ast.Div(), samples)

@@ -9,10 +9,11 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import distinct, integers, names_at
+from seismograd.analysis.block_rows import distinct, integers, iteration_at, names_at
 from seismograd.analysis.loss_pairs import LossPair, LossPairs, ratios
 from seismograd.analysis.medians import median
 from seismograd.analysis.mended_reduction import divided
+from seismograd.analysis.posterior_words import words_of_collapse
 from seismograd.diagnosis.rule import Rule, memory
 from seismograd.i18n import Message, say
 from seismograd.schema import Evidence, Fact, FactKind, Finding, FloatArray, RowBatch
@@ -51,6 +52,12 @@ class TaskDominance(Rule):
         one in the mean, {num_looks:g} times; factors of the script are part of it. What this does
         to the training is inferred.
 
+        The divergence of a variational autoencoder that is summed over the latents, beside a
+        reconstruction that is averaged over its numbers, counts only where the posterior has
+        collapsed: at the last two of at least {min_posteriors:g} checks over the whole run the
+        divergence is below {max_divergence:g}, and a number in it counts at least
+        {min_collapsing:g} times what one in the mean does.
+
     False alarms
         A loss that is small on purpose, if no factor in the script shows it.
 
@@ -79,12 +86,18 @@ class TaskDominance(Rule):
     min_wrecked: int = 2
     min_times: float = 100.0  # the weight of a number in a sum, over that of one in a mean
     num_looks: int = 3
+    min_posteriors: int = 5
+    max_divergence: float = 0.01  # of a sample, in nats
+    min_collapsing: float = 8.0  # the weight of a number in the divergence
 
     _pairs: LossPairs = memory(LossPairs)
     _guilty: LossPair | None = memory(lambda: None)
     _mixed: dict[str, list[Fact]] = memory(dict[str, "list[Fact]"])  # by line
+    _posteriors: dict[str, list[Fact]] = memory(dict[str, "list[Fact]"])  # by line
+    _last_step: int = memory(int)
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
+        self._last_step = iteration_at(block, -1) if len(block) else self._last_step
         for pair, step in self._pairs.add(block):
             ratio = ratios(pair.late)
             larger = self._larger(pair, ratio)
@@ -97,6 +110,8 @@ class TaskDominance(Rule):
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._pairs.learn(fact)
+        if fact.kind == FactKind.POSTERIOR:
+            self._posteriors.setdefault(fact.where, []).append(fact)
         if fact.kind == FactKind.MIXED_REDUCTIONS and fact.number("times") >= self.min_times:
             seen = self._mixed.setdefault(fact.where, [])
             seen.append(fact)
@@ -104,6 +119,33 @@ class TaskDominance(Rule):
                 self.found.add(self._of_mixed(seen))
             elif len(seen) > self.num_looks and self._guilty is None:
                 self.found.extend(fact.iteration)
+        return self.found.take()
+
+    def finish(self) -> Iterable[Finding]:
+        for seen in self._posteriors.values():
+            first, last = seen[0], seen[-1]
+            enough = len(seen) >= self.min_posteriors and not self.found
+            is_late = 2 * (last.iteration - first.iteration) + 1 > self._last_step - first.iteration
+            if (
+                enough
+                and is_late
+                and last.number("times") >= self.min_collapsing
+                and all(each.number("divergence") < self.max_divergence for each in seen[-2:])
+            ):
+                words = words_of_collapse(last)
+                divergence = last.number("divergence")
+                evidence = Evidence(
+                    "divergence", "", last.iteration, divergence, self.max_divergence
+                )
+                self.found.add(
+                    self.finding_of_fact(
+                        last,
+                        *words,
+                        evidence=(evidence,),
+                        first_step=first.iteration,
+                        last_step=self._last_step,
+                    )
+                )
         return self.found.take()
 
     def shortfall(self) -> Message | None:

@@ -123,6 +123,13 @@ class FactKind(StrEnum):
     how often it was so; `place`, `text`: the line of the product, and the statement there, where
     there is only one.
     """
+    POSTERIOR = "posterior"
+    """A loss adds the divergence of a normal distribution from the standard one, summed over
+    `latents`, and a mean over `mean` numbers of the same `samples`, told at the first backwards of
+    a line and ever more rarely. `divergence` of a sample, on average; `times`: how often a number
+    in it counts what one in the mean does; `function` that takes the mean; `place`, `text`: the
+    line that calls it, and the statement there, where there is only one.
+    """
     HOOK_FACTOR = "hook_factor"
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.

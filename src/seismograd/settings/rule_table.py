@@ -463,6 +463,9 @@ RULE_TABLE: RuleTable = {
             "min_wrecked",
             "min_times",
             "num_looks",
+            "min_posteriors",
+            "max_divergence",
+            "min_collapsing",
         ],
     ),
     "SG701": (

@@ -20,6 +20,7 @@ from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
 from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.mixed_reductions import MixedReductions
+from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.sample_cuts import SampleCuts
@@ -73,6 +74,7 @@ class LossInspection:
         self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
         self._references = SelfReferences(facts, parameter_table, log.call_sites.sites)
         self._loss_weights = LossWeights(facts, parameter_table, log.call_sites.sites)
+        self._posteriors = Posteriors(facts, log.call_sites.sites)
         self._shares = SharesOfOne(facts, parameter_table, log.call_sites.sites)
         self._rounded_terms = RoundedTerms(facts, parameter_table, log.call_sites.sites)
         self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
@@ -144,6 +146,7 @@ class LossInspection:
             call("rounded terms", self._rounded_terms.look, site, graph)
             call("reference", self._references.look, site, graph, windows)
             call("loss weights", self._loss_weights.look, site, graph)
+            call("posterior", self._posteriors.look, site, graph)
             call("shares", self._shares.look, site, graph, windows)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
