@@ -372,9 +372,11 @@ class Recording:
         """Stop watching until `resume`; torch is restored meanwhile if nobody else watches."""
         for listener in self._listeners():
             self._hub.detach(listener)
+        self._session.pauses(paused=True)
 
     def resume(self) -> None:
         """Watch again after `pause`."""
+        self._session.pauses(paused=False)
         for listener in self._listeners():
             self._hub.attach(listener)
 

@@ -362,6 +362,11 @@ class Session(Listener):
         with self._lock:
             self._iteration_queue.num_rows = step
 
+    def pauses(self, *, paused: bool) -> None:
+        """Hold nothing of the program's while nothing is heard, or hold it again from now on."""
+        with self._lock:
+            self.guard.call("birth", self._births.pauses, paused)
+
     def epoch(self, number: int) -> None:
         """Assign the following iterations to this epoch."""
         with self._lock:

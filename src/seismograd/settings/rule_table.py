@@ -418,6 +418,8 @@ RULE_TABLE: RuleTable = {
             "min_adaptive_ratio",
             "max_scalar",
             "min_pull",
+            "min_times",
+            "num_looks",
         ],
     ),
     "SG502": (

@@ -1,5 +1,5 @@
-"""Find the terms of a loss, and the constant one: a number without a graph that is added and
-changes no gradient.
+"""Find the terms of a loss, their sizes, and the constant one: a number without a graph that is
+added and changes no gradient.
 
 Its value is what remains when the terms with a graph are subtracted.
 """
@@ -7,9 +7,10 @@ Its value is what remains when the terms with a graph are subtracted.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ class NotKnownError(Exception):
 
 class LossTerms:
     """Inspects the losses that it is given, the first ones of each line of the script and later
-    ones ever more rarely; reports the value of the constant term.
+    ones ever more rarely; reports the sizes of the terms and the value of the constant one.
     """
 
     def __init__(self, facts: Facts, sites: Sequence[Site]) -> None:
@@ -69,6 +70,8 @@ class LossTerms:
         num_terms = len(addends(loss.grad_fn))
         if num_terms > 1 and number == 1:
             self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
+        if num_terms > 1:
+            self._report_sizes(site, loss, 1.0 if scale is None else scale.read())
         constant = constant_term(loss)
         if constant is None:
             if loss.grad_fn is not None and _has_constant(loss.grad_fn):
@@ -88,6 +91,21 @@ class LossTerms:
             place="" if cut is None else cut.place,
             text="" if cut is None else cut.text,
         )
+
+    def _report_sizes(self, site: int, loss: torch.Tensor, factor: float) -> None:
+        """Report how large the two largest terms are, where all are known."""
+        terms = sizes_of_terms(loss)
+        if len(terms) > 1:
+            largest, following = sorted(terms, key=lambda term: term.size, reverse=True)[:2]
+            self._facts.report(
+                FactKind.TERM_SIZES,
+                site=site,
+                terms=len(terms),
+                largest=largest.size / factor,
+                next=following.size / factor,
+                of_largest=largest.function,
+                of_next=following.function,
+            )
 
     def _report_unknown(self, site: int, loss: torch.Tensor, scale: Scalar | None) -> None:
         """Report a constant term whose value is not known, where the script shows what it is."""
@@ -118,6 +136,33 @@ def constant_term(loss: torch.Tensor) -> float | None:
             return float(loss.detach()) - terms.value(loss.grad_fn)
     except NotKnownError:
         return None
+
+
+class TermSize(NamedTuple):
+    """The absolute value of a term, and the function that it is the result of."""
+
+    size: float
+    function: str
+
+
+def sizes_of_terms(loss: torch.Tensor) -> list[TermSize]:
+    """Return the sizes of the terms with a graph; none where one cannot be recomputed."""
+    terms, found = _Terms(), list[TermSize]()
+    try:
+        with torch.no_grad():
+            for node, _, factor in addends(loss.grad_fn):
+                if factor is None:
+                    return []
+                found.append(TermSize(abs(factor * terms.value(node)), _function_of(node)))
+    except NotKnownError:
+        return []
+    return found
+
+
+def _function_of(node: Any) -> str:
+    """Return the name of the function in torch.nn.functional, or of the operation."""
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", node.name().removesuffix("Backward0")).lower()
+    return "cross_entropy" if words.startswith("nll_loss") else words
 
 
 def _has_constant(top: Any) -> bool:
