@@ -84,6 +84,16 @@ def attacked(listen: Listen) -> None:
             optimizer.step()
 
 
+def raw(used: bool = False) -> nn.Module:
+    """What the first normalization is given is in the thousands; it may have seen that."""
+    model = normed()
+    with torch.no_grad():
+        model[0].weight.mul_(5000)
+        if used:
+            model(batch(0)[0])
+    return model
+
+
 def half_frozen(model: nn.Module, epoch: int) -> None:
     """The statistics of batch normalisation are kept in the last epochs, as is usual in
     detection.
@@ -203,6 +213,9 @@ IN_EVAL: dict[str, Program] = {
     "from the second epoch on": with_validation(
         normed, nothing, lambda m, epoch: m.train(epoch < 1)
     ),
+    "from the beginning, with averages of nothing": with_validation(
+        raw, nothing, nothing, once=evaluate
+    ),
 }
 SYMMETRIC: dict[str, Program] = {
     "all constant": constant(all_constant),
@@ -212,6 +225,9 @@ HEALTHY: dict[str, Program] = {
     "back at each epoch": with_validation(normed, train, evaluate),
     "put back": with_validation(Dropped, nothing, nothing),
     "frozen from the start": with_validation(normed, nothing, nothing, once=evaluate),
+    "frozen from the start, with averages": with_validation(
+        lambda: raw(used=True), nothing, nothing, once=evaluate
+    ),
     "without such layers": with_validation(lambda: mlp(3, nn.ReLU), nothing, evaluate),
     "half frozen": with_validation(normed, half_frozen, evaluate),
     "attacked": attacked,

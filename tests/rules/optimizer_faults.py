@@ -55,7 +55,7 @@ class Trainer:
                 self.epoch(number)
 
 
-def halved_scaler(init_scale: float, per_epoch: bool) -> Program:
+def halved_scaler(init_scale: float, per_epoch: bool, per_step: bool = False) -> Program:
     """Mixed precision on the CPU, with a limit on what float16 would hold."""
 
     def program(listen: Listen) -> None:
@@ -67,6 +67,8 @@ def halved_scaler(init_scale: float, per_epoch: bool) -> Program:
                 if per_epoch:
                     scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
                 for step in range(16):
+                    if per_step:
+                        scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
                     optimizer.zero_grad()
                     x, labels = batch(16 * epoch + step)
                     with torch.autocast("cpu", dtype=torch.float16):
@@ -202,6 +204,7 @@ def programs() -> Iterator[tuple[str, str, Program]]:
     yield "one for each epoch", "SG404", Trainer(lambda m: torch.optim.AdamW(m.parameters(), 1e-3))
     yield "momentum for each epoch", "SG404", Trainer(lambda m: sgd(m, 0.05), per_epoch=6)
     yield "scaler for each epoch", "SG204", halved_scaler(2.0**24, per_epoch=True)
+    yield "scaler for each step", "SG204", halved_scaler(2.0**40, False, per_step=True)
     yield "scaler for each epoch, higher", "SG204", halved_scaler(2.0**30, per_epoch=True)
     yield "scaler for each epoch, beyond float16", "SG204", halved_scaler(2.0**40, per_epoch=True)
     yield (

@@ -26,7 +26,8 @@ class ScalerRemade(FactRule):
 
     How it decides
         At least {min_made} GradScalers were used one after another, and none of them again. At
-        least {min_skips:g} steps were skipped for each, and at least {min_share:.0%} of all.
+        least {min_skips:g} steps were skipped for each, and at least {min_share:.0%} of all. It is
+        an error where every step was skipped.
 
     False alarms
         Several short trainings in one program.
@@ -45,6 +46,8 @@ class ScalerRemade(FactRule):
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SCALER_REMADE,)
     absorbs: ClassVar[tuple[str, ...]] = ("SG203",)
+    # gradients that overflow at every step, because each scaler begins anew
+    absorbs_as_error: ClassVar[tuple[str, ...]] = ("SG201", "SG311")
 
     min_made: int = 3
     min_skips: float = 1.0
@@ -61,6 +64,7 @@ class ScalerRemade(FactRule):
         ):
             self.found.add(
                 self.finding(
+                    severity="error" if skipped == steps else self.severity,
                     first_step=0,
                     last_step=fact.iteration,
                     evidence=(Evidence("skipped_steps", "", fact.iteration, skipped, made - 1),),

@@ -16,11 +16,13 @@ from seismograd.schema import Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class LeftInEvalMode(FactRule):
-    """A model continues to train in eval mode, after it was trained in train mode.
+    """A model trains in eval mode, after it was trained in train mode, or with batch normalization
+    that has seen no batch.
 
     What it finds
         A model that `model.eval()` put into eval mode for validation and that was never put back:
-        its batch normalization and dropout layers behave as they do in inference.
+        its batch normalization and dropout layers behave as they do in inference. The same of a
+        model that was put into eval mode before the first step, and not by loading weights.
 
     Why it hurts
         Batch normalization keeps using the running averages of the first epoch, while the weights
@@ -31,8 +33,10 @@ class LeftInEvalMode(FactRule):
         The whole model was in train mode at a backward pass and is in eval mode at later ones, for
         at least {min_steps} steps up to the end of the run and {min_share:.0%} of all steps, and it
         has layers for which this makes a difference: dropout, or batch normalization whose weights
-        are trained. A model that is in eval mode from its first backward pass on, or only in parts,
-        does not count.
+        are trained. A model that is in eval mode from its first backward pass on counts where
+        batch normalization whose weights are trained still has the running averages that it is
+        created with, a mean of zero and a variance of one, and what it is given is far from that;
+        else that is meant, as it is of a model only parts of which are in eval mode.
 
     False alarms
         A model that is put into eval mode on purpose for the last part of training.
@@ -51,7 +55,7 @@ class LeftInEvalMode(FactRule):
     name: ClassVar[str] = "left-in-eval-mode"
     severity: ClassVar[str] = "warning"
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.LEFT_IN_EVAL,)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG103",)
+    absorbs: ClassVar[tuple[str, ...]] = ("SG102", "SG103")
 
     min_steps: int = 20
     min_share: float = 0.2
@@ -82,7 +86,16 @@ class LeftInEvalMode(FactRule):
             "dropouts": int(fact.number("dropouts")),
             "line": fact.where or "?",
         }
-        if norms and fact.number("dropouts"):
+        untouched = int(fact.number("untouched")) if "untouched" in fact.values else 0
+        if untouched:
+            cause = say(
+                "from the first step on, {model} has been trained in eval mode (backward at "
+                "{line}): {norms} batch normalization {norms:layer has|layers have} seen no batch "
+                "and {norms:divides|divide} by a standard deviation of 1 what has a root mean "
+                "square of {size:.2g}",
+                **values | {"norms": untouched, "size": fact.number("size")},
+            )
+        elif norms and fact.number("dropouts"):
             cause = say(
                 "since step {since}, {model} has been trained in eval mode (backward at {line}): "
                 "{norms} batch normalization {norms:layer uses|layers use} old running averages, "

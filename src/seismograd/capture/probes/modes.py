@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.graph.unused_averages import UnusedAverages, unused_averages
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
@@ -32,7 +33,9 @@ class Watched:
     num_norms: int
     num_dropouts: int
     has_trained: bool = False  # it was in train mode at a backward
-    times: int = 0  # in eval mode since
+    num_before: int = 0  # backwards in eval mode before it was ever in train mode
+    unused: UnusedAverages | None = None  # then
+    times: int = 0  # in eval mode since, or from the beginning where averages are unused
     num_back: int = 0  # to train mode
 
 
@@ -46,7 +49,7 @@ class Modes:
     version: int = -1  # of the parameter table, up to which `watched` has its models
     watched: dict[int, Watched] = field(default_factory=dict[int, Watched])
 
-    def backward_begins(self, _: ThreadState, *__: object) -> None:
+    def backward_begins(self, _: ThreadState, losses: object = None) -> None:
         """A backward begins."""
         if self.version != self.parameter_table.version:
             self.version = self.parameter_table.version
@@ -54,7 +57,7 @@ class Modes:
         for watched in self.watched.values():
             model = watched.alive()
             if model is not None:
-                self._look(watched, model.training)
+                self._look(watched, model.training, losses)
 
     def _eval_at(self, site: int, name: str) -> str:
         """Return the call that puts a model of this name in eval mode, as the script writes it."""
@@ -77,13 +80,19 @@ class Modes:
                     weakref.ref(model), prefix.rstrip("."), norms, dropouts
                 )
 
-    def _look(self, watched: Watched, training: bool) -> None:
+    def _look(self, watched: Watched, training: bool, losses: object) -> None:
         if watched.num_back >= MAX_BACK:
             return
+        if not training and not watched.has_trained:
+            watched.num_before += 1
+            if is_looked_at(watched.num_before) and isinstance(losses, torch.Tensor):
+                watched.unused = unused_averages(losses.grad_fn) if watched.num_norms else None
         back = training and watched.times > 0
         watched.num_back += back
         watched.has_trained |= training
-        watched.times = 0 if training or not watched.has_trained else watched.times + 1
+        unused = None if watched.has_trained else watched.unused
+        counts = watched.has_trained or (unused is not None and unused.num > 0)
+        watched.times = 0 if training or not counts else watched.times + 1
         if back or (watched.times and is_looked_at(watched.times)):
             site = self.log.call_sites.here(OWN_FRAMES)
             self.facts.report(
@@ -93,6 +102,8 @@ class Modes:
                 model=watched.name,
                 norms=watched.num_norms,
                 dropouts=watched.num_dropouts,
+                untouched=0 if unused is None else unused.num,
+                size=1.0 if unused is None else unused.size,
                 times=watched.times,
                 back=int(back),
             )
