@@ -292,6 +292,27 @@ def test_processes_that_are_being_found_out_about_are_none_yet(
     assert not WorldTracker().may_have_joined()
 
 
+def test_a_paused_recording_holds_nothing_of_what_models_are_called_with(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def called() -> weakref.ref[torch.Tensor]:
+        batch = torch.ones(2, 3)
+        model(batch)
+        return weakref.ref(batch)
+
+    with seismograd.watch(model, optimizer, out=tmp_path / "run") as recording:
+        before = called()
+        assert before() is not None  # until the step
+        recording.pause()
+        assert before() is None
+        assert called()() is None
+        recording.resume()
+        assert called()() is not None
+        recording.pause()
+        recording.close()
+
+
 def test_a_paused_recording_hears_nothing_and_torch_is_as_it_was(tmp_path: Path) -> None:
     before, hooks_before = present(), hooks()
     model = torch.nn.Linear(3, 1)

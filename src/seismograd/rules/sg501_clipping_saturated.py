@@ -16,7 +16,12 @@ from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.step_counter import StepCounter
 from seismograd.diagnosis.rule import Rule, known, memory
 from seismograd.i18n import Message, Values, say
-from seismograd.schema import EventKind, Evidence, Fact, Finding
+from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding
+
+NORMALISED = (
+    "mean, deviation = target.mean(), target.std()  # of the training data\n"
+    "target = (target - mean) / deviation"
+)
 
 
 @final
@@ -46,7 +51,10 @@ class ClippingSaturated(Rule):
         size of the gradients, the ratio must be at least {min_adaptive_ratio:g}, and the finding is
         info, unless less than {max_scalar:g} per scalar is left after clipping. Whatever the
         updates, it is a warning where the weight decay that is added to the gradient is at least
-        {min_pull:g} times the norm after clipping.
+        {min_pull:g} times the norm after clipping. If the loss is a sum of terms and one of them
+        was at least {min_times:g} times as large as the next in each of the backward passes that
+        were looked at, {num_looks} or more, the finding says so: what remains of the others after
+        the clip is inferred.
 
     False alarms
         Clipping that happens often but only by a small factor, as in reinforcement learning, is not
@@ -80,13 +88,18 @@ class ClippingSaturated(Rule):
     min_adaptive_ratio: float = 100.0
     max_scalar: float = 1e-6
     min_pull: float = 1.0  # weight decay / norm after the clip
+    min_times: float = 1e3  # of one term of the loss against the next
+    num_looks: int = 3
 
     _recent: dict[int, RecentClips] = memory(dict[int, RecentClips])
+    _terms: list[Fact] = memory(list[Fact])
     _settings: KnownSettings = memory(KnownSettings)
     _counter: StepCounter = memory(StepCounter)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._settings.learn(fact)
+        if fact.kind == FactKind.TERM_SIZES:
+            self._terms.append(fact)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -126,6 +139,18 @@ class ClippingSaturated(Rule):
         numel = sum(each.numel for each in block.parameters if each.optimizer is not None)
         return self.severity if recent.applied / max(numel, 1) ** 0.5 < self.max_scalar else "info"
 
+    def _dominant(self, step: ClippedStep) -> Fact | None:
+        """Return what shows that one term of the loss is many times any other, where there is only
+        one line with a loss of several terms.
+        """
+        known = [fact for fact in self._terms if fact.iteration <= step.iteration]
+        if len(known) < self.num_looks or len({fact.where for fact in known}) > 1:
+            return None
+        is_one = all(
+            fact.number("largest") >= self.min_times * fact.number("next") > 0 for fact in known
+        )
+        return known[-1] if is_one else None
+
     def _finding(
         self, block: SharedBlock, recent: RecentClips, is_sgd: bool, severity: str
     ) -> Finding:
@@ -141,6 +166,7 @@ class ClippingSaturated(Rule):
             "pull": f"{pull:.2g}",
             "effective": f"{lr * recent.coefficient:.2g}",
         }
+        dominant = None if step.by_value or pull >= self.min_pull else self._dominant(step)
         if step.by_value:
             cause = say(
                 "in {percent} of the steps of {optimizer}, values are clipped at {limit:g}, and "
@@ -154,6 +180,15 @@ class ClippingSaturated(Rule):
                 "times the limit of {limit:g}: what weight_decay adds after that is up to "
                 "{pull} times the gradient, so the weights follow the decay",
                 **values,
+            )
+        elif dominant is not None:
+            cause = say(
+                "{percent} of the steps of {optimizer} are clipped, and the median norm is {ratio} "
+                "times the limit of {limit:g}: of the {terms} terms of the loss at {line}, {large} "
+                "is {largest:.3g} and {small} is {following:.3g}, so that {large} probably makes "
+                "the norm, and after the clip hardly anything is left of the gradient of {small}",
+                **values,
+                **_values_of(dominant),
             )
         elif is_sgd:
             cause = say(
@@ -175,8 +210,16 @@ class ClippingSaturated(Rule):
         usual = float(f"{1.5 * ratio * limit:.1g}")
         return self.finding(
             cause,
-            say("set the limit above the usual norm, so that only unusual gradients are clipped"),
-            clip_of(block, step.optimizer, BY_VALUE if step.by_value else 0, usual),
+            say("set the limit above the usual norm, so that only unusual gradients are clipped")
+            if dominant is None
+            else say(
+                "bring the terms to one unit before anything else: normalise the targets of "
+                "{large} (mean 0, deviation 1), or divide it; then choose the limit anew",
+                **_values_of(dominant),
+            ),
+            clip_of(block, step.optimizer, BY_VALUE if step.by_value else 0, usual)
+            if dominant is None
+            else NORMALISED,
             severity=severity,
             optimizer=step.optimizer,
             first_step=next(each.iteration for each in recent.steps if each.is_clipped),
@@ -188,3 +231,14 @@ class ClippingSaturated(Rule):
             ),
             where=site_of(block, EventKind.CLIP, step.iteration),
         )
+
+
+def _values_of(fact: Fact) -> Values:
+    return {
+        "terms": int(fact.number("terms")),
+        "line": fact.where or "?",
+        "large": fact.text("of_largest"),
+        "small": fact.text("of_next"),
+        "largest": fact.number("largest"),
+        "following": fact.number("next"),
+    }

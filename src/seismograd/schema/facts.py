@@ -110,6 +110,11 @@ class FactKind(StrEnum):
     """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
+    TERM_SIZES = "term_sizes"
+    """How large the terms are that a loss is the sum of, told at the first backwards of its line
+    and ever more rarely: `terms` with a graph, the `largest` and the next one by their sizes,
+    `next`; `of_largest`, `of_next`: the functions that they are results of.
+    """
     MIXED_REDUCTIONS = "mixed_reductions"
     """A loss adds a mean over `mean` numbers and a sum over `summed` numbers of the same `samples`,
     told at the first backwards of a line and ever more rarely: `times` is how often a number in the

@@ -194,6 +194,7 @@ RULE_TABLE: RuleTable = {
             "zero_calls",
             "zero_share",
             "swings",
+            "turns",
             "low_share",
             "unfinished",
             "tolerance",
@@ -417,6 +418,8 @@ RULE_TABLE: RuleTable = {
             "min_adaptive_ratio",
             "max_scalar",
             "min_pull",
+            "min_times",
+            "num_looks",
         ],
     ),
     "SG502": (

@@ -146,6 +146,16 @@ class BirthObserver:
                 self._num_gradients += 1
                 self._of_gradient(window)
 
+    def pauses(self, paused: bool) -> None:
+        """Hold nothing for a while, in which no step would let go of it, or hold again."""
+        if paused:
+            self.batches = ()
+            self.operands.losses.clear()
+        if self.calls is not None:
+            self.calls.is_paused = paused
+            if paused:
+                self.calls.calls = []
+
     def stop(self) -> None:
         """Leave no trace."""
         self.batches = ()

@@ -1,5 +1,5 @@
-"""Find the terms of a loss, and the constant one: a number without a graph that is added and
-changes no gradient.
+"""Find the terms of a loss, their sizes, and the constant one: a number without a graph that is
+added and changes no gradient.
 
 Its value is what remains when the terms with a graph are subtracted.
 """
@@ -7,13 +7,15 @@ Its value is what remains when the terms with a graph are subtracted.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from seismograd.capture.graph.loss_sums import ADDING, addends
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
@@ -45,7 +47,6 @@ OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "DivBackward0": torch.div,
 }
 ZERO = 1e-5  # of the loss: what remains where the terms with a graph are rounded
-ADDING = frozenset({"AddBackward0", "SubBackward0"})
 
 
 class NotKnownError(Exception):
@@ -54,7 +55,7 @@ class NotKnownError(Exception):
 
 class LossTerms:
     """Inspects the losses that it is given, the first ones of each line of the script and later
-    ones ever more rarely; reports the value of the constant term.
+    ones ever more rarely; reports the sizes of the terms and the value of the constant one.
     """
 
     def __init__(self, facts: Facts, sites: Sequence[Site]) -> None:
@@ -66,9 +67,11 @@ class LossTerms:
         """
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             return
-        num_terms = count_terms(loss)
+        num_terms = len(addends(loss.grad_fn))
         if num_terms > 1 and number == 1:
             self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
+        if num_terms > 1:
+            self._report_sizes(site, loss, 1.0 if scale is None else scale.read())
         constant = constant_term(loss)
         if constant is None:
             if loss.grad_fn is not None and _has_constant(loss.grad_fn):
@@ -88,6 +91,21 @@ class LossTerms:
             place="" if cut is None else cut.place,
             text="" if cut is None else cut.text,
         )
+
+    def _report_sizes(self, site: int, loss: torch.Tensor, factor: float) -> None:
+        """Report how large the two largest terms are, where all are known."""
+        terms = sizes_of_terms(loss)
+        if len(terms) > 1:
+            largest, following = sorted(terms, key=lambda term: term.size, reverse=True)[:2]
+            self._facts.report(
+                FactKind.TERM_SIZES,
+                site=site,
+                terms=len(terms),
+                largest=largest.size / factor,
+                next=following.size / factor,
+                of_largest=largest.function,
+                of_next=following.function,
+            )
 
     def _report_unknown(self, site: int, loss: torch.Tensor, scale: Scalar | None) -> None:
         """Report a constant term whose value is not known, where the script shows what it is."""
@@ -120,26 +138,31 @@ def constant_term(loss: torch.Tensor) -> float | None:
         return None
 
 
-def count_terms(loss: torch.Tensor) -> int:
-    """Return of how many numbers with a graph a loss is the sum, each multiplied by a number."""
-    stack, num, num_nodes = [loss.grad_fn], 0, 0
-    while stack and num_nodes < MAX_TERMS:
-        node = stack.pop()
-        num_nodes += 1
-        if node is None:
-            continue
-        name = node.name()
-        if shape_of(node) in ((), (1,)) and name in ADDING:
-            stack.extend(source(node, position) for position in (0, 1))
-        elif shape_of(node) in ((), (1,)) and (
-            name == "NegBackward0"
-            or name in SAME_VALUES
-            or (name in OF_TWO and (source(node) is None or source(node, 1) is None))
-        ):
-            stack.append(source(node) or source(node, 1))
-        else:
-            num += 1
-    return num
+class TermSize(NamedTuple):
+    """The absolute value of a term, and the function that it is the result of."""
+
+    size: float
+    function: str
+
+
+def sizes_of_terms(loss: torch.Tensor) -> list[TermSize]:
+    """Return the sizes of the terms with a graph; none where one cannot be recomputed."""
+    terms, found = _Terms(), list[TermSize]()
+    try:
+        with torch.no_grad():
+            for node, _, factor in addends(loss.grad_fn):
+                if factor is None:
+                    return []
+                found.append(TermSize(abs(factor * terms.value(node)), _function_of(node)))
+    except NotKnownError:
+        return []
+    return found
+
+
+def _function_of(node: Any) -> str:
+    """Return the name of the function in torch.nn.functional, or of the operation."""
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", node.name().removesuffix("Backward0")).lower()
+    return "cross_entropy" if words.startswith("nll_loss") else words
 
 
 def _has_constant(top: Any) -> bool:
