@@ -28,7 +28,7 @@ from seismograd.pipeline.run_sinks import RunSinks
 from seismograd.program_ending import ending_note, last_shown_exception
 from seismograd.run_outlet import RunOutlet
 from seismograd.schema import Finding, Note, RowBatch, Sink
-from seismograd.settings.levels import LIGHT, sketch_every
+from seismograd.settings.levels import DEEP, LIGHT, sketch_every
 from seismograd.settings.recording_options import RecordingOptions
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.snapshot_plan import SnapshotPlan
@@ -123,6 +123,7 @@ class Recording:
             xray=xray_schedule(level, options.budget),
             sketch_every=sketch_every(level, options.every),
             measured_steps=measured_steps(options.every, child=child),
+            compares_often=level == DEEP,
         )
         pump = self._pump = Pump(
             () if self._sinks is None else self._sinks.sinks,

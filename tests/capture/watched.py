@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 from seismograd.capture.hub import HUB
 from seismograd.measure.reference import ReferenceBackend
@@ -16,10 +17,10 @@ from tests.single_rows import RowList
 class Watched:
     """What a session handed on, and where the events happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: Any) -> None:
         self.rows = RowList()
         self.notes: list[Note] = []
-        self.session = make_session(ReferenceBackend(), self.rows.take, self.notes.append)
+        self.session = make_session(ReferenceBackend(), self.rows.take, self.notes.append, **more)
 
     @property
     def sites(self) -> list[Site]:
@@ -38,10 +39,10 @@ class Watched:
 
 
 @contextmanager
-def watched() -> Generator[Watched]:
+def watched(**more: Any) -> Generator[Watched]:
     gc.collect()
     gc.freeze()  # what other tests left behind is not of this program
-    kept = Watched()
+    kept = Watched(**more)
     HUB.attach(kept.session)
     try:
         yield kept

@@ -262,8 +262,10 @@ def experts(listen: Listen) -> None:
             optimizer.step()
 
 
-def tasks(opposed: bool, weight: float = 1.0, penalty: bool = False) -> Program:
-    """Two heads on one trunk, each with a backward of its own."""
+def tasks(
+    opposed: bool, weight: float = 1.0, penalty: bool = False, summed: bool = False
+) -> Program:
+    """Two heads on one trunk, each with a backward of its own unless they are `summed`."""
 
     def program(listen: Listen) -> None:
         torch.manual_seed(0)
@@ -273,13 +275,14 @@ def tasks(opposed: bool, weight: float = 1.0, penalty: bool = False) -> Program:
             other.load_state_dict(one.state_dict())
         optimizer = sgd(model, 0.01, 0) if weight == 1 else adam(model, 1e-3)
         with listen(model, optimizer):
-            for step in range(60):
+            for step in range(140 if summed else 60):
                 x, _ = batch(step)
                 target = x[:, :1]
                 optimizer.zero_grad()
                 shared = trunk(x)
                 first = F.mse_loss(one(shared), 5 + target)
-                first.backward(retain_graph=True)
+                if not summed:
+                    first.backward(retain_graph=True)
                 if penalty:
                     second = sum(p.square().sum() for p in trunk.parameters()) * 1e-4
                 else:
@@ -288,7 +291,7 @@ def tasks(opposed: bool, weight: float = 1.0, penalty: bool = False) -> Program:
                         if weight == 1
                         else (F.mse_loss(other(shared), weight * (1 + x[:, 1:2])))
                     )
-                second.backward()
+                (first + second if summed else second).backward()
                 optimizer.step()
 
     return program
@@ -394,9 +397,14 @@ FAULTY: dict[str, tuple[str, Program]] = {
     ),
     "opposed tasks": ("SG601", tasks(opposed=True)),
     "a task in another unit": ("SG602", tasks(opposed=False, weight=1000.0)),
+    "a task in another unit, in one sum": (
+        "SG602",
+        tasks(opposed=False, weight=1000.0, summed=True),
+    ),
 }
 
 HEALTHY: dict[str, Program] = {
+    "two tasks in one sum": tasks(opposed=False, summed=True),
     "Adam at 1e-2": run(net, lambda m: adam(m, 1e-2)),
     "SGD at 0.3": run(net, lambda m: sgd(m, 0.3, 0), steps=60),
     "random labels": run(net, lambda m: adam(m, 3e-3), random_labels, steps=60),

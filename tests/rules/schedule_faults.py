@@ -367,6 +367,9 @@ MISMATCHED: dict[str, Program] = {
     "a cosine that ends at its top": training(
         lambda o: schedules.CosineAnnealingLR(o, EPOCHS // 2), per="epoch"
     ),
+    "a cosine over and over again, per epoch": training(
+        lambda o: schedules.CosineAnnealingLR(o, EPOCHS // 3), per="epoch"
+    ),
     "of another optimizer, in a function": of_another_in_a_function,
     "one cycle in batches, per epoch": training(
         lambda o: schedules.OneCycleLR(o, 0.05, total_steps=STEPS), per="epoch"
@@ -439,6 +442,9 @@ HEALTHY: dict[str, Program] = {
     "cosine per batch": training(lambda o: schedules.CosineAnnealingLR(o, STEPS)),
     "cosine per epoch": training(
         lambda o: schedules.CosineAnnealingLR(o, EPOCHS), per="epoch", with_loader=True
+    ),
+    "cosine per epoch, and once back up": training(
+        lambda o: schedules.CosineAnnealingLR(o, 4), per="epoch", with_loader=True
     ),
     "restarts": training(lambda o: schedules.CosineAnnealingWarmRestarts(o, 8)),
     "cyclic": training(

@@ -26,12 +26,19 @@ def run(
     flags: tuple[int, int] = (0, 0),
     turns: int = 1,
     sites: tuple[Site, ...] = SITES,
+    summed: bool = False,
 ) -> RowBatch:
-    """Two losses that are compared in each step; `turns` optimizers step in turn."""
+    """Two losses that are compared in each step, at their weights unless they are `summed`; `turns`
+    optimizers step in turn.
+    """
     num = len(cosine)
     pairs = np.zeros(num, PAIR_DTYPE)
     pairs["iteration"], pairs["parameter"], pairs["second"] = np.arange(num), -1, 1
     pairs["first_norm"], pairs["second_norm"], pairs["cosine"] = ratio, 1.0, cosine
+    if not summed:
+        at_weights = pairs.copy()
+        at_weights["parameter"] = 0
+        pairs = np.stack([pairs, at_weights], axis=1).reshape(-1)
     events = [
         event(EventKind.BACKWARD, step, value=1.0, site=site, optimizer=-1, flags=flags[site])
         for step in range(num)
@@ -82,6 +89,18 @@ def test_gradients_that_go_together_or_do_not_care_are_never_found(
 
 def test_a_penalty_that_comes_to_balance_is_no_conflict() -> None:
     assert codes(run(np.concatenate([np.full(12, 0.0), np.full(60, -1.0)]))) == []
+
+
+def test_summed_losses_may_dominate_but_their_conflict_is_not_judged() -> None:
+    apart = np.full(30, -0.9)
+    assert codes(run(apart)) == ["SG601"]
+    assert codes(run(apart, summed=True)) == []
+    assert codes(run(apart, 100.0, summed=True)) == ["SG602"]
+    _, statuses = result([run(apart, summed=True)], rules=(TaskConflict, TaskDominance))
+    assert {each.code: each.status for each in statuses} == {
+        "SG601": "not evaluated",
+        "SG602": "clear",
+    }
 
 
 def test_losses_of_a_discriminator_may_pull_apart() -> None:

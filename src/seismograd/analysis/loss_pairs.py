@@ -37,6 +37,7 @@ class LossPair:
     late: list[PairSample] = field(default_factory=list[PairSample])
     comparable: bool = False  # of the same forward pass, or named by the script
     rescaled: tuple[bool, bool] = (False, False)  # the script multiplied the loss by a number
+    summed: bool = False  # before one backward, so compared at the activations that they share
 
     def add(self, compared: PairSample) -> None:
         """Add one more comparison."""
@@ -72,10 +73,15 @@ class LossPairs:
         if not len(block.pairs):
             return
         flags = _flags(block)
+        at_weights = {
+            (int(each["first"]), int(each["second"]))
+            for each in block.pairs[integers(block.pairs, "parameter") >= 0]
+        }
         for entry in block.pairs[integers(block.pairs, "parameter") == -1]:
             step, first, second = int(entry["iteration"]), int(entry["first"]), int(entry["second"])
             key = _key(block.sites[first]), _key(block.sites[second])
             pair = self.found.setdefault(key, LossPair(block.sites[first], block.sites[second]))
+            pair.summed = (first, second) not in at_weights
             of_first, of_second = flags.get((step, first), 0), flags.get((step, second), 0)
             pair.comparable |= bool((of_first | of_second) & int(EventFlag.SHARED)) or bool(
                 pair.first.label and pair.second.label
@@ -100,9 +106,12 @@ class LossPairs:
         if fact.kind == FactKind.SUMMED_LOSS and self._summed is None:
             self._summed = fact
 
-    def shortfall(self, needed: int) -> Message | None:
-        """Return the message about what is missing to judge any pair."""
-        num = max((len(cosines(pair.late)) for pair in self.found.values()), default=0)
+    def shortfall(self, needed: int, summed: bool) -> Message | None:
+        """Return the message about what is missing to judge any pair; `summed`: also one of losses
+        that are summed before one backward.
+        """
+        judged = [pair for pair in self.found.values() if summed or not pair.summed]
+        num = max((len(cosines(pair.late)) for pair in judged), default=0)
         if num == 0 and self._summed is not None:
             return say(
                 "the losses are summed before backward at {line} ({terms} terms), which leaves one "
@@ -112,7 +121,7 @@ class LossPairs:
             )
         if num < needed:
             return say(
-                "needs {needed} comparisons of separately backpropagated losses, has {has}",
+                "needs {needed} comparisons of the gradients of several losses, has {has}",
                 needed=needed,
                 has=num,
             )

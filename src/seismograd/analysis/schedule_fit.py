@@ -41,7 +41,7 @@ def misfit(fact: Fact, limits: ScheduleLimits, samples: float) -> Misfit | None:
         or still_warms_up(fact, values, limits)
         or ended(fact, values, limits)
         or swings(fact, values, limits)
-        or rises_again(fact, values)
+        or rises_again(fact, values, limits)
         or decayed(fact, values, limits)
         or shrunk(fact, values, limits)
         or (unfinished(fact, values, limits, samples) if fact.number("ended") else None)

@@ -68,13 +68,24 @@ def swings(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
     return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, limits.swings))
 
 
-def rises_again(fact: Fact, values: Values) -> Misfit | None:
-    """Detect a cosine without restarts that the training ends at the top of."""
+def rises_again(fact: Fact, values: Values, limits: ScheduleLimits) -> Misfit | None:
+    """Detect a cosine without restarts that the training ends at the top of, or that has gone
+    through several of its lengths though it was not stepped after every batch.
+    """
     calls, length = fact.number("calls"), fact.number("length")
     if not fact.number("periodic") or not fact.number("ended") or not calls >= 2 * length:
         return None
     if not fact.number("lr") >= NEAR_THE_TOP * fact.number("highest"):
-        return None
+        if is_called_each_step(fact) or calls < limits.turns * length:
+            return None
+        values["num"] = int(calls // length)
+        cause = say(
+            "{scheduler} goes from its highest learning rate to its lowest in {length} calls and "
+            "then back up; it was stepped {calls} times (at {line}), so the learning rate has gone "
+            "up or down {num} times",
+            **values,
+        )
+        return Misfit(2, "warning", cause, *_unit(fact, values, calls / length, limits.turns))
     cause = say(
         "{scheduler} goes from its highest learning rate to its lowest in {length} calls and then "
         "back up; it was stepped {calls} times (at {line}), so the training ends at a learning "

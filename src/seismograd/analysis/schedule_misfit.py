@@ -17,6 +17,7 @@ class ScheduleLimits(Protocol):
     zero_calls: int
     zero_share: float
     swings: int
+    turns: int
     low_share: float
     unfinished: float
     tolerance: float

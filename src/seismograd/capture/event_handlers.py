@@ -68,9 +68,18 @@ class EventHandlers:
         xray: Xray,
         states: OptimizerStateProbe,
         spent: MeasuringTime,
+        compares_often: bool,
     ) -> None:
         self.backwards = backwards = BackwardHooks(
-            guard, log, registry, iteration_queue, reader, sampling, facts, births
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+            sampling,
+            facts,
+            births,
+            compares_often,
         )
         self.steps = steps = StepHooks(
             guard,

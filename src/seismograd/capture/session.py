@@ -59,8 +59,9 @@ class Session(Listener):
     optimizer, 0 for never. `xray`: how often the signals of modules are sampled, by default
     only when asked for. `keeps_batches`: what models were called with stays until the step.
     `measured_steps`: at which steps gradients are measured, by default at all. `short_ways`: what
-    nearly every step does is handled the short way (`capture/steady/`), with the same record. Its
-    parts report facts through `facts`.
+    nearly every step does is handled the short way (`capture/steady/`), with the same record.
+    `compares_often`: the terms of a loss are compared in every tenth step. Its parts report facts
+    through `facts`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Session(Listener):
         sketch_every: int = 0,
         measured_steps: MeasuredSteps | None = None,
         short_ways: bool = True,
+        compares_often: bool = False,
     ) -> None:
         self._outlet: SessionOutlet = NullOutlet()
         self._is_short = short_ways
@@ -137,6 +139,7 @@ class Session(Listener):
             self._xray,
             self._states,
             spent,
+            compares_often,
         )
         self._running_step = RunningStep(
             self._lock,

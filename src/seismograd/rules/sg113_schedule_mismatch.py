@@ -56,8 +56,9 @@ class ScheduleMismatch(FactRule):
         {zero_calls} calls, which are at least {zero_share:.0%} of all. Swinging: a cosine without
         restarts, stepped after every batch, has gone through {swings} of its lengths, and one
         length is less than half an epoch, or equals the number of epochs; without a DataLoader that
-        shows epochs, twice as many are needed; or, however it is stepped, the training ends after
-        two lengths or more at the highest rate again. Over: stepped after every batch, it ended in
+        shows epochs, twice as many are needed; or it is stepped once per epoch, and the training
+        ends after {turns} of its lengths; or, however it is stepped, it ends after two lengths or
+        more at the highest rate again. Over: stepped after every batch, it ended in
         the first eighth of the calls, within half an epoch, at less than half of its highest rate.
         Close to zero: the rate is below a ten-thousandth of its highest for the last
         {low_share:.0%} of the calls. Unfinished: at most {unfinished:.0%} of the length is done at
@@ -118,6 +119,7 @@ class ScheduleMismatch(FactRule):
     zero_calls: int = 10
     zero_share: float = 0.1
     swings: int = 4
+    turns: int = 3  # lengths of a cosine that is stepped once per epoch
     low_share: float = 0.25
     unfinished: float = 0.6
     tolerance: float = 0.03

@@ -34,7 +34,8 @@ class TaskConflict(Rule):
         {max_cosine:g} and the cosine is below zero in {min_share:.0%} of at least {min_samples:g}
         comparisons, among the first ones as well as among the last. A penalty and a loss that end
         in balance start without a conflict and are not reported; neither are losses of different
-        forward passes in a script with several optimizers, such as those of a discriminator.
+        forward passes in a script with several optimizers, such as those of a discriminator. Losses
+        that are summed before one backward are not judged: name them with `seismograd.losses`.
 
     False alarms
         Adversarial losses that a single optimizer trains on purpose.
@@ -65,7 +66,7 @@ class TaskConflict(Rule):
 
     def observe(self, block: RowBatch) -> Iterable[Finding]:
         for pair, step in self._pairs.add(block):
-            if not self.found and self._conflict(pair):
+            if not self.found and not pair.summed and self._conflict(pair):
                 self._guilty = pair
                 self.found.add(self._describe(block, pair, step))
             elif pair is self._guilty and pair.late[-1].cosine < 0:
@@ -77,7 +78,7 @@ class TaskConflict(Rule):
         return ()
 
     def shortfall(self) -> Message | None:
-        return self._pairs.shortfall(self.min_samples)
+        return self._pairs.shortfall(self.min_samples, summed=False)
 
     def _conflict(self, pair: LossPair) -> bool:
         return all(

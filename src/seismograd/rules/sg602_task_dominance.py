@@ -38,19 +38,21 @@ class TaskDominance(Rule):
     How it decides
         Losses that are backpropagated separately within one step, or that the script names with
         `seismograd.losses`, are compared at some of the steps by the norms of their gradients over
-        all parameters that both reach. One loss dominates if its norm is at least {min_ratio:g}
-        times the other's in {min_share:.0%} of at least {min_samples:g} comparisons. A loss that
-        the script multiplies by a small number is small on purpose, and is not reported.
+        all parameters that both reach. Losses that are summed before one backward are compared by
+        the gradients that arrive from each at the activations that both are computed from: now and
+        then, and at every tenth step at the level `deep`. One loss dominates if its norm is at
+        least {min_ratio:g} times the other's in {min_share:.0%} of at least {min_samples:g}
+        comparisons. A loss that the script multiplies by a small number is small on purpose, and is
+        not reported.
 
         A training that ends in infinities before that has fewer: {min_wrecked:g} comparisons are
         enough then, if the norm is {wrecking_ratio:g} times the other's in all of them.
 
-        Losses that are summed before one backward are not compared by their gradients. Their graph
-        shows, in the first backward passes of a line and less and less often later, whether one is
-        a mean over several numbers of each sample, and another a sum over numbers of the same
-        samples. It counts if one number in the sum has at least {min_times:g} times the weight of
-        one in the mean, {num_looks:g} times; factors of the script are part of it. What this does
-        to the training is inferred.
+        The graph of a sum shows as well, in the first backward passes of a line and less and less
+        often later, whether one loss is a mean over several numbers of each sample, and another a
+        sum over numbers of the same samples. It counts if one number in the sum has at least
+        {min_times:g} times the weight of one in the mean, {num_looks:g} times; factors of the
+        script are part of it. What this does to the training is inferred.
 
         The divergence of a variational autoencoder that is summed over the latents, beside a
         reconstruction that is averaged over its numbers, counts only where the posterior has
@@ -149,7 +151,7 @@ class TaskDominance(Rule):
         return self.found.take()
 
     def shortfall(self) -> Message | None:
-        return self._pairs.shortfall(self.min_samples)
+        return self._pairs.shortfall(self.min_samples, summed=True)
 
     def _larger(self, pair: LossPair, ratio: FloatArray) -> int | None:
         """Return which of two losses dominates, 0 or 1."""

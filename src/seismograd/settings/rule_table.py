@@ -194,6 +194,7 @@ RULE_TABLE: RuleTable = {
             "zero_calls",
             "zero_share",
             "swings",
+            "turns",
             "low_share",
             "unfinished",
             "tolerance",

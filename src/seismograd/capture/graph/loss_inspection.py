@@ -40,6 +40,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
+from seismograd.capture.probes.summed_losses import SummedLosses
 from seismograd.capture.probes.time_profiles import TimeProfiles
 
 
@@ -56,8 +57,9 @@ class LossInspection:
         facts: Facts,
         births: BirthObserver,
         take_in: Callable[[Sequence[GraphLeaf]], object],
+        sums: SummedLosses,
     ) -> None:
-        self._guard, self.births = guard, births
+        self._guard, self.births, self.sums = guard, births, sums
         self.losses = LossObserver(log, births)
         self._zero_gradients = ZeroGradients(facts, parameter_table)
         self._switches = Switches(facts, parameter_table, log.call_sites.sites)
@@ -127,6 +129,8 @@ class LossInspection:
             call("loss terms", self._loss_terms.look, site, number, listed[0], scale)
             if len(tops) == 1:
                 call("mixed reductions", self._mixed_reductions.look, site, tops[0])
+        if extras and len(tops) == 1 and self.sums.may_look(number):
+            call("summed losses", self.sums.backward_begins, thread_state, site, tops[0])
         # NaN is not large
         if abs(captured.value.value) >= MIN_LOSS:
             call("exponentials", self._exponentials.look, captured, tops)
@@ -159,5 +163,7 @@ class LossInspection:
             self._guard.call("withheld gradients", self.withheld.backward_ends)
         if self.flat_functions.is_listening:
             self._guard.call("flat functions", self.flat_functions.backward_ends)
+        if self.sums.running is not None:
+            self._guard.call("summed losses", self.sums.backward_ends)
         if self.time_profiles.running:
             self._guard.call("time", self.time_profiles.backward_ends, captured.site)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from seismograd.capture.graph.loss_sums import ADDING, addends
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
@@ -46,8 +47,6 @@ OF_TWO: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "DivBackward0": torch.div,
 }
 ZERO = 1e-5  # of the loss: what remains where the terms with a graph are rounded
-ADDING = frozenset({"AddBackward0", "SubBackward0"})
-PASSING = frozenset({"NegBackward0", *SAME_VALUES})
 
 
 class NotKnownError(Exception):
@@ -68,7 +67,7 @@ class LossTerms:
         """
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             return
-        num_terms = count_terms(loss)
+        num_terms = len(addends(loss.grad_fn))
         if num_terms > 1 and number == 1:
             self._facts.report(FactKind.SUMMED_LOSS, site=site, terms=num_terms)
         if num_terms > 1:
@@ -149,20 +148,12 @@ class TermSize(NamedTuple):
 def sizes_of_terms(loss: torch.Tensor) -> list[TermSize]:
     """Return the sizes of the terms with a graph; none where one cannot be recomputed."""
     terms, found = _Terms(), list[TermSize]()
-    stack: list[tuple[Any, float]] = [(loss.grad_fn, 1.0)]
     try:
         with torch.no_grad():
-            while stack:
-                node, factor = stack.pop()
-                if node is None:
-                    continue
-                name: str = node.name()
-                if shape_of(node) in ((), (1,)) and name in ADDING:
-                    by = factor * float(node._saved_alpha)
-                    stack += [(source(node), factor), (source(node, 1), by)]
-                else:
-                    size = abs(factor * terms.value(node))
-                    found.append(TermSize(size, _function_of(node)))
+            for node, _, factor in addends(loss.grad_fn):
+                if factor is None:
+                    return []
+                found.append(TermSize(abs(factor * terms.value(node)), _function_of(node)))
     except NotKnownError:
         return []
     return found
@@ -170,35 +161,8 @@ def sizes_of_terms(loss: torch.Tensor) -> list[TermSize]:
 
 def _function_of(node: Any) -> str:
     """Return the name of the function in torch.nn.functional, or of the operation."""
-    while shape_of(node) in ((), (1,)) and (node.name() in OF_TWO or node.name() in PASSING):
-        below = source(node) or source(node, 1)
-        if below is None or (node.name() in OF_TWO and source(node) and source(node, 1)):
-            break
-        node = below
     words = re.sub("(?<=[a-z])(?=[A-Z])", "_", node.name().removesuffix("Backward0")).lower()
     return "cross_entropy" if words.startswith("nll_loss") else words
-
-
-def count_terms(loss: torch.Tensor) -> int:
-    """Return of how many numbers with a graph a loss is the sum, each multiplied by a number."""
-    stack, num, num_nodes = [loss.grad_fn], 0, 0
-    while stack and num_nodes < MAX_TERMS:
-        node = stack.pop()
-        num_nodes += 1
-        if node is None:
-            continue
-        name = node.name()
-        if shape_of(node) in ((), (1,)) and name in ADDING:
-            stack.extend(source(node, position) for position in (0, 1))
-        elif shape_of(node) in ((), (1,)) and (
-            name == "NegBackward0"
-            or name in SAME_VALUES
-            or (name in OF_TWO and (source(node) is None or source(node, 1) is None))
-        ):
-            stack.append(source(node) or source(node, 1))
-        else:
-            num += 1
-    return num
 
 
 def _has_constant(top: Any) -> bool:

@@ -8,7 +8,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from seismograd.capture.graph.loss_reduction import MEAN, SUM, WITH_REDUCTION
-from seismograd.capture.graph.loss_terms import ADDING, MAX_TERMS
+from seismograd.capture.graph.loss_sums import ADDING
+from seismograd.capture.graph.loss_terms import MAX_TERMS
 from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.source.reduced_terms import summing_statement

@@ -27,6 +27,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
+from seismograd.capture.probes.summed_losses import SummedLosses
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
@@ -54,6 +55,7 @@ class BackwardHooks:
         sampling: bool,
         facts: Facts,
         births: BirthObserver,
+        every_tenth: bool,
     ) -> None:
         self._guard, self._log, self._registry, self._iteration_queue, self._reader = (
             guard,
@@ -64,7 +66,13 @@ class BackwardHooks:
         )
         self._sampling = sampling
         self.inspection = LossInspection(
-            guard, log, registry.parameter_table, facts, births, registry.take_in
+            guard,
+            log,
+            registry.parameter_table,
+            facts,
+            births,
+            registry.take_in,
+            SummedLosses(log.call_sites, sampling, every_tenth),
         )
         self._lr = Scalar(None)  # of an optimizer that torch's hooks do not see
         self.num_heard = 0
@@ -190,6 +198,7 @@ class BackwardHooks:
         columns = np.array(
             [self._registry.parameter_table.column(parameters[i]) for i in known], np.int64
         )
+        self.inspection.sums.named_at.add(self._log.call_sites.here())
         sites = tuple(self._log.call_sites.labelled(label) for label in labels)
         thread_state.iteration.compared.append(
             ComparedLosses(sites, columns, products[..., known], reached[..., known])

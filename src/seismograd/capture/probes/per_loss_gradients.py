@@ -31,7 +31,12 @@ class ComparedLosses:
     """The losses of one window, by the index of their site, over some columns of the record.
 
     `products` are the inner products of their gradients, still multiplied by the square of `scale`;
-    `reached` says which loss reaches which parameter.
+    `reached` says which loss reaches which parameter. Without columns P is 1, and they are of the
+    activations that both losses are computed from.
+
+    `weights` are the numbers that the script multiplies each by in their sum. One that it makes
+    smaller, and that has less weight than another and is smaller, is small on purpose: that pair is
+    not recorded.
     """
 
     sites: tuple[int, ...]
@@ -39,6 +44,7 @@ class ComparedLosses:
     products: torch.Tensor | FloatArray  # (L, L, P)
     reached: npt.NDArray[np.bool_]  # (L, P)
     scale: Scalar | None = None
+    weights: tuple[float, ...] | None = None
 
     def separate(self, numbered: Callable[[int, int], int]) -> ComparedLosses:
         """Return it with a site of its own for each loss of one line: `numbered` maps a site and a
@@ -72,21 +78,33 @@ class ComparedLosses:
                 products[j, j, both],
                 products[i, j, both],
             )
-            rows = np.zeros(len(both) + 1, PAIR_DTYPE)
+            if self._is_meant(i, j, squares_i.sum(), squares_j.sum()):
+                continue
+            columns = self.columns[both] if len(self.columns) else self.columns
+            rows = np.zeros(len(columns) + 1, PAIR_DTYPE)
             rows["iteration"], rows["first"], rows["second"] = (
                 iteration,
                 self.sites[i],
                 self.sites[j],
             )
-            rows["parameter"] = [-1, *self.columns[both]]
+            rows["parameter"] = [-1, *columns]
+            num = len(rows)
             with np.errstate(invalid="ignore", divide="ignore"):
-                rows["first_norm"] = np.sqrt([squares_i.sum(), *squares_i])
-                rows["second_norm"] = np.sqrt([squares_j.sum(), *squares_j])
+                rows["first_norm"] = np.sqrt([squares_i.sum(), *squares_i])[:num]
+                rows["second_norm"] = np.sqrt([squares_j.sum(), *squares_j])[:num]
                 norms: FloatArray = rows["first_norm"] * rows["second_norm"]
-                cosine = np.where(norms > 0, np.array([inner.sum(), *inner]) / norms, math.nan)
+                product = np.array([inner.sum(), *inner])[:num]
+                cosine = np.where(norms > 0, product / norms, math.nan)
             rows["cosine"] = np.where(np.isfinite(cosine), np.clip(cosine, -1, 1), math.nan)
             made = np.concatenate([made, rows])
         return made
+
+    def _is_meant(self, i: int, j: int, square_i: float, square_j: float) -> bool:
+        """Return whether of two losses the script makes the smaller one small."""
+        if self.weights is None:
+            return False
+        small, large = (i, j) if square_i < square_j else (j, i)
+        return self.weights[small] < min(1.0, self.weights[large])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.modes import Modes
+from seismograd.capture.probes.summed_losses import NUMBERS
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.xray.xray import Xray
 from seismograd.exception_origin import raised_by_user
@@ -110,6 +111,8 @@ class BackwardVisit:
             or abs(loss.value) >= MIN_LOSS
             or profiles.running
             or profiles.is_recurrent
+            or inspected in NUMBERS
+            or inspection.sums.every_tenth
             or number >= withheld.next_look
             or withheld.is_suspicious
             or withheld.is_listening
@@ -167,6 +170,7 @@ class BackwardVisit:
         if (
             backwards.num_heard in LOOKS
             or inspection.time_profiles.running
+            or inspection.sums.running is not None
             or inspection.withheld.is_listening
             or inspection.flat_functions.is_listening
         ):
