@@ -184,6 +184,12 @@ def test_a_weight_that_falls_is_told(kind: str, tmp_path: Path) -> None:
     assert "so it has fallen from " in finding.cause.render()
 
 
+def test_half_of_a_weight_is_enough(tmp_path: Path) -> None:
+    found = judged(trained(each_alone, lr=0.03), tmp_path / "run")
+    (finding,) = (each for each in found if each.code == "SG808")
+    assert 0.3 < finding.evidence[0].value < 0.5
+
+
 def test_a_weight_that_has_hardly_moved_is_not_told(tmp_path: Path) -> None:
     found = judged(trained(each_alone, lr=1e-3), tmp_path / "run")
     assert "SG808" not in {each.code for each in found}

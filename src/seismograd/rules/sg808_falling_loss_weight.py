@@ -59,7 +59,7 @@ class FallingLossWeight(FactRule):
 
     min_evaluated: int = 5  # steps
     min_sightings: int = 4
-    max_left: float = 0.25  # of the first weight
+    max_left: float = 0.5  # of the first weight
 
     _seen: dict[str, list[Fact]] = memory(dict[str, "list[Fact]"])  # by parameter
 
