@@ -28,7 +28,7 @@ from tests.synthetic import block  # noqa: E402
 def test_a_model_that_stays_in_eval_mode_is_found(program: Program, tmp_path: Path) -> None:
     findings = judged(program, tmp_path / "run")
     assert [finding.code for finding in findings] == ["SG408"]
-    assert findings[0].first_step in (16, 32)
+    assert findings[0].first_step in (0, 16, 32)
     assert "module_faults.py:" in findings[0].where
 
 
