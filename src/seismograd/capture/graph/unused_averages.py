@@ -7,8 +7,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import torch
-
 from seismograd.capture.graph.traversal import saved
 from seismograd.tensors.isolation import without_user_modes
 
@@ -58,5 +56,5 @@ def _size(node: Any) -> float:
     with without_user_modes():
         if bool(mean.any()) or not bool((variance == 1).all()):
             return 1.0
-        size = float(torch.linalg.vector_norm(given.float())) / math.sqrt(max(1, given.numel()))
+        size = float(given.float().square().mean().sqrt())
     return size if math.isfinite(size) else 1.0
