@@ -8,9 +8,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from seismograd.capture.graph.loss_reduction import MEAN, SUM, WITH_REDUCTION
-from seismograd.capture.graph.loss_sums import ADDING
-from seismograd.capture.graph.loss_terms import MAX_TERMS
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.loss_sums import ONE_NUMBER, addends
+from seismograd.capture.graph.traversal import saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.source.reduced_terms import summing_statement
 from seismograd.schema import FactKind, Site
@@ -78,40 +77,11 @@ def _terms(top: Any) -> Iterator[ReducedTerm]:
     """Yield the terms of a loss that are a whole mean or a whole sum over at least two samples,
     multiplied by known numbers at most.
     """
-    stack, num = [(top, 1.0)], 0
-    while stack and num < MAX_TERMS:
-        node, factor = stack.pop()
-        num += 1
-        if node is None or shape_of(node) not in ((), (1,)):
-            continue
-        name: str = node.name()
-        if name in ADDING:
-            alpha = abs(float(node._saved_alpha))
-            stack += [(source(node), factor), (source(node, 1), factor * alpha)]
-        elif name == "NegBackward0" or name in SAME_VALUES:
-            stack.append((source(node), factor))
-        elif name in ("MulBackward0", "DivBackward0"):
-            number = _number(node)
-            if number:
-                by = number if name == "MulBackward0" else 1 / number
-                stack.append((source(node) or source(node, 1), factor * by))
-        else:
-            term = _reduced(node, name, factor)
-            if term is not None and term.shape and term.shape[0] > 1 and factor:
+    for node, _, factor in addends(top):
+        if factor and shape_of(node) in ONE_NUMBER:
+            term = _reduced(node, node.name(), abs(factor))
+            if term is not None and term.shape and term.shape[0] > 1:
                 yield term
-
-
-def _number(node: Any) -> float | None:
-    """Return the number, without a sign, by which a node multiplies or divides; `None` where it is
-    not known, or is no number.
-    """
-    first, second = source(node), source(node, 1)
-    if (first is None) == (second is None) or (first is None and node.name() == "DivBackward0"):
-        return None
-    other = saved(node, "other" if second is None else "self")
-    if other is None or other.numel() != 1 or other.device.type != "cpu" or other.is_complex():
-        return None
-    return abs(float(other))
 
 
 def _reduced(node: Any, name: str, factor: float) -> ReducedTerm | None:
