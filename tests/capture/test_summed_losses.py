@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seismograd.capture.hub import HUB
+from seismograd.capture.probes import summed_losses
 from seismograd.capture.probes.summed_losses import EARLIEST
 from seismograd.control.losses.task_losses import losses
 from tests.capture.watched import watched
@@ -184,6 +185,13 @@ class Counted:
 
     def failed(self, part: str, error: BaseException) -> None:
         raise error
+
+
+def test_gradients_that_are_too_large_to_keep_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summed_losses, "MAX_BYTES", 2 * 8 * 5 * 4)
+    assert trained(lambda a, b, _: a + b)[0]
+    monkeypatch.setattr(summed_losses, "MAX_BYTES", 2 * 8 * 5 * 4 - 1)
+    assert not trained(lambda a, b, _: a + b)[0]
 
 
 def test_losses_that_the_script_names_are_not_compared_twice() -> None:

@@ -35,6 +35,7 @@ MAX_NODES = 20_000
 # of batches that take turns. The first ones are like no other.
 NUMBERS = frozenset((1 << power) + power - 2 for power in range(2, 62))
 EARLIEST = min(NUMBERS)
+MAX_BYTES = 64 * 2**20  # of the gradients that are kept until the backward ends
 NO_COLUMNS = np.zeros(0, np.int64)
 
 MULTIPLYING = "MulBackward0"
@@ -53,6 +54,7 @@ class _Compared:
     factors: list[float]
     arrived: list[Arrived]
     scale: Scalar | None  # of a loss scaler
+    num_bytes: int = 0
     undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
 
@@ -107,7 +109,7 @@ class SummedLosses:
                 if below is not None and of_terms.get(below, terms) != terms
             ]
             if edges:
-                listener = _listener(running.arrived[terms.bit_length() - 1], edges)
+                listener = _listener(running, terms.bit_length() - 1, edges)
                 running.undo.append(node.register_hook(listener).remove)
 
     def backward_ends(self) -> None:
@@ -177,13 +179,19 @@ def _below(found: Sequence[Addend]) -> dict[Any, int] | None:
 
 
 def _listener(
-    arrived: Arrived, edges: list[tuple[int, Any, int]]
+    running: _Compared, term: int, edges: list[tuple[int, Any, int]]
 ) -> Callable[[tuple[Any, ...], tuple[Any, ...]], None]:
     def listen(incoming: tuple[Any, ...], _outgoing: tuple[Any, ...]) -> None:
+        arrived = running.arrived[term]
         for position, below, number in edges:
             gradient: Any = incoming[position] if position < len(incoming) else None
             if type(gradient) is not torch.Tensor or gradient.layout is not torch.strided:
                 continue
+            running.num_bytes += gradient.nbytes
+            if running.num_bytes > MAX_BYTES:
+                for each in running.arrived:
+                    each.clear()
+                return
             before = arrived.get((below, number))
             with without_user_modes():
                 arrived[below, number] = gradient if before is None else before + gradient
