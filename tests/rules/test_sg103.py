@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import seismograd
 from seismograd.analysis.batch_sizes import batch_sizes
 from seismograd.record.reader import open_run
 from seismograd.rules import GradientSpike
-from seismograd.schema import EventFlag, EventKind, Finding, RowBatch, StepFlag
+from seismograd.schema import EventFlag, EventKind, Fact, FactKind, Finding, RowBatch, StepFlag
 from tests.rules.cutting import cut, result
 from tests.synthetic import block, event
 
@@ -144,6 +145,52 @@ def test_a_loss_that_was_negative_is_said_to_jump_only_where_it_leaps() -> None:
         loss[SPIKE] = at
         assert said in only(spiking(loss)).cause.render()
         assert "does not jump" not in only(spiking(loss)).cause.render()
+
+
+def loads(*iterations: int) -> list[Fact]:
+    before = [-1, *(b - a for a, b in pairwise(iterations))]
+    return [
+        Fact(FactKind.TARGET_LOADED, at, "train.py:9", -1, (), {"every": every, "times": times})
+        for times, (at, every) in enumerate(zip(iterations, before, strict=True), 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "num"),
+    [
+        ([], 1),
+        (loads(SPIKE), 0),
+        (loads(SPIKE - 1), 0),
+        (loads(SPIKE - 2), 1),
+        (loads(SPIKE + 1), 1),
+        (loads(10, 20), 0),  # and every tenth since then
+        (loads(5, 16), 1),
+        (loads(*range(SPIKE - 3, SPIKE + 1)), 1),  # at every step: none stands out by it
+    ],
+)
+def test_what_follows_upon_another_target_is_no_spike(facts: list[Fact], num: int) -> None:
+    findings, _ = result([spiking(losses(1e3))], rules=(GradientSpike,), facts=facts)
+    assert len(findings) == num
+
+
+def test_a_target_that_is_loaded_now_and_then_is_told_a_few_times(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model, target, other = (torch.nn.Linear(4, 3) for _ in range(3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with seismograd.watch(model, optimizer, out=tmp_path / "run"):
+        for number in range(120):
+            optimizer.zero_grad()
+            x = torch.randn(16, 4)
+            (model(x) - target(x).detach()).square().mean().backward()
+            optimizer.step()
+            if number % 5 == 4:
+                target.load_state_dict(model.state_dict())
+                other.load_state_dict(model.state_dict())
+            if number == 60:  # its own weights, as from a checkpoint
+                model.load_state_dict(model.state_dict())
+    told = [each for each in open_run(tmp_path / "run").facts if each.kind == "target_loaded"]
+    assert [each.iteration for each in told] == [4, 9, 14, 19, 24, 29, 34, 39, 79]
+    assert [each.number("every") for each in told] == [-1, *[5] * 8]
 
 
 def test_the_short_batch_at_the_end_of_each_epoch_is_counted(tmp_path: Path) -> None:

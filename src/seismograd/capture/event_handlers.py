@@ -28,6 +28,7 @@ from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
+from seismograd.capture.probes.loaded_targets import LoadedTargets
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
@@ -137,7 +138,12 @@ class EventHandlers:
         self.schedule_made = (schedules.made,)
         self.scheduled = (schedules.scheduled, rates.scheduled)
         self.epoch_begins = (schedules.epoch_begins,)
-        self.state_loads = (overwritten.state_loads, rates.state_loads, successors.state_loads)
+        self.state_loads = (
+            overwritten.state_loads,
+            rates.state_loads,
+            successors.state_loads,
+            LoadedTargets(facts, log, registry).state_loads,
+        )
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
         self.drawn = (backwards.inspection.sample_cuts.drawn,)
         self._xray = xray

@@ -221,6 +221,11 @@ class FactKind(StrEnum):
     `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
     `times`: how often they were found nearer to them than before.
     """
+    TARGET_LOADED = "target_loaded"
+    """`load_state_dict` of a network that no optimizer trains, such as a target network, told at
+    the first times, when the distance changes, and ever more rarely. `every`: iterations since the
+    last time, -1 at the first; `times`.
+    """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
     told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the

@@ -22,6 +22,11 @@ class Facts:
         self._emit, self._call_sites, self._number = emit, call_sites, number
         self._num_reported: Counter[str] = Counter()
 
+    @property
+    def iteration(self) -> int:
+        """The current iteration's number."""
+        return self._number()
+
     def report(
         self,
         kind: FactKind,

@@ -14,6 +14,7 @@ from seismograd.analysis.block_rows import as_list, integers
 from seismograd.analysis.medians import median
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
+from seismograd.analysis.target_loads import TargetLoads
 from seismograd.analysis.training_stages import TrainingStages
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
@@ -50,8 +51,9 @@ class GradientSpike(Rule):
         enough. A loss that rose but is still below {harmless:.0%} of the first losses is that of a
         hard batch in a trained network, and does not count. The first {first_steps:g} steps of an
         optimizer never count as spikes, nor does a norm below the median of those steps; a new
-        optimizer over the same parameters, as of a second stage, begins again. Spikes are left out
-        of the median. The norm must come back within {longest:g} steps: a norm that stays
+        optimizer over the same parameters, as of a second stage, begins again; nor does what
+        follows upon `load_state_dict` of another network, such as a target network, which changes
+        what the loss is compared with. Spikes are left out of the median. The norm must come back within {longest:g} steps: a norm that stays
         high, or ends in NaN after {short:g} steps or more, is an explosion.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
@@ -95,9 +97,11 @@ class GradientSpike(Rule):
 
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
     _stages: TrainingStages = memory(TrainingStages)
+    _targets: TargetLoads = memory(TargetLoads)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._stages.learn(fact)
+        self._targets.learn(fact)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -157,7 +161,7 @@ class GradientSpike(Rule):
         """
         spike = track.pending
         track.drop()
-        if spike is None or not is_back:
+        if spike is None or not is_back or self._targets.explains(spike.first_step):
             return
         earlier = self.found.get(spike.optimizer)
         if earlier is None or (earlier.severity == "info" != spike.severity):
