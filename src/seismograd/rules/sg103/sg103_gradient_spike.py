@@ -53,8 +53,9 @@ class GradientSpike(Rule):
         optimizer never count as spikes, nor does a norm below the median of those steps; a new
         optimizer over the same parameters, as of a second stage, begins again; nor does what
         follows upon `load_state_dict` of another network, such as a target network, which changes
-        what the loss is compared with. Spikes are left out of the median. The norm must come back within {longest:g} steps: a norm that stays
-        high, or ends in NaN after {short:g} steps or more, is an explosion.
+        what the loss is compared with. Spikes are left out of the median. The norm must come back
+        within {longest:g} steps: a norm that stays high, or ends in NaN after {short:g} steps or
+        more, is an explosion.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
         sum over many is larger: the norm is divided by what the size of its batch explains. What
