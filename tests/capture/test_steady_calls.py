@@ -73,5 +73,5 @@ def test_a_sampled_step_costs_nothing_in_the_next_one(tmp_path: Path) -> None:
             calls[function] += num
     assert calls["GradientReader.read"] == NUM_STEPS // SAMPLE_EVERY
     assert calls["GradientReader.read_again"] == NUM_STEPS
-    assert calls["OptimizerWindow.has_zero_gradients"] <= 1  # where a look is due in any case
+    assert calls["OptimizerWindow.has_zero_gradients"] <= 2  # where looks are due in any case
     assert not calls["BirthObserver.step_begins"]

@@ -90,9 +90,9 @@ class LeftInEvalMode(FactRule):
         if untouched:
             cause = say(
                 "from the first step on, {model} has been trained in eval mode (backward at "
-                "{line}): {norms} batch normalization {norms:layer has|layers have} seen no batch "
-                "and {norms:divides|divide} by a standard deviation of 1 what has a root mean "
-                "square of {size:.2g}",
+                "{line}): {norms} batch normalization {norms:layer has|layers have} seen no batch, "
+                "so {norms:it takes|they take} a mean of 0 and a variance of 1 for granted, while "
+                "what is to be normalized has a root mean square of {size:.2g}",
                 **values | {"norms": untouched, "size": fact.number("size")},
             )
         elif norms and fact.number("dropouts"):
