@@ -159,7 +159,7 @@ def test_the_terms_are_called_as_in_the_script() -> None:
     assert labels == {"kind_loss", "F.mse_loss(sizes, X[:, 0])"}
 
 
-def test_no_hook_stays_and_the_gradients_are_the_same() -> None:
+def test_the_gradients_are_the_same_and_nothing_is_kept_of_them() -> None:
     def gradients(listen: bool) -> list[Tensor]:
         model = TwoHeads()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -173,8 +173,10 @@ def test_no_hook_stays_and_the_gradients_are_the_same() -> None:
         return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     plain = gradients(listen=False)
-    with watched():
+    with watched() as kept:
         seen = gradients(listen=True)
+        assert kept.session._handlers.backwards.inspection.sums.running is None
+    assert sum(len(row.pairs) for row in kept.rows) == 1
     assert all(torch.equal(a, b) for a, b in zip(plain, seen, strict=True))
 
 

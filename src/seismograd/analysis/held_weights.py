@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import ast
 
-from seismograd.parsed_source import parsed
+from seismograd.analysis.rewriting import rewritten
 
 
 def with_held_weight(text: str) -> str:
     """Return the statement with `exp(-s) * loss + s` in place of `exp(-s) * loss`, or
     `loss / s ** 2 + torch.log(s)` for `loss / s ** 2`; empty where there is neither.
     """
-    tree = parsed(text)
-    if tree is None:
-        return ""
-    holder = _Holder()
-    held = holder.visit(tree)
-    return ast.unparse(held) if holder.num else ""
+    return rewritten(text, _Holder())
 
 
 class _Holder(ast.NodeTransformer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from seismograd.analysis.rewriting import rewritten
 from seismograd.parsed_source import parsed
 
 
@@ -25,12 +26,7 @@ def summed(text: str, function: str) -> str:
     """Return the statement with the result of a loss function summed, and divided by the number of
     samples; empty where it is not called with what it compares.
     """
-    tree = parsed(text)
-    if tree is None:
-        return ""
-    summer = _Summer(function)
-    mended = summer.visit(tree)
-    return ast.unparse(mended) if summer.num else ""
+    return rewritten(text, _Summer(function))
 
 
 class _Summer(ast.NodeTransformer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from seismograd.parsed_source import parsed
+from seismograd.analysis.rewriting import rewritten
 
 MODULES = ("torch", "th")
 
@@ -13,12 +13,7 @@ def without_rounding(text: str, operation: str) -> str:
     """Return the statement with `x` in place of `torch.round(x)` or `x.round()`, where `operation`
     is `round`; empty where there is none.
     """
-    tree = parsed(text)
-    if tree is None:
-        return ""
-    opener = _Opener(operation)
-    opened = opener.visit(tree)
-    return ast.unparse(opened) if opener.num else ""
+    return rewritten(text, _Opener(operation))
 
 
 class _Opener(ast.NodeTransformer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from seismograd.analysis.rewriting import rewritten
 from seismograd.parsed_source import parsed
 
 CUTS = ("item", "detach", "numpy")
@@ -15,12 +16,7 @@ def with_graph(text: str) -> str:
     `float(…)`, and with `create_graph=True` in `torch.autograd.grad(…)`; empty where there is
     none of them.
     """
-    tree = parsed(text)
-    if tree is None:
-        return ""
-    joiner = _Joiner()
-    joined = joiner.visit(tree)
-    return ast.unparse(joined) if joiner.num else ""
+    return rewritten(text, _Joiner())
 
 
 def without_block(text: str) -> str:

@@ -74,11 +74,7 @@ class ConstantNorms:
         holder = table.parameters[column] if column >= 0 else None
         groups, channels = (int(getattr(norm, f"_saved_{name}", 0)) for name in ("group", "C"))
         for window in windows:
-            own = [
-                each
-                for number, each in enumerate(table.parameters)
-                if number in columns and each.optimizer == window.index
-            ]
+            own = table.updated_by(window.index, columns)
             if own:
                 self.facts.report(
                     FactKind.ZERO_GRADIENT,

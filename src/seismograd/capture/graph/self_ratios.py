@@ -78,11 +78,7 @@ class SelfRatios:
         same = None if shown is None else same_object(shown)
         blamed = same or shown
         for window in windows:
-            names = [
-                each.name
-                for number, each in enumerate(table.parameters)
-                if number in columns and each.optimizer == window.index
-            ]
+            names = [each.name for each in table.updated_by(window.index, columns)]
             if names:
                 self.facts.report(
                     FactKind.SELF_RATIO,

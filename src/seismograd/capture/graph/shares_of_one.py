@@ -70,16 +70,12 @@ class SharesOfOne:
 
     def _report(self, site: int, cut: Cut, windows: Sequence[OptimizerWindow], times: int) -> None:
         table = self.parameter_table
-        columns = {table.column(leaf) for leaf in cut.leaves if leaf in table}
+        columns = set(table.columns(cut.leaves))
         shown = None
         if site >= 0:
             shown = own_share(self.sites[site].file, self.sites[site].line)
         for window in windows:
-            names = [
-                each.name
-                for number, each in enumerate(table.parameters)
-                if number in columns and each.optimizer == window.index
-            ]
+            names = [each.name for each in table.updated_by(window.index, columns)]
             if names:
                 self.facts.report(
                     FactKind.ZERO_GRADIENT,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, cast
 
 import torch
@@ -77,6 +77,14 @@ class ParameterTable:
         """Return the columns of tensors; -1 for one that has none."""
         get = self._living_columns().get
         return [get(id(tensor), -1) for tensor in tensors]
+
+    def updated_by(self, optimizer: int, columns: Set[int]) -> list[Parameter]:
+        """Return those of these columns that the optimizer with this index updates."""
+        return [
+            each
+            for column, each in enumerate(self.parameters)
+            if column in columns and each.optimizer == optimizer
+        ]
 
     def owned(self, tensor: torch.Tensor) -> bool:
         """Return whether the tensor has a column, and an optimizer that updates it."""

@@ -34,11 +34,11 @@ class LoadedTargets:
 
     def state_loads(self, _: ThreadState, owner: Any, __: object) -> None:
         """A module is about to be given weights."""
+        if not isinstance(owner, torch.nn.Module):
+            return
         table = self.registry.parameter_table
         is_training = any(each.optimizer is not None for each in table.parameters)
-        if not isinstance(owner, torch.nn.Module) or not is_training:
-            return
-        if any(table.owned(parameter) for parameter in owner.parameters()):
+        if not is_training or any(map(table.owned, owner.parameters())):
             return
         now = self.facts.iteration
         if now == self._last or now == 0:

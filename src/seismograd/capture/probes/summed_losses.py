@@ -1,9 +1,9 @@
 """Compare the terms of a loss that are summed before one backward, by the gradients that arrive
 from each of them where their paths meet: at the activations that several terms are computed from.
 
-These are the gradients of the backward itself, so nothing is computed twice. Their norms bound
-those of the shared weights (Sener, Koltun 2018, Multi-task learning as multi-objective
-optimization, section 3.3).
+These are the gradients of the backward itself, so nothing is computed twice. They stand for those
+of the shared weights, which are these times the derivative of the activations, the same for each
+term (as in Sener, Koltun 2018, Multi-task learning as multi-objective optimization, section 3.3).
 
 Shapes: L terms.
 """
