@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seismograd.tensors import isolation
-from seismograd.tensors.isolation import Guards, GuardsInPython, without_user_modes
+from seismograd.tensors.isolation import (
+    Guards,
+    GuardsInPython,
+    in_own_context,
+    without_user_modes,
+)
 
 KINDS = [
     pytest.param(Guards, id="extension"),
@@ -137,3 +145,53 @@ def test_what_is_raised_at_any_call_leaves_nothing_behind() -> None:
         sys.setprofile(None)
         assert state() == modes, number
     assert number > 2
+
+
+@pytest.mark.parametrize("method", ["__enter__", "__exit__"])
+@pytest.mark.parametrize("event", ["call", "return"])
+def test_what_is_raised_in_errstate_leaves_numpy_as_the_program_set_it(
+    method: str, event: str
+) -> None:
+    @in_own_context
+    def quotient(values: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return values / 0
+
+    def profile(frame: FrameType, each: str, _: object) -> None:
+        if each == event and frame.f_code is getattr(np.errstate, method).__code__:
+            raise AlarmError
+
+    with np.errstate(divide="raise"):
+        before = np.geterr()
+        try:
+            sys.setprofile(profile)
+            with pytest.raises(AlarmError):
+                quotient(np.ones(1))
+        finally:
+            sys.setprofile(None)
+        assert np.geterr() == before
+
+
+SETS_MODES = {"errstate", "catch_warnings", "lstsq", "solve", "inv", "svd", "eigh", "eigvalsh"}
+
+
+def sets_modes(function: ast.AST) -> bool:
+    """Whether a function uses NumPy in a way that sets modes of the program's."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr in SETS_MODES
+        and ast.unparse(node).startswith(("np.", "warnings."))
+        for node in ast.walk(function)
+    )
+
+
+def test_what_runs_in_the_programs_thread_sets_numpys_modes_in_its_own_context_only() -> None:
+    source, found = Path(isolation.__file__).parents[1], 0
+    for folder in ("capture", "control", "distributed", "measure", "tensors"):
+        for path in sorted(source.joinpath(folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.FunctionDef) and sets_modes(node):
+                    found += 1
+                    decorators = [ast.unparse(each) for each in node.decorator_list]
+                    assert in_own_context.__name__ in decorators, (path.name, node.name)
+    assert found > 5

@@ -29,6 +29,7 @@ from seismograd.schema import (
     StepFlag,
     no_samples,
 )
+from seismograd.tensors.isolation import in_own_context
 
 EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 ROWS = "dead_rows"
@@ -132,6 +133,7 @@ def _state(states: npt.NDArray[Any], counts: BoolArray, plan: CombinePlan) -> np
     return result
 
 
+@in_own_context
 def _join(
     kind: StatisticKind, given: list[FloatArray], plan: CombinePlan, counts: BoolArray, num: int
 ) -> FloatArray:
@@ -151,6 +153,7 @@ def _join(
         return values.sum(0)
 
 
+@in_own_context
 def norms(parts: FloatArray, order: float = 2.0) -> FloatArray:
     """Return the norm of the whole from those of its parts, scaled so that no square overflows; NaN
     and infinity stay  # (R, P) -> (P,).

@@ -20,6 +20,7 @@ from seismograd.schema import (
     State,
     StepFlag,
 )
+from seismograd.tensors.isolation import in_own_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class RankRow:
         return 8 * self.row.state.size * width + 4096
 
 
+@in_own_context
 def uniform_factor(row: RowBatch) -> float:
     """Return what the script has multiplied all gradients by, by hand, between reading and step;
     NaN where that is not known, or not the same number for all.

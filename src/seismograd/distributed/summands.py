@@ -17,6 +17,7 @@ from seismograd.schema import (
     State,
     StatisticKind,
 )
+from seismograd.tensors.isolation import in_own_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class SummedGradient:
     positions: tuple[int, ...] = ()
 
 
+@in_own_context
 def with_sums(
     sums: Sequence[SummedGradient], reports: Sequence[RankReport]
 ) -> tuple[RankReport, ...]:
@@ -49,6 +51,7 @@ def with_sums(
     return tuple(changed)
 
 
+@in_own_context
 def _with(report: RankReport, position: int, whole: FloatArray | None) -> RankReport:
     state = report.state.copy()
     if whole is None:

@@ -1,15 +1,20 @@
-"""Isolate our torch calls from the training program's modes."""
+"""Isolate our calls from the training program's modes: torch's, and NumPy's."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextvars import copy_context
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 # Nothing public leaves all modes of a user at once.
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _C = torch._C  # pyright: ignore[reportPrivateUsage]
 
@@ -56,6 +61,21 @@ def _kind() -> type[AbstractContextManager[None]]:
 
 
 Guards = _kind()
+
+
+def in_own_context(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function that sets `numpy.errstate`, or calls one of `numpy.linalg` that does: it
+    runs in a copy of the caller's context variables, in which NumPy keeps that mode.
+
+    `errstate` is entered and left in lines of Python, so that what a signal handler raises between
+    them would leave ours on in the program; a copy is left in one C call.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return copy_context().run(function, *args, **kwargs)
+
+    return call
 
 
 def without_user_modes() -> AbstractContextManager[None]:

@@ -32,6 +32,7 @@ from seismograd.capture.source.statements import statement_at
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import FactKind, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
+from seismograd.tensors.isolation import in_own_context
 
 NUM_WEIGHTS = 4  # of each optimizer
 MIN_CHANGED = 0.5  # of the scalars: a checkpoint or an average changes all of them
@@ -213,6 +214,7 @@ def _is_constraint(before: FloatArray, after: FloatArray) -> bool:
     return False
 
 
+@in_own_context  # as `lstsq` sets NumPy's modes
 def _is_interpolated(
     way: FloatArray, back: FloatArray, before: FloatArray, rounding: float
 ) -> bool:

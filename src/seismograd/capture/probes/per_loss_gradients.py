@@ -18,6 +18,7 @@ import torch
 from seismograd.schema import PAIR_DTYPE, SAMPLE_EVERY, AnyArray, FloatArray, no_pairs
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.isolation import in_own_context
 
 MAX_LOSSES = 4
 MAX_SCALARS = 20_000_000  # total bytes of gradients: they are copied once for each loss
@@ -56,6 +57,7 @@ class ComparedLosses:
             self, sites=tuple(numbered(site, turn) for turn, site in enumerate(self.sites))
         )
 
+    @in_own_context
     def record(self, iteration: int) -> AnyArray:
         """Return entries of PAIR_DTYPE: for each pair of losses one over all parameters that both
         reach, then one for each of these.

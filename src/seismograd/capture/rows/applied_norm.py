@@ -10,6 +10,7 @@ import numpy as np
 
 from seismograd.schema import FloatArray, IntArray
 from seismograd.tensors.device_scalars import Scalar
+from seismograd.tensors.isolation import in_own_context
 
 EPSILON = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to the norm
 
@@ -18,8 +19,8 @@ def clip_coefficient(norm: float, limit: float) -> float:
     """Return the factor torch multiplies gradients by: min(1, limit / (norm + 1e-6)); NaN for a NaN
     norm.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.minimum(np.float64(1.0), np.float64(limit) / (np.float64(norm) + EPSILON)))
+    coefficient = float(limit) / (float(norm) + EPSILON)
+    return 1.0 if coefficient > 1 else coefficient
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class AppliedClip:
         return clip_coefficient(self.norm.read(), self.limit.read())
 
 
+@in_own_context
 def after_clips(
     grad_norm: FloatArray, columns: IntArray, clips: tuple[AppliedClip, ...]
 ) -> FloatArray:

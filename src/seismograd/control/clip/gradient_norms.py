@@ -23,7 +23,7 @@ from seismograd.measure.tensor_batches import batches
 from seismograd.measure.transfer import wide_dtype
 from seismograd.schema import FloatArray
 from seismograd.tensors.dtensor import distributed_tensor, held_part
-from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.isolation import in_own_context, without_user_modes
 from seismograd.tensors.readable import readable
 
 
@@ -126,6 +126,7 @@ def _over_ranks(gradients: Sequence[Tensor], each: FloatArray, norm_type: float)
     return whole
 
 
+@in_own_context
 def _reduced(norms: FloatArray, mesh: Any, split: tuple[bool, ...], norm_type: float) -> FloatArray:
     from torch.distributed.tensor import DTensor, Partial, Replicate
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seismograd.control.parameter_list import ParameterList
 from seismograd.schema import FloatArray
+from seismograd.tensors.isolation import in_own_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,14 @@ class LossComparison:
         return ParameterList(self.tensors).names()
 
     @property
+    @in_own_context
     def norms(self) -> FloatArray:
         """Return the L2 norm of each loss's gradient of each parameter  # (L, P)."""
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.einsum("iip->ip", self.products))
 
     @property
+    @in_own_context
     def total_norms(self) -> FloatArray:
         """Return the L2 norm of each loss's whole gradient  # (L,)."""
         with np.errstate(invalid="ignore"):
@@ -54,6 +57,7 @@ class LossComparison:
         return _cosine(self.products, norms[:, None] * norms[None, :])
 
     @property
+    @in_own_context
     def total_cosines(self) -> FloatArray:
         """Return the cosines between whole gradients, over the parameters that both losses reach
         # (L, L).
@@ -104,6 +108,7 @@ def _flat(gradient: Tensor) -> Tensor:
     return (torch.view_as_real(dense) if dense.is_complex() else dense).reshape(-1).double()
 
 
+@in_own_context
 def _cosine(inner: FloatArray, norms: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.clip(inner / norms, -1.0, 1.0)

@@ -20,7 +20,7 @@ from seismograd.measure.reference import ReferenceBackend
 from seismograd.measure.transfer import Package
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, STATISTICS, FloatArray
 from seismograd.tensors.cuda_graph import is_capturing
-from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.isolation import in_own_context, without_user_modes
 
 SUM, LARGE_SUM, SMALL, SQUARES, LARGE, LARGEST, ZEROS, NONFINITE, NANS = range(9)
 NUMBERS = 9
@@ -230,6 +230,7 @@ def _arriving(
     )
 
 
+@in_own_context
 def _values(table: CudaTable, pieces: FloatArray) -> Mapping[str, FloatArray]:
     """Return the statistics of tensors from those of their pieces  # (p, NUMBERS) -> (m,) each."""
     whole = np.zeros((table.num_tensors, NUMBERS))
