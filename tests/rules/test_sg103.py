@@ -161,16 +161,43 @@ def loads(*iterations: int) -> list[Fact]:
         ([], 1),
         (loads(SPIKE), 0),
         (loads(SPIKE - 1), 0),
-        (loads(SPIKE - 2), 1),
+        (loads(SPIKE - 5), 0),  # its consequences
+        (loads(SPIKE - 12), 1),
+        (loads(SPIKE - 23, SPIKE - 3), 0),
+        (loads(SPIKE - 26, SPIKE - 6), 1),  # a fifth of the way to the next
         (loads(SPIKE + 1), 1),
         (loads(10, 20), 0),  # and every tenth since then
         (loads(5, 16), 1),
-        (loads(*range(SPIKE - 3, SPIKE + 1)), 1),  # at every step: none stands out by it
+        (loads(*range(10, SPIKE + 1)), 1),  # at every step: none stands out by it
     ],
 )
 def test_what_follows_upon_another_target_is_no_spike(facts: list[Fact], num: int) -> None:
     findings, _ = result([spiking(losses(1e3))], rules=(GradientSpike,), facts=facts)
     assert len(findings) == num
+
+
+@pytest.mark.parametrize("at", [[29], [30, 31], [5, 32, 44], [*range(1, 60)]])
+def test_after_another_target_another_level_begins(at: list[int]) -> None:
+    loss = np.full(60, 0.01)
+    loss[20:] = [0.5, 0.4, 0.02, 0.01, 0.2, 0.01, 0.01, 0.3, 0.01, 0.01] * 4
+    loss[50] = 20.0
+    made = block(np.sqrt(loss)[:, None] * [1.0, 1.0], loss=loss)
+    made.values["grad_norm"][50] *= 100
+    made.steps["grad_norm"][50] *= 100
+    facts = loads(19)
+    whole = result([made], rules=(GradientSpike,), facts=facts)
+    assert [each.first_step for each in whole[0]] == [50]
+    assert result(cut(made, at), rules=(GradientSpike,), facts=facts) == whole
+
+
+def test_a_rare_transition_in_a_regression_of_action_values_is_no_spike() -> None:
+    loss = losses(30.0)
+    made = spiking(loss)
+    made.values["grad_norm"][SPIKE] = made.steps["grad_norm"][SPIKE] = 50.0
+    fact = Fact(FactKind.ACTION_VALUES, 0, "train.py:9", -1, (), {})
+    assert len(result([made], rules=(GradientSpike,))[0]) == 1
+    assert result([made], rules=(GradientSpike,), facts=[fact])[0] == ()
+    assert len(result([spiking(loss)], rules=(GradientSpike,), facts=[fact])[0]) == 1
 
 
 def test_a_target_that_is_loaded_now_and_then_is_told_a_few_times(tmp_path: Path) -> None:

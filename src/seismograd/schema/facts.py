@@ -226,6 +226,10 @@ class FactKind(StrEnum):
     the first times, when the distance changes, and ever more rarely. `every`: iterations since the
     last time, -1 at the first; `times`.
     """
+    ACTION_VALUES = "action_values"
+    """The loss is a regression of action values, as of Q-learning: of what indices choose from a
+    network's outputs, one for each sample. Told once for each line.
+    """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
     told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
+from seismograd.capture.graph.action_values import ActionValues
 from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
@@ -72,6 +73,7 @@ class LossInspection:
         self._attention = AttentionFaults(facts, log.call_sites.sites)
         self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
         self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
+        self._action_values = ActionValues(facts)
         self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
         self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
         self._references = SelfReferences(facts, parameter_table, log.call_sites.sites)
@@ -144,6 +146,7 @@ class LossInspection:
             call("attention", self._attention.look, site, graph)
             call("recurrence", self._recurrences.look, site, graph)
             call("advantage", self._advantages.look, site, graph)
+            call("action values", self._action_values.look, site, graph)
             call("target", self._targets.look, site, graph)
             call("self ratio", self._self_ratios.look, site, graph, windows)
             call("state", self._states.look, site, graph)

@@ -19,7 +19,7 @@ from seismograd.analysis.training_stages import TrainingStages
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
 from seismograd.rules.sg103.spike import spike_finding
-from seismograd.schema import Fact, Finding, FloatArray, IntArray, RowBatch
+from seismograd.schema import Fact, FactKind, Finding, FloatArray, IntArray, RowBatch
 
 NUM_BEFORE = 16  # steps; most are lower than one of them, and no spike
 
@@ -51,11 +51,13 @@ class GradientSpike(Rule):
         enough. A loss that rose but is still below {harmless:.0%} of the first losses is that of a
         hard batch in a trained network, and does not count. The first {first_steps:g} steps of an
         optimizer never count as spikes, nor does a norm below the median of those steps; a new
-        optimizer over the same parameters, as of a second stage, begins again; nor does what
+        optimizer over the same parameters, as of a second stage, begins again, and so does what
         follows upon `load_state_dict` of another network, such as a target network, which changes
-        what the loss is compared with. Spikes are left out of the median. The norm must come back
-        within {longest:g} steps: a norm that stays high, or ends in NaN after {short:g} steps or
-        more, is an explosion.
+        what the loss is compared with; where that is often, the first steps after it do not count.
+        Where the loss is a regression of action values, as of Q-learning, a rare transition in the
+        batch is no fault, and the norm must be at least {min_alone:g} times the median. Spikes are
+        left out of the median. The norm must come back within {longest:g} steps: a norm that stays
+        high, or ends in NaN after {short:g} steps or more, is an explosion.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
         sum over many is larger: the norm is divided by what the size of its batch explains. What
@@ -99,10 +101,12 @@ class GradientSpike(Rule):
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
     _stages: TrainingStages = memory(TrainingStages)
     _targets: TargetLoads = memory(TargetLoads)
+    _is_of_values: bool = memory(bool)  # the loss is a regression of action values
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._stages.learn(fact)
         self._targets.learn(fact)
+        self._is_of_values |= fact.kind == FactKind.ACTION_VALUES
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -110,7 +114,8 @@ class GradientSpike(Rule):
         least = math.log10(min(self.min_factor, self.min_with_leap))
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, SpikeTrack(self.window, self.first_steps))
-            for part in self._stages.parts(optimizer, rows, iterations[rows]):
+            stages = self._stages.parts(optimizer, rows, iterations[rows])
+            for part in self._targets.parts(optimizer, stages, iterations):
                 if part.begins:
                     self._end(track, is_back=track.num_pending < self.short)
                     track.begin_again()
@@ -177,6 +182,8 @@ class GradientSpike(Rule):
             return None
         usual, largest = track.baseline(step), float(past[:, HEIGHT].max())
         above = usual.height - usual.middle
+        if self._is_of_values and above < math.log10(self.min_alone):
+            return None
         rises = usual.is_positive and usual.rises
         if rises and usual.loss < self.harmless * track.first_loss:
             return None
