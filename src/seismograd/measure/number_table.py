@@ -9,6 +9,8 @@ import numpy as np
 from seismograd.schema import FloatArray
 
 FEW = 64  # of which a list is made in less time than it takes to call NumPy
+# `all` and `any` of an array are Python around these
+every, some = np.logical_and.reduce, np.logical_or.reduce
 
 
 class NumberTable(Mapping[str, FloatArray]):
@@ -42,6 +44,13 @@ class NumberTable(Mapping[str, FloatArray]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def are_ordinary(norms: FloatArray, nonfinites: FloatArray) -> bool:
+    """Return whether no norm is 0 and no number not finite, where all of them were counted."""
+    if len(norms) > FEW:
+        return bool(every(norms) and not some(nonfinites))
+    return all(norms.tolist()) and not any(nonfinites.tolist())
 
 
 def stacked(tables: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:

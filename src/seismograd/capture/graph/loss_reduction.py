@@ -146,6 +146,8 @@ def _reduction(top: Any, budget: int) -> LossReduction:
 
 def _rescaled(main: LossReduction, factors: Product, rescaled: EventFlag) -> LossReduction:
     """Return the main term of a loss, multiplied by the factor applied after it."""
+    if main.shown and not rescaled:
+        return main  # then there is no factor
     flags = main.flags | rescaled
     return (
         replace(main, weight=main.weight * factors, flags=flags)

@@ -21,8 +21,8 @@ from seismograd.tensors.dtensor import held_part
 Cut = Callable[[Tensor], Tensor]  # the probed scalars of a tensor of the weight's shape
 Known = Callable[[Any, Mapping[str, Any], Tensor | None, Tensor, Cut], Tensor | None]
 
-# of a floating-point weight: rounding may be as large as an update
-COARSE_BYTES = 2
+# of a weight: rounding may be as large as an update
+COARSE = frozenset({torch.float16, torch.bfloat16})
 
 
 def fine_copy(optimizer: object, parameter: Tensor, cut: Cut) -> Tensor | None:

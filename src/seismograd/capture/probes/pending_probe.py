@@ -11,7 +11,7 @@ import torch
 
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.probes.intended_updates import (
-    COARSE_BYTES,
+    COARSE,
     Cut,
     fine_copy,
     intended_update,
@@ -31,6 +31,7 @@ from seismograd.capture.probes.slice_positions import Box, box, flat, leap_lengt
 from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.slice_copies import NUMBERS, Slice, SliceCopies
 from seismograd.measure.weight_updates import SliceGroup, compare, keep
+from seismograd.schema import FloatArray
 from seismograd.tensors.device_scalars import Scalar
 from seismograd.tensors.dtensor import held_part
 from seismograd.tensors.freed_memory import is_readable
@@ -139,10 +140,7 @@ class PendingProbe:
     ) -> ProbedUpdates:
         """Compare the copies with the weights after the step; see `UpdateProbe.step_ends`."""
         parameters = self._parameters()
-        probed = ProbedUpdates(
-            parameter_table.columns(parameters),
-            np.full((2, len(parameters)), math.nan),
-        )
+        compared: FloatArray | None = None
         if (
             self.slices
             and self.copies is not None
@@ -163,7 +161,13 @@ class PendingProbe:
                     break
                 after.append(now)
             else:
-                probed.numbers[:, : len(after)] = self.copies.compare(after)
+                compared = self.copies.compare(after)
+        numbers = compared
+        if numbers is None or self.others:
+            numbers = np.full((2, len(parameters)), math.nan)
+            if compared is not None:
+                numbers[:, : len(self.slices)] = compared
+        probed = ProbedUpdates(parameter_table.columns(parameters), numbers)
         if self.others:
             self._compare_others(probed, left_out)
         coarse = self._coarse(parameters)
@@ -184,11 +188,7 @@ class PendingProbe:
         """Return the positions of weights whose rounding may be as large as their update."""
         found: list[int] = []
         for position, each in enumerate(parameters):
-            if (
-                each.is_floating_point()
-                and each.element_size() == COARSE_BYTES
-                and is_readable(each)
-            ):
+            if each.dtype in COARSE and is_readable(each):
                 found.append(position)
         return found
 

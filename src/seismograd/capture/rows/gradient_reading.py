@@ -17,6 +17,7 @@ from seismograd.capture.rows.reading_plan import ReadingPlan, num_scalars
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.measure.backend import AllPending, Measurement, MeasuringBackend
 from seismograd.measure.finite import all_finite
+from seismograd.measure.number_table import are_ordinary
 from seismograd.measure.sketches.gradient_sketches import GradientSketches
 from seismograd.schema import MEASURED_EVERY_TIME, BoolArray, FloatArray, IntArray
 from seismograd.tensors.device_scalars import Scalar
@@ -25,8 +26,6 @@ PLAIN = frozenset({torch.Tensor})
 Sketch = Callable[[Sequence[torch.Tensor]], GradientSketches | None]
 NO_ELEMENTS = np.zeros(0)  # shared, never written to
 NO_SAMPLES: Values = {}  # likewise
-# `all` and `any` of an array are Python around these
-every, some = np.logical_and.reduce, np.logical_or.reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,10 @@ def read_gradients(
                 losses,
                 window.loss_scale,
                 planned.whole,
-                is_ordinary=_are_ordinary(measurement.values),
+                # then neither the step nor the next backward looks for what made one not so
+                is_ordinary=are_ordinary(
+                    measurement.values["grad_norm"], measurement.values["nonfinite"]
+                ),
             )
         measured = _all_of_the_plan(planned, held, existing)
         return _arriving(window, planned, measured, measurement, [], [], 0, losses, None)
@@ -118,13 +120,6 @@ def read_gradients(
         losses,
         sketches,
     )
-
-
-def _are_ordinary(values: Values) -> bool:
-    """Return whether no norm is 0, and all numbers are finite: then neither the step nor the next
-    backward looks for what made one so.
-    """
-    return bool(every(values["grad_norm"]) and not some(values["nonfinite"]))
 
 
 def _all_of_the_plan(

@@ -29,7 +29,7 @@ from seismograd.measure.native.library import (
 )
 from seismograd.measure.native.memory_layout import MemoryLayout
 from seismograd.measure.native.native_table import NOT_KNOWN, NativeTable, make_table, refill
-from seismograd.measure.number_table import FEW, NumberTable
+from seismograd.measure.number_table import NumberTable, are_ordinary
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
 
@@ -171,15 +171,7 @@ class NativeBackend:
         address = address_of(numbers)
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
-        if num > FEW:
-            is_ordinary = bool(
-                np.logical_and.reduce(numbers[NORM])
-                and not np.logical_or.reduce(numbers[NONFINITE])
-            )
-        else:  # without another call
-            rows = numbers.tolist()
-            is_ordinary = all(rows[NORM]) and not any(rows[NONFINITE])
-        return values, is_ordinary
+        return values, are_ordinary(numbers[NORM], numbers[NONFINITE])
 
     def _call(
         self, table: NativeTable, sample: bool = False
@@ -255,15 +247,17 @@ class NativeBackend:
         """Return the norms of the weights of those gradients that the kernel reads  # (m,)."""
         weights = tables.gradients.mine(weights)
         table = tables.weights = refill(tables.weights, weights)
+        measured = self._call(table)[0][NORM]
+        if not table.others:
+            return measured
         norms = np.full(len(weights), np.nan)
-        norms[table.positions] = self._call(table)[0][NORM]
-        if table.others:
-            others = [weights[position] for position in table.others]
-            norms[table.others] = (
-                ReferenceBackend()
-                .measure(others, others, range(len(others)), (), sample=False)
-                .values["grad_norm"]
-            )
+        norms[table.positions] = measured
+        others = [weights[position] for position in table.others]
+        norms[table.others] = (
+            ReferenceBackend()
+            .measure(others, others, range(len(others)), (), sample=False)
+            .values["grad_norm"]
+        )
         return norms
 
     def _bring(self, scalars: Sequence[Tensor]) -> FloatArray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, UntypedStorage
 
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.active_rows import Memory
 from seismograd.measure.native.library import ENTRY_WORDS, POINTER, address_of
 from seismograd.measure.native.memory_layout import MemoryLayout, layout_check, layout_of
@@ -65,6 +66,12 @@ class NativeTable:
         changed.
         """
         mine = self.mine(tensors) if self.others else tensors
+        if isinstance(mine, list) and len(mine) == len(self.known):
+            self.pointers = NOT_KNOWN  # in case an exception arrives behind it
+            if tensor_reads.fill(
+                self.is_still_so, mine, self.known_at, self.entries_at, ENTRY_WORDS
+            ):
+                return True
         if not self.is_still_so(*mine):
             return False
         # Lists are made and compared in C. What lies as before in as much memory can be read as
