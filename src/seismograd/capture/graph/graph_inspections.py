@@ -13,6 +13,7 @@ from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.posteriors import Posteriors
+from seismograd.capture.graph.quantized_cuts import QuantizedCuts
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.self_ratios import SelfRatios
@@ -46,6 +47,7 @@ class GraphInspections:
             ("rounded terms", RoundedTerms(facts, table, sites).look),
             ("loss weights", LossWeights(facts, table, sites).look),
             ("posterior", Posteriors(facts, sites).look),
+            ("quantization", QuantizedCuts(facts, table, sites).look),
         )
         self._looks_with_windows: tuple[tuple[str, LookWithWindows], ...] = (
             ("self ratio", SelfRatios(facts, table, sites).look),
