@@ -106,8 +106,8 @@ class ClipGovernedByOne(Rule):
             self.finding(
                 say(
                     "{name} has at least {part} of the total norm in {num} of the last {all} "
-                    "clipped steps: it sets the factor for all others, {factor} in the median, "
-                    "though their own norm was below the limit of {limit:g} in {below} of them",
+                    "clipped steps: it sets the factor for all others, {factor} in the median; "
+                    "the norm of these was below the limit of {limit:g} in {below} of them",
                     name=name,
                     part=f"{self.min_part:.0%}",
                     num=num,

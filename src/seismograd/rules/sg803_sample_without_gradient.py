@@ -18,7 +18,8 @@ class SampleWithoutGradient(FactRule):
     What it finds
         `sample()` where `rsample()` was meant: in a variational autoencoder whose reconstruction
         loss never reaches the encoder, or in an actor that should follow the gradient of a critic,
-        as in SAC.
+        as in SAC. And a vector quantization without its straight-through estimator, so that the
+        reconstruction loss of a VQ-VAE never reaches the encoder.
 
     Why it hurts
         Only the other terms of the loss train the distribution: the KL divergence, which makes it
@@ -39,6 +40,11 @@ class SampleWithoutGradient(FactRule):
         as the temperature of SAC while the critic is frozen. Whatever the samples are worth, that
         gradient is zero on average.
 
+        Of vectors that are looked up in a codebook one loss is enough as well: a regression
+        compares them with what chose them, by the same differences as another one compares that
+        with them, and the terms of the loss that go through the vectors do not contain what chose
+        them.
+
     False alarms
         None known. Policy gradients, which multiply the log_prob of a sample, and likelihoods of
         data are told apart; where it is not clear, nothing is said.
@@ -47,9 +53,11 @@ class SampleWithoutGradient(FactRule):
         - Call `rsample()` instead of `sample()`: it draws with the reparameterization trick.
         - If the distribution has no `rsample`, use a relaxed one, or the log_prob of the sample
           times what it led to.
+        - Pass the gradient of a quantized vector on: `quantized = z + (quantized - z).detach()`.
 
     References
         - Kingma, Welling (2014), Auto-encoding variational Bayes.
+        - van den Oord, Vinyals, Kavukcuoglu (2017), Neural discrete representation learning.
         - PyTorch documentation, torch.distributions: pathwise derivative.
     """
 
@@ -58,6 +66,7 @@ class SampleWithoutGradient(FactRule):
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SAMPLE_CUT,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.QUANTIZED_CUT,)
 
     min_evaluated: int = 1  # steps
     min_checks: int = 5  # of losses that have the log_prob of a sample alone
@@ -65,7 +74,28 @@ class SampleWithoutGradient(FactRule):
     def judge(self, fact: Fact) -> None:
         if fact.number("score") == 1 and fact.number("times") < self.min_checks:
             return
-        self.found.add_or_extend(self._finding(fact))
+        is_quantized = fact.kind == FactKind.QUANTIZED_CUT
+        self.found.add_or_extend(self._of_codebook(fact) if is_quantized else self._finding(fact))
+
+    def _of_codebook(self, fact: Fact) -> Finding:
+        text = fact.text("text")
+        name = text.split("=")[0].strip() if text else "quantized"
+        passing = f"{name} = z + ({name} - z).detach()  # z: what was quantized"
+        return self.finding_of_fact(
+            fact,
+            say(
+                "the vectors looked up in a codebook at {line} pass no gradient on: the loss "
+                "computed from them does not reach what chose them ({num} "
+                "{num:parameter|parameters}, first {first}), which is only pulled toward the "
+                "codebook",
+                line=fact.text("place") or fact.where or "?",
+                num=len(fact.parameters),
+                first=fact.parameters[0],
+            ),
+            say("pass the gradient on to what was quantized, by a straight-through estimator"),
+            f"{text}\n{passing}" if text else passing,
+            evidence=(Evidence("quantized_cut", "", fact.iteration, len(fact.parameters), 0.0),),
+        )
 
     def _finding(self, fact: Fact) -> Finding:
         text = fact.text("text")

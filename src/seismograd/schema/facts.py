@@ -108,6 +108,11 @@ class FactKind(StrEnum):
     of `parameters` has only the log-probability of the sample, times a single number, told at the
     first backwards of a line and ever more rarely: `times`.
     """
+    QUANTIZED_CUT = "quantized_cut"
+    """A loss goes through vectors that were looked up in a codebook, and reaches none of
+    `parameters`, which chose the vectors: only a regression compares these with them. Told once for
+    each line; `text` is the statement that looks them up, at `place`, or empty.
+    """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
     TERM_SIZES = "term_sizes"

@@ -87,9 +87,9 @@ class LossInputs:
         self._facts, self._parameter_table, self._sites = facts, parameter_table, sites
         self._reported: set[tuple[int, str, str]] = set()
 
-    def look(self, site: int, tops: list[Any], graph: LossGraph) -> None:
-        """Inspect the loss of a backward that begins at this call site."""
-        for fault in (*faults_of(tops), *misplaced(graph)):
+    def look(self, site: int, graph: LossGraph) -> None:
+        """Inspect the graph of a loss whose backward begins at this call site."""
+        for fault in (*faults_of(graph.tops), *misplaced(graph)):
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
                 self._reported.add(key)

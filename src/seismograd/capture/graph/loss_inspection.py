@@ -6,28 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.graph.action_values import ActionValues
-from seismograd.capture.graph.advantages import Advantages
-from seismograd.capture.graph.attention_faults import AttentionFaults
-from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.constant_norms import ConstantNorms
-from seismograd.capture.graph.detached_states import DetachedStates
 from seismograd.capture.graph.flat_functions import FlatFunctions
+from seismograd.capture.graph.graph_inspections import GraphInspections
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
 from seismograd.capture.graph.large_exponentials import MIN_LOSS, LargeExponentials
 from seismograd.capture.graph.loss_graph import LossGraph
-from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_observer import LossObserver
 from seismograd.capture.graph.loss_terms import LossTerms
-from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.mixed_reductions import MixedReductions
-from seismograd.capture.graph.posteriors import Posteriors
-from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
-from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.sample_cuts import SampleCuts
-from seismograd.capture.graph.self_ratios import SelfRatios
-from seismograd.capture.graph.self_references import SelfReferences
-from seismograd.capture.graph.shares_of_one import SharesOfOne
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.graph.withheld_gradients import WithheldGradients
 from seismograd.capture.graph.zero_gradient_observer import ZeroGradients
@@ -69,19 +57,7 @@ class LossInspection:
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._mixed_reductions = MixedReductions(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
-        self._loss_inputs = LossInputs(facts, parameter_table, log.call_sites.sites)
-        self._attention = AttentionFaults(facts, log.call_sites.sites)
-        self._recurrences = RecurrenceAxes(facts, parameter_table, log.call_sites.sites)
-        self._advantages = Advantages(facts, parameter_table, log.call_sites.sites)
-        self._action_values = ActionValues(facts)
-        self._targets = BootstrappedTargets(facts, parameter_table, log.call_sites.sites)
-        self._self_ratios = SelfRatios(facts, parameter_table, log.call_sites.sites)
-        self._references = SelfReferences(facts, parameter_table, log.call_sites.sites)
-        self._loss_weights = LossWeights(facts, parameter_table, log.call_sites.sites)
-        self._posteriors = Posteriors(facts, log.call_sites.sites)
-        self._shares = SharesOfOne(facts, parameter_table, log.call_sites.sites)
-        self._rounded_terms = RoundedTerms(facts, parameter_table, log.call_sites.sites)
-        self._states = DetachedStates(facts, parameter_table, log.call_sites.sites)
+        self._of_graphs = GraphInspections(guard, facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -142,19 +118,7 @@ class LossInspection:
             call("samples", self.sample_cuts.check_waiting)
         graph = call("loss graph", LossGraph, tops) if number in LOOKS else None
         if graph is not None:
-            call("loss input", self._loss_inputs.look, site, tops, graph)
-            call("attention", self._attention.look, site, graph)
-            call("recurrence", self._recurrences.look, site, graph)
-            call("advantage", self._advantages.look, site, graph)
-            call("action values", self._action_values.look, site, graph)
-            call("target", self._targets.look, site, graph)
-            call("self ratio", self._self_ratios.look, site, graph, windows)
-            call("state", self._states.look, site, graph)
-            call("rounded terms", self._rounded_terms.look, site, graph)
-            call("reference", self._references.look, site, graph, windows)
-            call("loss weights", self._loss_weights.look, site, graph)
-            call("posterior", self._posteriors.look, site, graph)
-            call("shares", self._shares.look, site, graph, windows)
+            self._of_graphs.look(site, graph, windows)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 
