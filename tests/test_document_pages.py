@@ -47,7 +47,7 @@ def test_a_page_shows_what_is_printed() -> None:
     assert carried_out(*QUICK) == {page: [] for page in QUICK}
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_tutorial_shows_what_is_printed() -> None:
     assert carried_out(TUTORIAL) == {TUTORIAL: []}
 

@@ -198,7 +198,15 @@ def test_what_is_thrown_into_our_code_from_a_thread_is_heard_by_the_program(
             assert_records_on(loop, 3)
 
 
-@pytest.mark.parametrize("kind", [MemoryError, RecursionError, OSError, KeyError])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        MemoryError,
+        RecursionError,
+        pytest.param(OSError, marks=pytest.mark.extended),
+        pytest.param(KeyError, marks=pytest.mark.extended),
+    ],
+)
 def test_a_failure_of_ours_at_any_call_behind_the_door_stays_here(kind: type[Exception]) -> None:
     def fail() -> None:
         raise kind("ours")

@@ -152,6 +152,7 @@ print("losses", json.dumps(losses))
 """
 
 
+@pytest.mark.extended
 def test_the_clip_of_skorch_and_each_step_of_a_grid_search(tmp_path: Path) -> None:
     pytest.importorskip("skorch", exc_type=ImportError)
     pytest.importorskip("sklearn")

@@ -17,7 +17,12 @@ PROGRAM = Path(__file__).parent / "kept.py"
 
 
 @pytest.mark.parametrize(
-    ("how", "num_files"), [("replicas", 1), ("sharded", 2), ("tensor_parallel", 2)]
+    ("how", "num_files"),
+    [
+        ("replicas", 1),
+        ("sharded", 2),
+        pytest.param("tensor_parallel", 2, marks=pytest.mark.extended),
+    ],
 )
 def test_a_gradient_is_read_as_a_whole(how: str, num_files: int, tmp_path: Path) -> None:
     ended = start([str(PROGRAM), how, str(tmp_path / "run")], 2, tmp_path)

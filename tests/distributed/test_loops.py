@@ -36,7 +36,12 @@ FOUR_RANKS = ("hsdp", "fsdp_and_tensor_parallel")
 
 
 @pytest.mark.parametrize(
-    ("names", "num_ranks"), [*((names, 2) for names in TWO_RANKS), (FOUR_RANKS, 4)], ids=str
+    ("names", "num_ranks"),
+    [
+        *((names, 2) for names in TWO_RANKS),
+        pytest.param(FOUR_RANKS, 4, marks=pytest.mark.extended),
+    ],
+    ids=str,
 )
 def test_ranks_are_recorded_as_one_process_would_measure(
     names: tuple[str, ...], num_ranks: int, tmp_path: Path

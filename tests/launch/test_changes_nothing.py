@@ -63,6 +63,7 @@ for step in range(20):
 """
 
 HERE = Path(__file__).parent
+EACH_TIME = ("small_net", "transformer")
 SMALL_NET = HERE.parents[1] / "examples" / "small_net.py"
 
 
@@ -78,7 +79,13 @@ def seismograd_run(
     return python("-m", "seismograd", "run", "--quiet", "--out", out, *words, check=check)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in EACH_TIME else pytest.mark.extended)
+        for name in PROGRAMS
+    ],
+)
 def test_a_program_gives_the_same_bits_watched_or_not(name: str, tmp_path: Path) -> None:
     script = HERE / "programs.py"
     bare = python(script, name)

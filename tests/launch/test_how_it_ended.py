@@ -52,7 +52,7 @@ def run_script(
     return open_run(folder / "run"), done
 
 
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("inside", [False, pytest.param(True, marks=pytest.mark.extended)])
 @pytest.mark.parametrize(
     ("ending", "code", "words"),
     [

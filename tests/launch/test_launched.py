@@ -331,17 +331,21 @@ def test_processes_that_train_side_by_side_are_runs_of_their_own(tmp_path: Path)
 
 
 def test_two_programs_with_one_out_show_each_its_own(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(TRAIN + "import sys, time; time.sleep(float(sys.argv[1]))\n")
+    # neither ends before both have trained
+    (tmp_path / "train.py").write_text(
+        TRAIN + "import glob, os, time\nopen(f'trained-{os.getpid()}', 'w').close()\n"
+        "while len(glob.glob('trained-*')) < 2:\n    time.sleep(0.05)\n"
+    )
     command = [sys.executable, "-m", "seismograd", "run", "--out", "record", "train.py"]
     both = [
         subprocess.Popen(
-            [*command, pause],
+            command,
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "LANGUAGE": "en"},
         )
-        for pause in ("0", "0")
+        for _ in range(2)
     ]
     said = sorted(process.communicate(timeout=200)[1].splitlines()[1] for process in both)
     assert [line.partition("record: ")[2].partition(" ")[0] for line in said] == [

@@ -118,7 +118,9 @@ def run(folder: Path, text: str, *arguments: str) -> seismograd.Run:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.extended)]
+)
 def test_dataloader_workers_are_left_alone_however_they_start(method: str, tmp_path: Path) -> None:
     assert len(run(tmp_path, LOADER, method).steps) == 6
 

@@ -206,7 +206,7 @@ COMPILE = """
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
-@pytest.mark.parametrize("capability", [70, 90])
+@pytest.mark.parametrize("capability", [pytest.param(70, marks=pytest.mark.extended), 90])
 def test_the_kernel_compiles_for_gpus_that_are_not_here(capability: int, tmp_path: Any) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)

@@ -104,8 +104,7 @@ def test_a_decoder_that_gets_the_vectors_themselves_is_found(
         lambda z, q: z,
     ],
 )
-@pytest.mark.parametrize("look_up", ["embedding", "image"])
-@pytest.mark.parametrize("pull", [by_function, by_squares])
+@pytest.mark.parametrize(("look_up", "pull"), [("embedding", by_function), ("image", by_squares)])
 def test_what_the_loss_reaches_by_another_way_is_left_alone(
     look_up: str,
     pull: Callable[[Numbers, Numbers], Numbers],

@@ -18,12 +18,17 @@ from benchmarks.truth.trial import judge, program, proof
 # and of programs that take seconds: their traces are the time that this takes.
 PAIRS = (
     ("clip after step", "mlp_plain"),
-    ("all weights one constant", "mlp_plain"),
-    ("detach between layers", "gnn"),
     ("mask after the square root", "gnn"),
-    ("softmax before cross entropy", "gnn"),
     ("left in eval mode", "gnn"),
-    ("bootstrapped target with a graph", "sarsa"),
+    *(
+        pytest.param(*pair, marks=pytest.mark.extended)
+        for pair in (
+            ("all weights one constant", "mlp_plain"),
+            ("detach between layers", "gnn"),
+            ("softmax before cross entropy", "gnn"),
+            ("bootstrapped target with a graph", "sarsa"),
+        )
+    ),
 )
 
 
