@@ -74,8 +74,7 @@ def stacked(tables: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]
 
 def _together(tables: Sequence[NumberTable]) -> FloatArray:
     """Return the numbers of tables with the same statistics of the same gradients  # (R, B, n)."""
-    raw = [table.kept for table in tables if isinstance(table.kept, bytes)]
-    if len(raw) == len(tables):  # no array of each is made
-        whole = np.frombuffer(b"".join(raw)).reshape(len(raw), tables[0].num_rows, -1)
-        return np.ascontiguousarray(whole.swapaxes(0, 1))
-    return np.stack([table.numbers for table in tables], axis=1)
+    # the few that are arrays by now as bytes, too: so no array is made of each of the others
+    raw = [each.kept if isinstance(each.kept, bytes) else each.kept.tobytes() for each in tables]
+    whole = np.frombuffer(b"".join(raw)).reshape(len(raw), tables[0].num_rows, -1)
+    return np.ascontiguousarray(whole.swapaxes(0, 1))

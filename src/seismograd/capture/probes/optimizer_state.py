@@ -175,19 +175,22 @@ def _numbers_of(
     of_second, second = _named(entry, gradient, *SECOND_MOMENTS)
     _, first = _named(entry, gradient, "exp_avg")
     _, buffer = _named(entry, gradient, "momentum_buffer")
-    g = _sliced(gradient, turn) / scale
+    g = _sliced(gradient, turn)
+    if scale != 1:
+        g = g / scale
     if second is not None:
         bias_1, bias_2 = _biases(
             group, found.get("age"), is_averaged=of_second in SECOND_MOMENTS[:2]
         )
         root = (_sliced(second, turn) / bias_2).sqrt()
         there = root > 0
-        found["gradient_to_state"] = _rms_of_ratio(g, root, there)
-        found[OF + "gradient_to_state"] = there.sum()
+        num = there.sum()
+        found["gradient_to_state"] = _rms_of_ratio(g, root, there, num)
+        found[OF + "gradient_to_state"] = num
         if first is not None:
             m = _sliced(first, turn) / bias_1
-            found["momentum_to_root"] = _rms_of_ratio(m, root, there)
-            found[OF + "momentum_to_root"] = there.sum()
+            found["momentum_to_root"] = _rms_of_ratio(m, root, there, num)
+            found[OF + "momentum_to_root"] = num
         eps = setting(group, "eps")
         if isinstance(eps, int | float):
             found["below_eps"] = (root < eps).double().mean()
@@ -253,10 +256,10 @@ def _biases(
     return 1 - first**age, 1 - second**age
 
 
-def _rms_of_ratio(numbers: Tensor, root: Tensor, there: Tensor) -> Tensor:
-    """Return the root mean square of the ratios where there is something to divide by."""
+def _rms_of_ratio(numbers: Tensor, root: Tensor, there: Tensor, num: Tensor) -> Tensor:
+    """Return the root mean square of the ratios where there is something to divide by: so many."""
     ratio = torch.where(there, numbers / root, 0.0).double()
-    return (ratio.square().sum() / there.sum()).sqrt()
+    return (ratio.square().sum() / num).sqrt()
 
 
 def _is_muon(group: Any) -> bool:
