@@ -190,6 +190,26 @@ def test_after_another_target_another_level_begins(at: list[int]) -> None:
     assert result(cut(made, at), rules=(GradientSpike,), facts=facts) == whole
 
 
+def of_a_curriculum(length: int) -> RowBatch:
+    """From step 30 on, two batches in three are of another stage, and learned by and by."""
+    norms, loss = np.full((90, 2), 0.1), np.full(90, 0.08)
+    for step in range(30, 30 + length):
+        if step % 3 != 2:
+            norms[step], loss[step] = 3.0 * 0.95 ** (step - 30), 3.4 * 0.95 ** (step - 30)
+    return block(norms, loss=loss)
+
+
+@pytest.mark.parametrize("at", [[29], [30, 31], [32], [33, 40, 41, 42, 43], [*range(1, 90)]])
+def test_steps_that_soon_stand_out_again_begin_another_level(at: list[int]) -> None:
+    for length, num in ((60, 0), (9, 0), (6, 1), (3, 1)):
+        made = of_a_curriculum(length)
+        whole = result([made], rules=(GradientSpike,))
+        assert len(whole[0]) == num, length
+        assert result(cut(made, at), rules=(GradientSpike,)) == whole
+    (finding,) = result([of_a_curriculum(6)], rules=(GradientSpike,))[0]
+    assert (finding.first_step, finding.last_step) == (30, 34)
+
+
 def test_a_rare_transition_in_a_regression_of_action_values_is_no_spike() -> None:
     loss = losses(30.0)
     made = spiking(loss)

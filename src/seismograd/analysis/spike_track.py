@@ -60,6 +60,10 @@ class SpikeTrack:
     first_loss: float = -math.inf  # the largest of those steps
     pending: Finding | None = None  # steps that stand out, the last ones so far
     num_pending: int = 0
+    held: Finding | None = None  # a spike that is over, until the steps after it are known
+    num_after: int = 0  # these, so far
+    num_again: int = 0  # of these, those that stand out again
+    num_resets: int = 0  # of what is usual
     _size: FloatArray = field(default_factory=lambda: np.full(3, np.nan))
 
     def read(self, block: RowBatch, rows: IntArray, sizes: FloatArray) -> FloatArray:
@@ -91,7 +95,19 @@ class SpikeTrack:
         if not len(steps):
             return
         self.count += len(steps)
+        self.num_after += len(steps)
         self.past = np.concatenate([self.past, steps])[-self.window :]
+
+    def hold(self, spike: Finding) -> None:
+        """Hold a spike that is over; one that is held already lasts until this one, unless that is
+        only information and this one is more.
+        """
+        if self.held is None:
+            self.held, self.num_after, self.num_again = spike, 0, 0
+        elif self.held.severity == "info" != spike.severity:
+            self.held = spike
+        elif self.held.severity == spike.severity:
+            self.held = replace(self.held, last_step=spike.last_step)
 
     def baseline(self, step: FloatArray) -> SpikeBaseline:
         """Return the level before this step."""
@@ -122,9 +138,14 @@ class SpikeTrack:
 
     def begin_again(self) -> None:
         """Forget what was usual: another training begins."""
-        self.past = self.past[:0]
+        self.reset()
         self.first.clear()
         self.first_loss = -math.inf
+
+    def reset(self) -> None:
+        """Forget the last steps: another level begins."""
+        self.past = self.past[:0]
+        self.num_resets += 1
 
     def rise(self, finding: Finding, longest: int) -> None:
         """Add a step that stands out; steps that stand out for long are not a spike but a new
@@ -132,10 +153,12 @@ class SpikeTrack:
         """
         self.count += 1
         self.num_pending += 1
+        self.num_after += 1
+        self.num_again += 1
         self.pending = replace(self.pending or finding, last_step=finding.last_step)
         if self.num_pending > longest:
             self.drop()
-            self.past = self.past[:0]
+            self.reset()
 
     def drop(self) -> None:
         """Discard it: nothing stands out any more."""

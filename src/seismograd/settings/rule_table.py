@@ -77,6 +77,8 @@ RULE_TABLE: RuleTable = {
             "harmless",
             "longest",
             "short",
+            "settles",
+            "again",
             "small",
         ],
     ),

@@ -57,7 +57,9 @@ class GradientSpike(Rule):
         Where the loss is a regression of action values, as of Q-learning, a rare transition in the
         batch is no fault, and the norm must be at least {min_alone:g} times the median. Spikes are
         left out of the median. The norm must come back within {longest:g} steps: a norm that stays
-        high, or ends in NaN after {short:g} steps or more, is an explosion.
+        high, or ends in NaN after {short:g} steps or more, is an explosion. Where {again:g} of the
+        {settles:g} steps that follow stand out again, it is no spike but the beginning of other
+        data, as those of the next stage of a curriculum.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
         sum over many is larger: the norm is divided by what the size of its batch explains. What
@@ -96,6 +98,8 @@ class GradientSpike(Rule):
     harmless: float = 0.1  # of the first losses
     longest: int = 10  # steps
     short: int = 3  # steps
+    settles: int = 10  # steps after it
+    again: int = 3  # of these
     small: float = 0.5  # of the usual size of a batch
 
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
@@ -118,10 +122,11 @@ class GradientSpike(Rule):
             for part in self._targets.parts(optimizer, stages, iterations):
                 if part.begins:
                     self._end(track, is_back=track.num_pending < self.short)
+                    self._settle(track)
                     track.begin_again()
                 steps = track.read(block, part.rows, sizes)
                 if track.pending is None and not track.spans(steps, least):
-                    track.add(steps[np.isfinite(steps[:, HEIGHT])])
+                    self._add(track, steps[np.isfinite(steps[:, HEIGHT])])
                 else:
                     self._follow(track, block, part.rows, steps)
         return self.found.take()
@@ -129,6 +134,7 @@ class GradientSpike(Rule):
     def finish(self) -> Iterable[Finding]:
         for track in self._tracks.values():
             self._end(track, is_back=track.num_pending < self.short)
+            self._settle(track)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
@@ -146,7 +152,9 @@ class GradientSpike(Rule):
             before = heights[max(since, index - few) : index]
             if before and track.pending is None and heights[index] < max(before):
                 continue  # lower than one just before it; added with the next that is not
-            track.add(steps[added:index])
+            num_resets = track.num_resets
+            self._add(track, steps[added:index])
+            since = index if track.num_resets > num_resets else since
             added, step = index + 1, steps[index]
             usual = self._baseline(track, step)
             if usual is not None:
@@ -156,18 +164,38 @@ class GradientSpike(Rule):
             is_finite = math.isfinite(step[HEIGHT])
             self._end(track, is_back=is_finite or track.num_pending < self.short)
             if is_finite:
-                track.add(step[None])
-            else:
+                self._add(track, step[None])
+            if not is_finite or track.num_resets > num_resets:
                 since = index + 1
-        track.add(steps[added:])
+        self._add(track, steps[added:])
+
+    def _add(self, track: SpikeTrack, steps: FloatArray) -> None:
+        """Add steps that do not stand out; a spike is settled when enough have followed it."""
+        if track.held is not None and len(steps):
+            left = max(0, self.settles - track.num_after)
+            track.add(steps[:left])
+            steps = steps[left:]
+            if track.num_after >= self.settles:
+                self._settle(track)
+        track.add(steps)
 
     def _end(self, track: SpikeTrack, *, is_back: bool) -> None:
-        """End what stands out, a spike if the gradient is back. The first one is described, the
-        last one ends the finding; that of a small batch gives way to any other.
-        """
+        """End what stands out, a spike if the gradient is back."""
         spike = track.pending
         track.drop()
-        if spike is None or not is_back or self._targets.explains(spike.first_step):
+        if spike is not None and is_back and not self._targets.explains(spike.first_step):
+            track.hold(spike)
+
+    def _settle(self, track: SpikeTrack) -> None:
+        """Decide about the spike that is held: it is none where further steps soon stood out again.
+        The first one is described, the last one ends the finding; that of a small batch gives way
+        to any other.
+        """
+        spike, track.held = track.held, None
+        if spike is None:
+            return
+        if track.num_again >= self.again:
+            track.reset()
             return
         earlier = self.found.get(spike.optimizer)
         if earlier is None or (earlier.severity == "info" != spike.severity):
