@@ -210,6 +210,20 @@ def test_steps_that_soon_stand_out_again_begin_another_level(at: list[int]) -> N
     assert (finding.first_step, finding.last_step) == (30, 34)
 
 
+@pytest.mark.parametrize(("length", "num"), [(2, 1), (6, 1), (25, 0)])
+def test_a_norm_that_is_no_more_than_at_first_and_stays_is_another_task(
+    length: int, num: int
+) -> None:
+    norms, loss = np.full((90, 2), 0.04), np.full(90, 0.01)
+    norms[:8], loss[:8] = 1.15, 1.1
+    norms[60 : 60 + length], loss[60 : 60 + length] = 1.1, 1.12
+    norms[60:62] = 1.2
+    made = block(norms, loss=loss)
+    whole = result([made], rules=(GradientSpike,))
+    assert len(whole[0]) == num
+    assert result(cut(made, [60, 61, 62, 69, 70, 71, 72]), rules=(GradientSpike,)) == whole
+
+
 def test_a_rare_transition_in_a_regression_of_action_values_is_no_spike() -> None:
     loss = losses(30.0)
     made = spiking(loss)

@@ -57,7 +57,8 @@ class LostUpdateTrack:
 
     def is_lost(self, num: int, min_unmoved: float) -> bool:
         """Return whether each of the first groups, and the last one, left this share unmoved."""
-        return len(self.shares) >= num and min([*self.shares[:num], self.share]) >= min_unmoved
+        shares = [*self.shares[:num], self.share]
+        return len(shares) > num and all(share >= min_unmoved for share in shares)  # never of a NaN
 
     def middle(self) -> tuple[int, int]:
         """Return the row and column of a probe, in the last group, of the weight in the middle."""

@@ -13,6 +13,7 @@ from seismograd.analysis.medians import column_medians, median
 from seismograd.schema import Finding, FloatArray, IntArray, RowBatch, StepFlag
 
 HEIGHT, LOSS, SIZE = 0, 1, slice(2, 5)  # logarithm of the norm, loss, size of the batch
+USUAL = math.log10(2)  # height above what is usual that is usual still
 NORMAL = 1.4826  # standard deviation of a normal distribution / median distance from its median
 
 
@@ -62,8 +63,13 @@ class SpikeTrack:
     num_pending: int = 0
     held: Finding | None = None  # a spike that is over, until the steps after it are known
     num_after: int = 0  # these, so far
-    num_again: int = 0  # of these, those that stand out again
+    num_high: int = 0  # of these, those that are high: more than half of the way up
+    num_again: int = 0  # of the high ones, those after one that was usual
     num_resets: int = 0  # of what is usual
+    _usual: float = math.nan  # height before what is pending
+    _height: float = math.nan  # of its first step
+    _held_limits: tuple[float, float] = (math.nan, math.nan)  # heights: of usual and of high ones
+    _is_back: bool = False  # a step after it was usual
     _size: FloatArray = field(default_factory=lambda: np.full(3, np.nan))
 
     def read(self, block: RowBatch, rows: IntArray, sizes: FloatArray) -> FloatArray:
@@ -95,7 +101,7 @@ class SpikeTrack:
         if not len(steps):
             return
         self.count += len(steps)
-        self.num_after += len(steps)
+        self._compare(steps[:, HEIGHT])
         self.past = np.concatenate([self.past, steps])[-self.window :]
 
     def hold(self, spike: Finding) -> None:
@@ -103,7 +109,9 @@ class SpikeTrack:
         only information and this one is more.
         """
         if self.held is None:
-            self.held, self.num_after, self.num_again = spike, 0, 0
+            self.held, self.num_after, self.num_high, self.num_again = spike, 0, 0, 0
+            self._is_back = False
+            self._held_limits = (self._usual + USUAL, (self._usual + self._height) / 2)
         elif self.held.severity == "info" != spike.severity:
             self.held = spike
         elif self.held.severity == spike.severity:
@@ -147,18 +155,30 @@ class SpikeTrack:
         self.past = self.past[:0]
         self.num_resets += 1
 
-    def rise(self, finding: Finding, longest: int) -> None:
-        """Add a step that stands out; steps that stand out for long are not a spike but a new
-        level.
+    def rise(self, finding: Finding, usual: SpikeBaseline, longest: int) -> None:
+        """Add a step that stands out from what is usual; steps that stand out for long are not a
+        spike but a new level.
         """
+        if self.pending is None:
+            self._usual, self._height = usual.middle, usual.height
         self.count += 1
         self.num_pending += 1
-        self.num_after += 1
-        self.num_again += 1
+        self._compare(np.array([usual.height]))
         self.pending = replace(self.pending or finding, last_step=finding.last_step)
         if self.num_pending > longest:
             self.drop()
             self.reset()
+
+    def _compare(self, heights: FloatArray) -> None:
+        """Compare steps with the spike that is held, if one is."""
+        if self.held is None:
+            return
+        self.num_after += len(heights)
+        low, high = self._held_limits
+        for height in heights.tolist():
+            self.num_high += height >= high
+            self.num_again += self._is_back and height >= high
+            self._is_back |= height <= low
 
     def drop(self) -> None:
         """Discard it: nothing stands out any more."""

@@ -57,9 +57,10 @@ class GradientSpike(Rule):
         Where the loss is a regression of action values, as of Q-learning, a rare transition in the
         batch is no fault, and the norm must be at least {min_alone:g} times the median. Spikes are
         left out of the median. The norm must come back within {longest:g} steps: a norm that stays
-        high, or ends in NaN after {short:g} steps or more, is an explosion. Where {again:g} of the
-        {settles:g} steps that follow stand out again, it is no spike but the beginning of other
-        data, as those of the next stage of a curriculum.
+        high, or ends in NaN after {short:g} steps or more, is an explosion. Where all of the
+        {settles:g} steps that follow are high, more than half of the way up, or {again:g} of them
+        are, after the norm has come back, it is no spike but the beginning of other data, as of
+        another task or of the next stage of a curriculum.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
         sum over many is larger: the norm is divided by what the size of its batch explains. What
@@ -158,7 +159,7 @@ class GradientSpike(Rule):
             added, step = index + 1, steps[index]
             usual = self._baseline(track, step)
             if usual is not None:
-                track.rise(self._finding(block, row, usual), self.longest)
+                track.rise(self._finding(block, row, usual), usual, self.longest)
                 since = index + 1
                 continue
             is_finite = math.isfinite(step[HEIGHT])
@@ -187,14 +188,16 @@ class GradientSpike(Rule):
             track.hold(spike)
 
     def _settle(self, track: SpikeTrack) -> None:
-        """Decide about the spike that is held: it is none where further steps soon stood out again.
+        """Decide about the spike that is held: it is none where the steps after it stayed high, or
+        soon were high again.
         The first one is described, the last one ends the finding; that of a small batch gives way
         to any other.
         """
         spike, track.held = track.held, None
         if spike is None:
             return
-        if track.num_again >= self.again:
+        is_level = track.num_after >= self.settles and track.num_high == track.num_after
+        if is_level or track.num_again >= self.again:
             track.reset()
             return
         earlier = self.found.get(spike.optimizer)
