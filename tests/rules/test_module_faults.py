@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.functional import cross_entropy  # noqa: E402
+
+import seismograd  # noqa: E402
 from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode  # noqa: E402
@@ -19,7 +22,7 @@ from seismograd.schema import Fact, FactKind  # noqa: E402
 from tests.rules import module_faults  # noqa: E402
 from tests.rules.cutting import cut  # noqa: E402
 from tests.rules.module_faults import HEALTHY, IN_EVAL, REMADE, SYMMETRIC  # noqa: E402
-from tests.rules.programs import Program  # noqa: E402
+from tests.rules.programs import Program, batch  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 from tests.synthetic import block  # noqa: E402
 
@@ -60,6 +63,34 @@ def test_what_looks_like_it_is_healthy(program: Program, tmp_path: Path) -> None
     run = open_run(tmp_path / "run")
     assert not [note for note in run.notes if note.kind == "failure"]
     assert len([fact for fact in run.facts if fact.kind == FactKind.LEFT_IN_EVAL]) <= 40
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_a_teacher_that_was_trained_before_may_be_in_eval_mode(
+    is_frozen: bool, is_alone: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    teacher, student = module_faults.normed(), module_faults.normed()
+
+    def trained(model: torch.nn.Module) -> None:
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        for step in range(60):
+            x, labels = batch(step)
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x), labels, label_smoothing=0.1)
+            if model is student:
+                loss = loss + (student(x) - teacher(x).detach()).square().mean()
+            loss.backward()
+            optimizer.step()
+
+    watched = () if is_alone else (torch.nn.ModuleList([teacher, student]),)
+    with seismograd.watch(*watched, out=tmp_path / "run") as recording:
+        trained(teacher)
+        teacher.eval()
+        teacher.requires_grad_(not is_frozen)
+        trained(student)
+    assert [finding.code for finding in recording.findings if finding.severity != "info"] == []
 
 
 @given(st.sets(st.integers(1, 59)), st.lists(st.tuples(st.integers(0, 59), st.booleans())))

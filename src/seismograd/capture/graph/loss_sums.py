@@ -10,6 +10,23 @@ MAX_NODES = 64
 ADDING = frozenset({"AddBackward0", "SubBackward0"})
 MULTIPLYING = frozenset({"MulBackward0", "DivBackward0"})
 REDUCING = frozenset({"SumBackward0", "MeanBackward0"})
+NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
+LINEAR = (
+    SAME_VALUES
+    | NLL
+    | {  # operations whose results are sums of what they get, times numbers
+        "DivBackward0",
+        "DivBackward1",
+        "MaskedFillBackward0",
+        "MeanBackward0",
+        "MeanBackward1",
+        "MulBackward0",
+        "MulBackward1",
+        "NegBackward0",
+        "SumBackward0",
+        "SumBackward1",
+    }
+)
 ONE_NUMBER = ((), (1,))
 
 
@@ -25,7 +42,8 @@ class Addend(NamedTuple):
 
 def addends(top: Any) -> list[Addend]:
     """Return the terms of a loss, in the order in which the script adds them; the operations that
-    add and multiply are not among them. Of more than `MAX_NODES` operations the rest is left out.
+    add and multiply are not among them, and a cross entropy with label smoothing is one. Of more
+    than `MAX_NODES` operations the rest is left out.
     """
     stack: list[Addend] = [Addend(top, 0, 1.0)]
     found: list[Addend] = []
@@ -64,7 +82,36 @@ def addends(top: Any) -> list[Addend]:
             stack += [Addend(below, number, inner) for below, number in reversed(parts)]
         else:
             found.append(each)
-    return found
+    return _without_smoothing(found) if len(found) > 1 else found
+
+
+def _without_smoothing(found: list[Addend]) -> list[Addend]:
+    """Return the terms without the smoothing of labels: it belongs to a cross entropy, whose other
+    part is another sum of the same logarithms of probabilities.
+    """
+    ends = [_log_softmax(each.node) for each in found]
+    of_labels = {
+        end for each, end in zip(found, ends, strict=True) if end is not None and _is_nll(each.node)
+    }
+    return [
+        each
+        for each, end in zip(found, ends, strict=True)
+        if end not in of_labels or _is_nll(each.node)
+    ]
+
+
+def _log_softmax(node: Any) -> Any:
+    """Return the log-softmax of whose results a term is a sum, each times a number."""
+    while node is not None and node.name() in LINEAR:
+        live = [below for below, _ in node.next_functions if below is not None]
+        node = live[0] if len(live) == 1 else None
+    return node if node is not None and node.name() == "LogSoftmaxBackward0" else None
+
+
+def _is_nll(node: Any) -> bool:
+    while node is not None and node.name() in LINEAR - NLL:
+        node = source(node) or source(node, 1)
+    return node is not None and node.name() in NLL
 
 
 def _is_stack(node: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.unused_averages import UnusedAverages, unused_averages
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -57,7 +58,7 @@ class Modes:
         for watched in self.watched.values():
             model = watched.alive()
             if model is not None:
-                self._look(watched, model.training, losses)
+                self._look(watched, model, losses)
 
     def _eval_at(self, site: int, name: str) -> str:
         """Return the call that puts a model of this name in eval mode, as the script writes it."""
@@ -80,7 +81,21 @@ class Modes:
                     weakref.ref(model), prefix.rstrip("."), norms, dropouts
                 )
 
-    def _look(self, watched: Watched, training: bool, losses: object) -> None:
+    def _is_trained(self, model: torch.nn.Module, losses: object) -> bool:
+        """Return whether a loss trains any of a model: not one that was trained and is frozen now,
+        or that only teaches another. Where the graph shows no parameter that is known, as those
+        that are gathered from shards, it may.
+        """
+        own = {id(p) for p in model.parameters() if p.requires_grad}
+        if not own or not isinstance(losses, torch.Tensor) or losses.grad_fn is None:
+            return bool(own)
+        graph = LossGraph([losses.grad_fn])
+        leaves = graph.leaves_behind(set(graph.tops))
+        is_known = any(column >= 0 for column in self.parameter_table.columns(leaves))
+        return not is_known or any(id(leaf) in own for leaf in leaves)
+
+    def _look(self, watched: Watched, model: torch.nn.Module, losses: object) -> None:
+        training = model.training
         if watched.num_back >= MAX_BACK:
             return
         if not training and not watched.has_trained:
@@ -93,7 +108,9 @@ class Modes:
         unused = None if watched.has_trained else watched.unused
         counts = watched.has_trained or (unused is not None and unused.num > 0)
         watched.times = 0 if training or not counts else watched.times + 1
-        if back or (watched.times and is_looked_at(watched.times)):
+        if back or (
+            watched.times and is_looked_at(watched.times) and self._is_trained(model, losses)
+        ):
             site = self.log.call_sites.here(OWN_FRAMES)
             self.facts.report(
                 FactKind.LEFT_IN_EVAL,
