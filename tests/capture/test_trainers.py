@@ -83,8 +83,11 @@ def test_the_clip_and_the_short_windows_of_lightning(tmp_path: Path) -> None:
     assert (run.steps["grad_norm"] > 0.01).all()
     np.testing.assert_allclose(run.steps["applied_norm"], 1e-3, rtol=1e-3)
     np.testing.assert_allclose(run.steps["clip_norm"], run.steps["grad_norm"], rtol=1e-5)
-    found = {finding.code for finding in diagnose(run.blocks(64), notes=run.notes).findings()}
-    assert {"SG308", "SG501"} <= found
+    found = {each.code: each for each in diagnose(run.blocks(64), notes=run.notes).findings()}
+    assert {"SG308", "SG501"} <= found.keys()
+    short = found["SG308"]
+    assert (short.severity, short.excerpt) == ("info", "")
+    assert "be a multiple of 3" in short.advice.render()
 
 
 def test_two_optimizers_that_lightning_steps_by_hand(tmp_path: Path) -> None:

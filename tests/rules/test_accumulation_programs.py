@@ -86,3 +86,32 @@ def test_with_accelerate_the_advice_is_in_its_terms(
 
     findings = found(tmp_path / "run", train)
     assert [(each.code, each.excerpt) for each in findings] == ([(code, excerpt)] if code else [])
+
+
+@pytest.mark.parametrize(("by_hand", "severity"), [(False, "info"), (True, "warning")])
+def test_a_short_window_that_accelerate_ends_is_only_information(
+    by_hand: bool, severity: str, tmp_path: Path
+) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    with seismograd.watch(out=tmp_path / "run") as recording:
+        accelerator = accelerate.Accelerator(
+            gradient_accumulation_steps=1 if by_hand else 4, cpu=True
+        )
+        model, loader = mlp(2, nn.Tanh), data(26)
+        model, optimizer, loader = accelerator.prepare(model, adam(model), loader)
+        for _ in range(3):
+            for number, (x, labels) in enumerate(loader):
+                loss = F.cross_entropy(model(x), labels)
+                if by_hand:
+                    accelerator.backward(loss / 4)
+                    if number % 4 == 3 or number == 25:
+                        optimizer.step()
+                        optimizer.zero_grad()
+                    continue
+                with accelerator.accumulate(model):
+                    accelerator.backward(loss)
+                    optimizer.step()
+                    optimizer.zero_grad()
+    (short,) = (each for each in recording.findings if each.code == "SG308")
+    assert short.severity == severity
+    assert short.excerpt.startswith("accelerator.backward(loss / 2)") is by_hand

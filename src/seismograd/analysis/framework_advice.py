@@ -27,6 +27,16 @@ def framework_advice(
     return None
 
 
+def closes_windows(window: StepWindow, micro_batches: MicroBatches) -> bool:
+    """Return whether a framework divides the losses and ends a window with each epoch, short or
+    not: nothing that the script does.
+    """
+    via = window.via(micro_batches.last)
+    return via in OWN_LOOPS or (
+        via == "accelerate" and "/" not in window.text(micro_batches.last, "loss.backward()")
+    )
+
+
 def _accelerate(fault: int, num: int) -> tuple[Message, str]:
     if fault == UNDIVIDED:
         return (

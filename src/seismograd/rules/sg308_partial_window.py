@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from seismograd.analysis.accumulation_loop import AccumulationLoop
+from seismograd.analysis.framework_advice import closes_windows
 from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.program_end import ProgramEnd
 from seismograd.analysis.repeated_fault import FaultSteps
@@ -50,7 +51,9 @@ class PartialWindow(WindowRule):
         step used it, in no more than {max_share:.0%} of the steps. A step is too large or too small
         if it has more or fewer micro-batches than a full window while each loss is still divided by
         the full number (within {tolerance:.0%}), which the graph of the loss shows; a small one
-        counts only once training has continued after it. If the graph does not show the division,
+        counts only once training has continued after it, and is only information where a framework
+        such as Lightning, Trainer or Accelerate divides the losses and ends the window with the
+        epoch. If the graph does not show the division,
         only steps with more micro-batches count, and only between full windows of a loop that
         otherwise has nothing but full windows.
 
@@ -182,7 +185,8 @@ class PartialWindow(WindowRule):
         )
 
     def _short(self, window: StepWindow, micro_batches: MicroBatches, divisor: int) -> Finding:
-        num = len(micro_batches)
+        num, by_framework = len(micro_batches), closes_windows(window, micro_batches)
+        divided = f"{_divided(window, micro_batches, num)}  # in a window of {num}, not / {divisor}"
         return self.finding_of_window(
             window,
             say(
@@ -195,9 +199,16 @@ class PartialWindow(WindowRule):
                 backward=window.at(micro_batches.first),
                 divisor=divisor,
             ),
-            say("divide by the number of micro-batches that the window actually has"),
-            f"{_divided(window, micro_batches, num)}  # in a window of {num}, not / {divisor}",
+            say(
+                "the framework ends a window with each epoch: let the number of batches be a "
+                "multiple of {divisor}, if this step is to count as much as the others",
+                divisor=divisor,
+            )
+            if by_framework
+            else say("divide by the number of micro-batches that the window actually has"),
+            "" if by_framework else divided,
             evidence=(window.evidence("loss_weight", num / divisor, 1.0),),
+            severity="info" if by_framework else None,
         )
 
 
