@@ -224,6 +224,17 @@ def test_a_norm_that_is_no_more_than_at_first_and_stays_is_another_task(
     assert result(cut(made, [60, 61, 62, 69, 70, 71, 72]), rules=(GradientSpike,)) == whole
 
 
+def test_what_a_spike_has_shaken_does_not_undo_it() -> None:
+    norms, loss = np.full((70, 2), 0.005), np.full(70, 2e-4)
+    norms[50], loss[50] = 20.0, 20.0
+    for step, norm in zip(
+        range(51, 60), (0.005, 1.5, 0.01, 0.5, 0.2, 0.8, 3.0, 2.0, 1.3), strict=True
+    ):
+        norms[step], loss[step] = norm, norm / 20
+    (finding,) = result([block(norms, loss=loss)], rules=(GradientSpike,))[0]
+    assert finding.first_step == 50
+
+
 def test_a_rare_transition_in_a_regression_of_action_values_is_no_spike() -> None:
     loss = losses(30.0)
     made = spiking(loss)

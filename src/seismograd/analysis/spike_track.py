@@ -63,7 +63,7 @@ class SpikeTrack:
     num_pending: int = 0
     held: Finding | None = None  # a spike that is over, until the steps after it are known
     num_after: int = 0  # these, so far
-    num_high: int = 0  # of these, those that are high: more than half of the way up
+    num_high: int = 0  # of these, those that are nearly as high
     num_again: int = 0  # of the high ones, those after one that was usual
     num_resets: int = 0  # of what is usual
     _usual: float = math.nan  # height before what is pending
@@ -104,14 +104,14 @@ class SpikeTrack:
         self._compare(steps[:, HEIGHT])
         self.past = np.concatenate([self.past, steps])[-self.window :]
 
-    def hold(self, spike: Finding) -> None:
-        """Hold a spike that is over; one that is held already lasts until this one, unless that is
-        only information and this one is more.
+    def hold(self, spike: Finding, part: float) -> None:
+        """Hold a spike that is over; steps of at least this part of its norm are high. One that is
+        held already lasts until this one, unless that is only information and this one is more.
         """
         if self.held is None:
             self.held, self.num_after, self.num_high, self.num_again = spike, 0, 0, 0
             self._is_back = False
-            self._held_limits = (self._usual + USUAL, (self._usual + self._height) / 2)
+            self._held_limits = (self._usual + USUAL, self._height + math.log10(part))
         elif self.held.severity == "info" != spike.severity:
             self.held = spike
         elif self.held.severity == spike.severity:

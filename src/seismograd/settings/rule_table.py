@@ -79,6 +79,7 @@ RULE_TABLE: RuleTable = {
             "short",
             "settles",
             "again",
+            "part",
             "small",
         ],
     ),

@@ -58,8 +58,8 @@ class GradientSpike(Rule):
         batch is no fault, and the norm must be at least {min_alone:g} times the median. Spikes are
         left out of the median. The norm must come back within {longest:g} steps: a norm that stays
         high, or ends in NaN after {short:g} steps or more, is an explosion. Where all of the
-        {settles:g} steps that follow are high, more than half of the way up, or {again:g} of them
-        are, after the norm has come back, it is no spike but the beginning of other data, as of
+        {settles:g} steps that follow have at least {part:.0%} of its norm, or {again:g} of them
+        have, after the norm has come back, it is no spike but the beginning of other data, as of
         another task or of the next stage of a curriculum.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
@@ -101,6 +101,7 @@ class GradientSpike(Rule):
     short: int = 3  # steps
     settles: int = 10  # steps after it
     again: int = 3  # of these
+    part: float = 1 / 3  # of its norm
     small: float = 0.5  # of the usual size of a batch
 
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
@@ -185,7 +186,7 @@ class GradientSpike(Rule):
         spike = track.pending
         track.drop()
         if spike is not None and is_back and not self._targets.explains(spike.first_step):
-            track.hold(spike)
+            track.hold(spike, self.part)
 
     def _settle(self, track: SpikeTrack) -> None:
         """Decide about the spike that is held: it is none where the steps after it stayed high, or
