@@ -9,7 +9,8 @@ from pathlib import Path
 
 from seismograd.cli.command_entry import DeferredCommand
 from seismograd.cli.launch import script_runner
-from seismograd.cli.launch.watcher import Request, Watcher
+from seismograd.cli.launch.request import Request
+from seismograd.cli.launch.watcher import Watcher
 from seismograd.cli.run_options import (
     ArgumentsArgument,
     BudgetOption,

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from seismograd.capture.graph.bootstrapped_targets import REGRESSIONS
 from seismograd.capture.graph.loss_graph import LossGraph, below_views
-from seismograd.capture.graph.traversal import saved, signed, source
+from seismograd.capture.graph.regressions import compares
+from seismograd.capture.graph.traversal import SAME_VALUES, saved, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.schema import FactKind
 
 MAX_NUMBERS = 1 << 16  # in a mask
-SQUARES = frozenset({"PowBackward0", "AbsBackward0"})
+PASSING = SAME_VALUES | {"SelectBackward0", "SqueezeBackward0"}
 
 
 @dataclass(slots=True)
@@ -43,15 +43,7 @@ def _regressed(graph: LossGraph, node: Any) -> Iterator[Any]:
     one, other = source(node), source(node, 1)
     if (one is None) == (other is None):
         return
-    name: str = node.name()
-    if name in REGRESSIONS or (
-        name == "SubBackward0"
-        and any(
-            reader.name() in SQUARES
-            or (reader.name() == "MulBackward0" and source(reader) is source(reader, 1))
-            for reader, _ in graph.readers_of_values(node)
-        )
-    ):
+    if compares(graph, node):
         yield one or other
 
 
@@ -59,9 +51,7 @@ def _is_chosen(node: Any) -> bool:
     """Return whether these are numbers of which indices, or a mask with a single one in each row,
     chose one for each sample.
     """
-    node = below_views(node)
-    while node is not None and node.name() in ("SelectBackward0", "SqueezeBackward0"):
-        node = below_views(source(node))
+    node = below_views(node, PASSING)
     if node is None:
         return False
     name: str = node.name()

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seismograd.capture.graph.gradient_stops import COMPARING
-from seismograd.capture.graph.loss_graph import JOINING, SCALING, LossGraph, below_views
+from seismograd.capture.graph.loss_graph import (
+    JOINING,
+    SCALING,
+    LossGraph,
+    below_views,
+    leaves_behind,
+)
 from seismograd.capture.graph.traversal import SAME_VALUES, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -70,8 +76,8 @@ class Advantages:
             return
         self._reported.add(site)
         log_probability, value = found
-        actor = {id(leaf) for leaf in graph.leaves_behind({log_probability})}
-        held = [leaf for leaf in graph.leaves_behind({value}) if id(leaf) not in actor]
+        actor = {id(leaf) for leaf in leaves_behind({log_probability})}
+        held = [leaf for leaf in leaves_behind({value}) if id(leaf) not in actor]
         columns = sorted(column for column in self.parameter_table.columns(held) if column >= 0)
         statements = [] if site < 0 else policy_losses(self.sites[site].file)
         self.facts.report(

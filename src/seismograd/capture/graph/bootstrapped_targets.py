@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seismograd.capture.graph.loss_graph import JOINING, LossGraph, below_views
+from seismograd.capture.graph.loss_graph import JOINING, LossGraph, below_views, leaves_behind
+from seismograd.capture.graph.regressions import compares
 from seismograd.capture.graph.traversal import saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -19,7 +20,6 @@ MIN_DISCOUNT = 0.8
 MAX_FACTORS = 3  # a discount, and masks of what has ended
 MAX_NUMBERS = 1 << 16  # in a mask
 MAX_PARTS = 64  # of a rollout's targets
-REGRESSIONS = frozenset({"HuberLossBackward0", "MseLossBackward0", "SmoothL1LossBackward0"})
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class BootstrappedTargets:
             return
         self._reported.add(site)
         prediction, value, discount = found
-        trained = {id(leaf) for leaf in graph.leaves_behind({prediction})}
-        both = [leaf for leaf in graph.leaves_behind({value}) if id(leaf) in trained]
+        trained = {id(leaf) for leaf in leaves_behind({prediction})}
+        both = [leaf for leaf in leaves_behind({value}) if id(leaf) in trained]
         columns = sorted(column for column in self.parameter_table.columns(both) if column >= 0)
         statement = None if site < 0 else bootstrapping(self.sites[site].file)
         self.facts.report(
@@ -61,8 +61,8 @@ def live_target(graph: LossGraph) -> tuple[Any, Any, float] | None:
             found = next(filter(None, map(_bootstrapped, _parts(target))), None)
             if found is not None:
                 value, discount = found
-                trained = {id(leaf) for leaf in graph.leaves_behind({prediction})}
-                if any(id(leaf) in trained for leaf in graph.leaves_behind({value})):
+                trained = {id(leaf) for leaf in leaves_behind({prediction})}
+                if any(id(leaf) in trained for leaf in leaves_behind({value})):
                     return prediction, value, discount
     return None
 
@@ -80,16 +80,7 @@ def _compared(graph: LossGraph, node: Any) -> Iterator[tuple[Any, Any]]:
     one, other = source(node), source(node, 1)
     if one is None or other is None:
         return
-    name: str = node.name()
-    is_compared = name in REGRESSIONS or (
-        name == "SubBackward0"
-        and any(
-            reader.name() in ("AbsBackward0", "PowBackward0")
-            or (reader.name() == "MulBackward0" and source(reader) is source(reader, 1))
-            for reader, _ in graph.readers_of_values(node)
-        )
-    )
-    if is_compared:
+    if compares(graph, node):
         yield one, other
         yield other, one
 

@@ -56,21 +56,6 @@ class LossGraph:
         made = [node for node in self.readers if not is_leaf(node)]
         self.nodes: list[Any] = sorted(made, key=lambda node: node._sequence_nr())
 
-    def leaves_behind(self, nodes: set[Any]) -> list[torch.Tensor]:
-        """Return the leaf tensors that any of these nodes reaches."""
-        stack, seen = [*nodes], set(nodes)
-        found: list[torch.Tensor] = []
-        while stack:
-            node = stack.pop()
-            leaf = getattr(node, "variable", None) if is_leaf(node) else None
-            if leaf is not None:
-                found.append(leaf)
-            for below, _ in node.next_functions:
-                if below is not None and below not in seen:
-                    seen.add(below)
-                    stack.append(below)
-        return found
-
     def reaching(self, nodes: set[Any]) -> set[Any]:
         """Return these nodes, and all that are made of any of them."""
         stack, found = [*nodes], set(nodes)
@@ -115,13 +100,31 @@ class LossGraph:
                     stack.append(reader)
 
 
+def leaves_behind(nodes: set[Any]) -> list[torch.Tensor]:
+    """Return the leaf tensors that any of these nodes reaches."""
+    stack, seen = [*nodes], set(nodes)
+    found: list[torch.Tensor] = []
+    while stack:
+        node = stack.pop()
+        leaf = getattr(node, "variable", None) if is_leaf(node) else None
+        if leaf is not None:
+            found.append(leaf)
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                stack.append(below)
+    return found
+
+
 def is_leaf(node: Any) -> bool:
     """Return whether a node stands for a leaf tensor."""
     return node._sequence_nr() == LEAF
 
 
-def below_views(node: Any) -> Any:
-    """Return the node that made the values that a node passes on."""
-    while node is not None and node.name() in SAME_VALUES:
+def below_views(node: Any, passing: Set[str] = SAME_VALUES) -> Any:
+    """Return the node that made the values that a node passes on, or what operations of other names
+    are `passing`.
+    """
+    while node is not None and node.name() in passing:
         node = source(node)
     return node

@@ -11,10 +11,11 @@ ADDING = frozenset({"AddBackward0", "SubBackward0"})
 MULTIPLYING = frozenset({"MulBackward0", "DivBackward0"})
 REDUCING = frozenset({"SumBackward0", "MeanBackward0"})
 NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
+# operations whose results are sums of what they get, times numbers
 LINEAR = (
     SAME_VALUES
     | NLL
-    | {  # operations whose results are sums of what they get, times numbers
+    | {
         "DivBackward0",
         "DivBackward1",
         "MaskedFillBackward0",

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.bootstrapped_targets import REGRESSIONS
-from seismograd.capture.graph.loss_graph import LossGraph, below_views, is_leaf
+from seismograd.capture.graph.loss_graph import LossGraph, below_views, is_leaf, leaves_behind
+from seismograd.capture.graph.regressions import REGRESSIONS
 from seismograd.capture.graph.traversal import LOOK_UPS, SAME_VALUES, saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -22,7 +22,7 @@ from seismograd.capture.source.quantizing import quantizing
 from seismograd.schema import FactKind, Site
 
 MAX_NUMBERS = 1 << 22  # in a difference that is read
-PASSING = SAME_VALUES | {"CopySlices", "SqueezeBackward0"}
+PASSING = SAME_VALUES | {"SqueezeBackward0"}
 DIFFERENCES = frozenset({"PowBackward0", "MulBackward0", "AbsBackward0"})
 
 
@@ -85,8 +85,8 @@ class QuantizedCuts:
             if chosen_by and uses:
                 terms = graph.terms() & graph.reaching(set(uses))
                 if terms and terms.isdisjoint(graph.reaching(chosen_by)):
-                    reached = {id(leaf) for leaf in graph.leaves_behind(terms)}
-                    behind = graph.leaves_behind(chosen_by)
+                    reached = {id(leaf) for leaf in leaves_behind(terms)}
+                    behind = leaves_behind(chosen_by)
                     return [leaf for leaf in behind if id(leaf) not in reached]
         return []
 
@@ -120,13 +120,7 @@ def _compared(graph: LossGraph) -> Iterator[Compared]:
             continue
         live = [below for below, _ in difference.next_functions if below is not None]
         if len(live) == 1 and sizes is not None and 0 < sizes.numel() <= MAX_NUMBERS:
-            yield Compared(regression, _passed(live[0]), sizes.detach().abs())
-
-
-def _passed(node: Any) -> Any:
-    while node is not None and node.name() in PASSING:
-        node = source(node)
-    return node
+            yield Compared(regression, below_views(live[0], PASSING), sizes.detach().abs())
 
 
 def _compares(graph: LossGraph, reader: Any, regressions: set[Any]) -> bool:

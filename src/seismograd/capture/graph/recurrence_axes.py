@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from seismograd.capture.graph.loss_graph import LossGraph
+from seismograd.capture.graph.loss_graph import LossGraph, leaves_behind
 from seismograd.capture.graph.token_targets import TokenTargets, token_targets
 from seismograd.capture.graph.traversal import shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
@@ -51,7 +51,7 @@ class RecurrenceAxes:
             is_selected = selects_one(graph, node, shape)
             if not is_selected and not is_across(shape, targets):
                 continue
-            name, layer = self._layer(graph, node)
+            name, layer = self._layer(node)
             if layer is None or name in self._reported or (is_selected and layer.batch_first):
                 continue
             self._reported.add(name)
@@ -70,9 +70,9 @@ class RecurrenceAxes:
                 batch_first=float(layer.batch_first),
             )
 
-    def _layer(self, graph: LossGraph, node: Any) -> tuple[str, torch.nn.RNNBase | None]:
+    def _layer(self, node: Any) -> tuple[str, torch.nn.RNNBase | None]:
         """Return the layer whose weights are behind a node, the last of several, and its name."""
-        behind = {id(leaf) for leaf in graph.leaves_behind({node})}
+        behind = {id(leaf) for leaf in leaves_behind({node})}
         found: tuple[str, torch.nn.RNNBase | None] = "", None
         for model, prefix in self.parameter_table.models():
             for path, module in cast(

@@ -23,7 +23,7 @@ from seismograd.capture.graph.drawn_samples import (
 )
 from seismograd.capture.graph.gradient_stops import PRODUCTS
 from seismograd.capture.graph.lone_scores import LoneScores
-from seismograd.capture.graph.loss_graph import LossGraph
+from seismograd.capture.graph.loss_graph import LossGraph, leaves_behind
 from seismograd.capture.graph.traversal import saved, source
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -164,11 +164,11 @@ class SampleCuts:
         used_at = set(_uses(graph, draw))
         if not used_at:
             return
-        behind = {id(leaf) for leaf in graph.leaves_behind(made)}
+        behind = {id(leaf) for leaf in leaves_behind(made)}
         terms = graph.terms() & graph.reaching(used_at)
         if not terms.isdisjoint(graph.reaching(made)):
             return
-        reached = {id(leaf) for leaf in graph.leaves_behind(terms)}
+        reached = {id(leaf) for leaf in leaves_behind(terms)}
         cut_off = behind - reached
         trained = [
             window
@@ -202,8 +202,8 @@ class SampleCuts:
         """
         if draw.site in self._reported:
             return
-        behind = {id(leaf) for leaf in graph.leaves_behind(made)}
-        reached = {id(leaf) for leaf in graph.leaves_behind(set(graph.tops)) if leaf.numel() > 1}
+        behind = {id(leaf) for leaf in leaves_behind(made)}
+        reached = {id(leaf) for leaf in leaves_behind(set(graph.tops)) if leaf.numel() > 1}
         concerned = [window for window in windows if any(id(p) in reached for p in window.held())]
         if len(concerned) != 1:
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views
+from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views, leaves_behind
 from seismograd.capture.graph.traversal import LOOK_UPS, SAME_VALUES, leads_to, saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -62,18 +62,17 @@ class SelfRatios:
         if found is None:
             return
         seen.times, seen.steps = seen.times + 1, steps
-        self._report(site, graph, found, windows, seen.times)
+        self._report(site, found, windows, seen.times)
 
     def _report(
         self,
         site: int,
-        graph: LossGraph,
         ratio: Any,
         windows: Sequence[OptimizerWindow],
         times: int,
     ) -> None:
         table = self.parameter_table
-        columns = set(table.columns(graph.leaves_behind({ratio})))
+        columns = set(table.columns(leaves_behind({ratio})))
         shown = None if site < 0 else policy_ratio(self.sites[site].file)
         same = None if shown is None else same_object(shown)
         blamed = same or shown
@@ -105,7 +104,7 @@ def self_ratios(graph: LossGraph) -> Iterator[tuple[Any, bool]]:
             continue
         num += 1
         one, other = (below_views(each) for each in sides)
-        if one is None or other is None or not _leads_to_the_same(graph, one, other):
+        if one is None or other is None or not _leads_to_the_same(one, other):
             continue
         is_one = _is_one(node)
         if is_one is not None and not _scales_what_has_a_graph(graph, node):
@@ -131,13 +130,13 @@ def _sides(node: Any) -> tuple[Any, Any] | None:
     return None if one is None or other is None else (one, other)
 
 
-def _leads_to_the_same(graph: LossGraph, one: Any, other: Any) -> bool:
+def _leads_to_the_same(one: Any, other: Any) -> bool:
     """Return whether two nodes have the same leaves behind them, and neither is behind the other,
     as what a softmax subtracts is computed from its logits.
     """
     if one is not other and (leads_to(other, one) or leads_to(one, other)):
         return False
-    mine, theirs = ({id(leaf) for leaf in graph.leaves_behind({each})} for each in (one, other))
+    mine, theirs = ({id(leaf) for leaf in leaves_behind({each})} for each in (one, other))
     return bool(mine) and mine == theirs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.loss_graph import LossGraph
+from seismograd.capture.graph.loss_graph import leaves_behind
 from seismograd.capture.graph.unused_averages import UnusedAverages, unused_averages
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
 from seismograd.capture.loop.fact_log import Facts
@@ -89,8 +89,7 @@ class Modes:
         own = {id(p) for p in model.parameters() if p.requires_grad}
         if not own or not isinstance(losses, torch.Tensor) or losses.grad_fn is None:
             return bool(own)
-        graph = LossGraph([losses.grad_fn])
-        leaves = graph.leaves_behind(set(graph.tops))
+        leaves = leaves_behind({losses.grad_fn})
         is_known = any(column >= 0 for column in self.parameter_table.columns(leaves))
         return not is_known or any(id(leaf) in own for leaf in leaves)
 

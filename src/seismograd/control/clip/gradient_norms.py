@@ -126,19 +126,13 @@ def _over_ranks(gradients: Sequence[Tensor], each: FloatArray, norm_type: float)
     return whole
 
 
-@in_own_context
 def _reduced(norms: FloatArray, mesh: Any, split: tuple[bool, ...], norm_type: float) -> FloatArray:
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     by_largest = math.isinf(norm_type)
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = (
-            np.where(np.isnan(norms), np.inf, norms)
-            if by_largest
-            else norms**norm_type
-            if norm_type
-            else norms
-        )
+    numbers = np.where(np.isnan(norms), np.inf, norms) if by_largest else norms
+    if norm_type and not by_largest:
+        numbers = _powers(norms, norm_type)
     kind = Partial("max" if norm_type > 0 else "min") if by_largest else Partial("sum")
     local = torch.from_numpy(numbers).to(mesh.device_type)
     spread = DTensor.from_local(
@@ -146,3 +140,9 @@ def _reduced(norms: FloatArray, mesh: Any, split: tuple[bool, ...], norm_type: f
     )
     whole: FloatArray = np.asarray(spread.full_tensor().cpu(), np.float64)
     return whole if by_largest or not norm_type else np.power(whole, 1 / norm_type)
+
+
+@in_own_context
+def _powers(norms: FloatArray, norm_type: float) -> FloatArray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return norms**norm_type
