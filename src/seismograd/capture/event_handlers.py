@@ -33,6 +33,7 @@ from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
+from seismograd.capture.probes.schedule_facts import ScheduleFacts
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK, Symmetry
@@ -96,7 +97,7 @@ class EventHandlers:
             spent,
         )
         self.schedules = schedules = Schedules(
-            facts,
+            ScheduleFacts(facts, log),
             log,
             registry,
             lambda: backwards.num_heard,
