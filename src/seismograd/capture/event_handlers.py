@@ -27,6 +27,7 @@ from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.loaded_targets import LoadedTargets
 from seismograd.capture.probes.modes import Modes
@@ -92,7 +93,7 @@ class EventHandlers:
             note,
             sampling,
             births,
-            facts,
+            LateReductions(facts),
             states,
             spent,
         )
@@ -104,7 +105,8 @@ class EventHandlers:
             lambda: iteration_queue.num_rows,
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
-        clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
+        clearings = ZeroGradHooks(log, registry)
+        scales = ScalerHooks(guard, log, registry, iteration_queue, reader, births)
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, registry.parameter_table)
@@ -130,8 +132,8 @@ class EventHandlers:
         self.zero_grad_ends = (clearings.zero_grad_ends,)
         self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
         self.step_ends = (self._step_ends, xray.step_ends)
-        self.scaler_step_begins = (steps.scaler_step_begins,)
-        self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
+        self.scaler_step_begins = (scales.scaler_step_begins,)
+        self.scaler_step_ends = (scales.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
         self.unscale_ends, self.scaler_updated = (scales.unscale_ends,), (scales.scaler_updated,)
         self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)
