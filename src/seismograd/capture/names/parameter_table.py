@@ -76,8 +76,8 @@ class ParameterTable:
 
     def columns(self, tensors: Sequence[torch.Tensor]) -> list[int]:
         """Return the columns of tensors; -1 for one that has none."""
-        get = self._living_columns().get
-        return [get(id(tensor), -1) for tensor in tensors]
+        known = self._living_columns() if self.died else self._columns
+        return [known.get(id(tensor), -1) for tensor in tensors]
 
     def updated_by(self, optimizer: int, columns: Set[int]) -> list[Parameter]:
         """Return those of these columns that the optimizer with this index updates."""
