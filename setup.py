@@ -61,6 +61,7 @@ KERNEL = Extension(
 TENSOR_READS = Extension(
     "seismograd.measure.native._tensor_reads",
     sources=[str(NATIVE_DIR / "reads" / "tensor_reads.cpp")],
+    depends=[str(path) for path in sorted((NATIVE_DIR / "reads").glob("*.inc"))],
     language="c++",
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
     optional=True,

@@ -27,12 +27,14 @@ from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.loaded_targets import LoadedTargets
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
+from seismograd.capture.probes.schedule_facts import ScheduleFacts
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK, Symmetry
@@ -91,19 +93,20 @@ class EventHandlers:
             note,
             sampling,
             births,
-            facts,
+            LateReductions(facts),
             states,
             spent,
         )
         self.schedules = schedules = Schedules(
-            facts,
+            ScheduleFacts(facts, log),
             log,
             registry,
             lambda: backwards.num_heard,
             lambda: iteration_queue.num_rows,
         )
         clips = ClipHooks(log, registry, reader, backwards.step_by_hand)
-        clearings, scales = ZeroGradHooks(log, registry), ScalerHooks(log, registry, reader)
+        clearings = ZeroGradHooks(log, registry)
+        scales = ScalerHooks(guard, log, registry, iteration_queue, reader, births)
         successors, scalers = Successors(facts, log, registry), Scalers(facts, log)
         settings, symmetry = GroupSettings(facts, registry), Symmetry(facts, registry)
         modes = Modes(facts, log, registry.parameter_table)
@@ -129,8 +132,8 @@ class EventHandlers:
         self.zero_grad_ends = (clearings.zero_grad_ends,)
         self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
         self.step_ends = (self._step_ends, xray.step_ends)
-        self.scaler_step_begins = (steps.scaler_step_begins,)
-        self.scaler_step_ends = (steps.scaler_step_ends, scalers.scaler_step_ends)
+        self.scaler_step_begins = (scales.scaler_step_begins,)
+        self.scaler_step_ends = (scales.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
         self.unscale_ends, self.scaler_updated = (scales.unscale_ends,), (scales.scaler_updated,)
         self.weighted, self.normalised = (scales.weighted,), (scales.normalised,)

@@ -15,6 +15,7 @@ from seismograd.capture.guard.applied_update import AppliedUpdate, applied_updat
 from seismograd.capture.hooks.optimizer_step import StepHooks
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.loop.left_out_step import leave_out
 from seismograd.capture.loop.thread_state import ThreadStates
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.snapshots.held_parameters import HeldParameters
@@ -74,7 +75,7 @@ class RunningStep:
         with self._lock:
             window = self._registry.known(optimizer)
             if window is not None:
-                self._steps.leave_out(window)
+                leave_out(window)
                 self._facts.report(
                     FactKind.GUARDED,
                     optimizer=window.index,

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from seismograd.distributed.marks import mark_of
 from seismograd.distributed.weight_checksum import WeightChecksum
-from seismograd.measure.backend import MeasureAgain, MeasuredAgain, Measurement, MeasuringBackend
+from seismograd.measure.backend import (
+    MeasureAgain,
+    MeasuredAgain,
+    Measurement,
+    MeasuringBackend,
+    SampleAgain,
+    SampledAgain,
+)
 from seismograd.tensors.cuda_graph import is_capturing
 from seismograd.tensors.dtensor import any_distributed, held_part
 from seismograd.tensors.shards import ShardTable
@@ -27,6 +34,7 @@ class LocalBackend:
     def __init__(self, backend: MeasuringBackend, shards: ShardTable) -> None:
         self._backend, self._shards = backend, shards
         self._measure_again: MeasureAgain | None = getattr(backend, "measure_again", None)
+        self._sample_again: SampleAgain | None = getattr(backend, "sample_again", None)
         self.checksum: WeightChecksum | None = None  # of the weights, when requested
         # what the framework says about who holds the same, by column
         self.marks: dict[int, str] = {}
@@ -83,6 +91,20 @@ class LocalBackend:
         ):
             return None
         return self._measure_again(gradients, keys)
+
+    def sample_again(
+        self, gradients: list[Tensor], weights: list[Tensor], keys: tuple[int, ...]
+    ) -> SampledAgain | None:
+        """Return those with samples, likewise; see `SampleAgain`."""
+        shards = self._shards
+        if (
+            self._sample_again is None
+            or self.checksum is not None
+            or keys is not shards.plain_columns
+            or shards.has_summands
+        ):
+            return None
+        return self._sample_again(gradients, weights, keys)
 
     def _mark(self, keys: Sequence[int], parameters: Sequence[Tensor]) -> None:
         for key, parameter in zip(keys, parameters, strict=True):

@@ -19,6 +19,9 @@ from seismograd.schema import FloatArray
 # happened in that case.
 MeasuredAgain = tuple[Mapping[str, FloatArray], bool]
 MeasureAgain = Callable[[list[Tensor], tuple[int, ...]], MeasuredAgain | None]
+# `sample_again`, likewise, of gradients and their weights: the samples, too.
+SampledAgain = tuple[Mapping[str, FloatArray], Mapping[str, FloatArray], bool]
+SampleAgain = Callable[[list[Tensor], list[Tensor], tuple[int, ...]], SampledAgain | None]
 
 
 class PendingNumbers(Protocol):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from seismograd.capture.graph.attention_masks import is_causal
 from seismograd.capture.graph.classification_inputs import (
@@ -93,7 +95,7 @@ class LossInputs:
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
                 self._reported.add(key)
-                modules = self._parameter_table.modules_called(MODULES.get(fault.input, ()))
+                modules = self._modules_called(MODULES.get(fault.input, ()))
                 place, text = self._call_of(fault, site)
                 self._facts.report(
                     FactKind.LOSS_INPUT,
@@ -108,6 +110,18 @@ class LossInputs:
                     place=place,
                     text=text,
                 )
+
+    def _modules_called(self, kinds: Sequence[str]) -> list[str]:
+        """Return the names of the modules of these classes in the trained models, as a script would
+        write them.
+        """
+        found: list[str] = []
+        for module, prefix in self._parameter_table.models() if kinds else ():
+            everything = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
+            found += [
+                f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds
+            ]
+        return found
 
     def _call_of(self, fault: Fault, site: int) -> tuple[str, str]:
         """Return the line of the script that calls the loss function, and its text."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.graph.loss_reduction import reduction_of, shape_reduced
+from seismograd.capture.graph.loss_reduction import mean_of, reduction_of, shape_reduced
 from seismograd.capture.graph.shared_forward import SharedForward
 from seismograd.capture.graph.traversal import LEAF, last_number
 from seismograd.capture.loop.event_log import EventLog
@@ -62,11 +62,13 @@ class LossObserver:
             and len(listed) == 1
             and (has_changed or self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or has_several)
         ):
-            captured.reduction = reduction_of(listed[0])
-            if captured.reduction is not None:
-                self._log.wait_for(
-                    [*captured.reduction.count.pending(), *captured.reduction.weight.pending()]
-                )
+            captured.reduction = mean_of(listed[0])
+            if captured.reduction is None:
+                captured.reduction = reduction_of(listed[0])
+                if captured.reduction is not None:
+                    self._log.wait_for(
+                        [*captured.reduction.count.pending(), *captured.reduction.weight.pending()]
+                    )
         before = -1
         for window in windows:
             if window.stepping:

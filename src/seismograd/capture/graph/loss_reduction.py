@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -53,6 +54,7 @@ WITH_REDUCTION = frozenset(
     }
 )
 NLL = frozenset({"NllLossBackward0", "NllLoss2DBackward0"})
+COUNTS_TARGETS = {name: name in NLL for name in WITH_REDUCTION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,23 @@ def reduction_of(loss: object) -> LossReduction | None:
         return None
     found = _reduction(loss.grad_fn, MAX_OPERATIONS)
     return found if found.shown or found.flags else None
+
+
+def mean_of(loss: object) -> LossReduction | None:
+    """Return what `reduction_of` does, where a loss is a plain mean made by one operation whose
+    count is at hand, as nearly every one; `None` where that is not certain.
+    """
+    if type(loss) is not torch.Tensor or loss.numel() != 1:
+        return None
+    count = tensor_reads.count_of_mean(loss.grad_fn, COUNTS_TARGETS)
+    return None if count is None else _mean_over(count)
+
+
+@lru_cache(maxsize=64)
+def _mean_over(count: float) -> LossReduction:
+    """Return a mean over so many, which may be that of several losses: nothing in it changes."""
+    number = Product((Scalar(count),))
+    return LossReduction(number, Product().over_all(number))
 
 
 def shape_reduced(loss: object) -> tuple[int, ...]:

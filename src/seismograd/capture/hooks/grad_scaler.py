@@ -12,24 +12,39 @@ from typing import Any
 
 import torch
 
+from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.replace_attribute import replace, undo_all
+from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.step_record import record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.schema import EventKind
+from seismograd.schema import EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
 
 SHARDED = "torch.distributed.fsdp.sharded_grad_scaler"
 
 
 class ScalerHooks:
-    """Keeps track of the factor that losses and gradients are multiplied by."""
+    """Keeps track of the factor that losses and gradients are multiplied by, and of the steps that
+    are skipped for it.
+    """
 
-    def __init__(self, log: EventLog, registry: OptimizerRegistry, reader: GradientReader) -> None:
-        self._log, self._registry, self._reader = log, registry, reader
+    def __init__(
+        self,
+        guard: ErrorGuard,
+        log: EventLog,
+        registry: OptimizerRegistry,
+        iteration_queue: IterationQueue,
+        reader: GradientReader,
+        births: BirthObserver,
+    ) -> None:
+        self._guard, self._log, self._registry, self._reader = guard, log, registry, reader
+        self._iteration_queue, self._births = iteration_queue, births
 
     def scaled(self, thread_state: ThreadState, scaler: Any) -> None:
         """Note that the next backward is of a loss multiplied by the scale."""
@@ -61,6 +76,29 @@ class ScalerHooks:
             for each in self._registry.holding(ids)
             if each is window or ids.issuperset(map(id, each.held()))
         ]
+
+    def scaler_step_begins(self, _: ThreadState, optimizer: Any) -> None:
+        """Remember how many steps were made, to see whether this one is skipped."""
+        window = self._registry.window(optimizer)
+        if window is not None:
+            window.steps_before_scaler = window.num_steps
+
+    def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, optimizer: Any) -> None:
+        """Record a step that the scaler skipped, with the gradients that caused it."""
+        window = self._registry.known(optimizer)
+        if (
+            window is None
+            or not scaler.is_enabled()
+            or window.num_steps != window.steps_before_scaler
+        ):
+            return
+        if thread_state.iteration.has_stepped(window.index):
+            self._iteration_queue.end_iteration(thread_state)
+        self._guard.call("birth", self._births.step_skipped, window)
+        table = self._registry.parameter_table
+        record_step(self._log, table, thread_state, window, optimizer, StepFlag.SKIPPED, None)
+        window.were_used()
+        window.restart()
 
     def scaler_updated(self, thread_state: ThreadState, scaler: Any) -> None:
         """Note that the scale may have changed."""

@@ -1,5 +1,5 @@
-"""`Optimizer.step`, and `GradScaler.step` around it, which may skip it: torch's own global hooks,
-which see every optimizer class, whoever wrote it, and what a call means.
+"""`Optimizer.step`: torch's own global hooks, which see every optimizer class, whoever wrote it,
+and what a call means.
 """
 
 from __future__ import annotations
@@ -21,23 +21,19 @@ from seismograd.capture.hooks.compiled_backwards import CompiledBackwards
 from seismograd.capture.hooks.step_frames import is_within_a_step
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.look_schedule import is_looked_at
+from seismograd.capture.loop.left_out_step import end_left_out
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.schema import EventKind, FactKind, Note, StepFlag
-from seismograd.tensors.isolation import without_user_modes
-from seismograd.tensors.readable import is_readable
-
-GUARDED = int(StepFlag.GUARDED | StepFlag.SKIPPED)
+from seismograd.schema import EventKind, Note, StepFlag
 
 
 class StepHooks:
@@ -53,7 +49,7 @@ class StepHooks:
         note: Callable[[Note], None],
         sampling: bool,
         births: BirthObserver,
-        facts: Facts,
+        late_reductions: LateReductions,
         states: OptimizerStateProbe,
         spent: MeasuringTime,
     ) -> None:
@@ -64,9 +60,8 @@ class StepHooks:
             iteration_queue,
             reader,
         )
-        self._sampling, self._births, self._facts = sampling, births, facts
+        self._sampling, self._births, self._late_reductions = sampling, births, late_reductions
         self._states, self._spent = states, spent
-        self._num_reduced_late = 0
         self._note = note
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
@@ -100,7 +95,9 @@ class StepHooks:
             window.grad_scale = window.loss_scale = self._log.scalar(fused)
         reduced = self._reader.take_reduction(window)
         if reduced and window.clips and not window.stepping:
-            self._reduced_late(thread_state, window)
+            self._late_reductions.report(thread_state, window)
+            # what the clip saw is not what the processes have computed together
+            window.ready, window.clips = None, []
         window.stepping, window.closure = True, closure
         flags, changed = self._origin(thread_state, window, closure, compiled, reduced)
         applied = None
@@ -179,7 +176,7 @@ class StepHooks:
         if window.ready is None:
             self._reader.read(thread_state, window)
         if window.is_left_out:
-            self._end_left_out(window)
+            end_left_out(window)
             return
         if window.evaluated and window.num_steps % EVERY == FIRST and self._sampling:
             self._guard.call("optimizer state", self._states.look, window, optimizer, True)
@@ -211,25 +208,6 @@ class StepHooks:
         if window.ready is None:
             self._reader.read(thread_state, window)
 
-    def leave_out(self, window: OptimizerWindow) -> None:
-        """Clear the gradients of a step that has begun and will not be made."""
-        with without_user_modes():
-            for parameter in window.held():
-                gradient = parameter.grad
-                if gradient is not None and is_readable(gradient):
-                    gradient.zero_()
-        window.is_left_out = True
-
-    def _end_left_out(self, window: OptimizerWindow) -> None:
-        """Complete the record of a step that was left out, and begin a new window."""
-        if window.step is not None:
-            complete_step(window, window.step, None)
-            window.step.flags = StepFlag(int(window.step.flags) | GUARDED)
-        window.probe.forget()
-        window.were_used()
-        window.clearing.cleared()
-        window.restart()
-
     def broken_off(self, thread_state: ThreadState, optimizer: Any, made: bool) -> None:
         """Note that an exception of the program's arrived while the begin of a step was handled,
         which then is not made, or its end.
@@ -247,47 +225,6 @@ class StepHooks:
                 for s in iteration.steps
                 if s.optimizer != window.index or s.number != window.num_steps
             ]
-
-    def scaler_step_begins(self, _: ThreadState, optimizer: Any) -> None:
-        """Remember how many steps were made, to see whether this one is skipped."""
-        window = self._registry.window(optimizer)
-        if window is not None:
-            window.steps_before_scaler = window.num_steps
-
-    def scaler_step_ends(self, thread_state: ThreadState, scaler: Any, optimizer: Any) -> None:
-        """Record a step that the scaler skipped, with the gradients that caused it."""
-        window = self._registry.known(optimizer)
-        if (
-            window is None
-            or not scaler.is_enabled()
-            or window.num_steps != window.steps_before_scaler
-        ):
-            return
-        if thread_state.iteration.has_stepped(window.index):
-            self._iteration_queue.end_iteration(thread_state)
-        self._guard.call("birth", self._births.step_skipped, window)
-        table = self._registry.parameter_table
-        record_step(self._log, table, thread_state, window, optimizer, StepFlag.SKIPPED, None)
-        window.were_used()
-        window.restart()
-
-    def _reduced_late(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
-        """Report gradients that were reduced after they were clipped. What the clip saw is not what
-        the processes have computed together, which is read now.
-        """
-        clip = window.clips[0]
-        self._num_reduced_late += 1
-        if is_looked_at(self._num_reduced_late):
-            clips = [e for e in thread_state.iteration.events if e.kind == EventKind.CLIP]
-            self._facts.report(
-                FactKind.REDUCED_AFTER_CLIP,
-                site=clips[-1].site if clips else -1,
-                optimizer=window.index,
-                norm=clip.norm.read(),
-                limit=clip.limit.read(),
-                times=self._num_reduced_late,
-            )
-        window.ready, window.clips = None, []
 
     def probed(self, window: OptimizerWindow, optimizer: Any) -> ProbedUpdates | None:
         """Return how the step changed the weights copied before it; on a device the numbers arrive

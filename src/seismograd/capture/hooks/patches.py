@@ -15,10 +15,10 @@ from seismograd.capture.hooks import (
     grad_scaler,
     load_state,
     lr_scheduler,
-    made_objects,
     optimizer_step,
     packing_hooks,
     pipeline_stage,
+    registrations,
     zero_grad,
     zero_step,
 )
@@ -37,5 +37,5 @@ PATCHES = (
     fsdp_clip.install,
     distribution_samples.install,
     packing_hooks.install,
-    made_objects.install,
+    registrations.install,
 )

@@ -81,7 +81,8 @@ def keeps_out_of_sight() -> bool:
     waiting: list[Any] = [torch.optim.Optimizer]
     while waiting:
         kind = waiting.pop()
-        constructor: Any = vars(kind).get("__init__")
+        own: Any = vars(kind)
+        constructor: object = own.get("__init__")
         code: Any = getattr(constructor, "__code__", None)
         if code is not None and kind is not torch.optim.Optimizer:
             names = set(code.co_names)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.names.column_entry import ColumnEntry
+from seismograd.capture.names.column_owners import let_go, release, unowned
 from seismograd.capture.names.discovery import DiscoveredObjects
 from seismograd.capture.names.execution_order import learn_order
 from seismograd.capture.names.gathered_parameters import flattened_in, originals
@@ -75,8 +76,8 @@ class ParameterTable:
 
     def columns(self, tensors: Sequence[torch.Tensor]) -> list[int]:
         """Return the columns of tensors; -1 for one that has none."""
-        get = self._living_columns().get
-        return [get(id(tensor), -1) for tensor in tensors]
+        known = self._living_columns() if self.died else self._columns
+        return [known.get(id(tensor), -1) for tensor in tensors]
 
     def updated_by(self, optimizer: int, columns: Set[int]) -> list[Parameter]:
         """Return those of these columns that the optimizer with this index updates."""
@@ -128,20 +129,11 @@ class ParameterTable:
         """Return which model holds the parameter of a column; -1 for none."""
         return self._entries[column].model
 
-    def unowned(self, models: set[int]) -> list[tuple[torch.Tensor, int]]:
+    def unowned(self, models: Set[int]) -> list[tuple[torch.Tensor, int]]:
         """Return the trainable parameters that no optimizer holds, with their columns: of these
         models, and of models of which no optimizer holds any.
         """
-        found: list[tuple[torch.Tensor, int]] = []
-        trained = {entry.model for entry in self._entries if entry.optimizer is not None}
-        for column, entry in enumerate(self._entries):
-            if entry.optimizer is None and (
-                entry.model in models or entry.model not in trained or entry.model == -1
-            ):
-                tensor = entry.tensor()
-                if tensor is not None and tensor.requires_grad:
-                    found.append((tensor, column))
-        return found
+        return unowned(self._entries, models)
 
     def learn(
         self, optimizers: Iterable[tuple[int, str, Groups]], around: DiscoveredObjects
@@ -154,7 +146,7 @@ class ParameterTable:
         held = [p for _, _, groups in listed for group in groups for p in setting(group, "params")]
         self._held = frozenset(map(id, held))
         self._take_models(held, around)
-        self._release({index for index, _, _ in listed})
+        release(self._entries, self._held, {index for index, _, _ in listed})
         for index, name, groups in listed:
             self._take_groups(index, name, groups, around.names)
         self._walks = 0
@@ -165,33 +157,12 @@ class ParameterTable:
         self._models.find(held, around)
         for number, module, prefix in self._models:
             in_name, held_by_it = frozen_in_name(module), named(module, prefix)
-            self._let_go(number, {id(one.tensor) for one in held_by_it})
+            let_go(self._entries, number, {id(one.tensor) for one in held_by_it})
             for one in held_by_it:
                 self._add(one, number)
                 column = self._living_columns().get(id(one.tensor))
                 if column is not None:
                     self._entries[column].frozen_in_name = id(one.tensor) in in_name
-
-    def _let_go(self, model: int, ids: set[int]) -> None:
-        """Note which registered parameters of a model that optimizers hold it has no more."""
-        for entry in self._entries:
-            if entry.model == model and entry.registered and entry.optimizer is not None:
-                tensor = entry.tensor()
-                if tensor is not None and id(tensor) not in ids:
-                    entry.model = -1
-
-    def _release(self, living: set[int]) -> None:
-        """Take parameters from an optimizer that is gone where another one trains the same model:
-        what that one does not hold is nobody's.
-        """
-        trained = {
-            entry.model
-            for entry in self._entries
-            if (tensor := entry.tensor()) is not None and id(tensor) in self._held
-        }
-        for entry in self._entries:
-            if entry.optimizer not in living and entry.model in trained:
-                entry.optimizer, entry.group = None, None
 
     def _take_groups(
         self, index: int, name: str, groups: Groups, variables: Mapping[int, str]
@@ -263,18 +234,6 @@ class ParameterTable:
             self._gone(self.died[0].key)
             self.died.popleft()
         return self._columns
-
-    def modules_called(self, kinds: Sequence[str]) -> list[str]:
-        """Return the names of the modules of these classes in the trained models, as a script would
-        write them.
-        """
-        found: list[str] = []
-        for module, prefix in self.models() if kinds else ():
-            everything = cast("Iterator[tuple[str, torch.nn.Module]]", module.named_modules())
-            found += [
-                f"{prefix}{name}" for name, each in everything if type(each).__name__ in kinds
-            ]
-        return found
 
     def wants_order(self) -> bool:
         """Return whether there are parameters whose position in the order of execution is unknown

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 MAX_LOADERS = 32
+CountedEpochs = tuple[float, float, float]  # epochs, backwards in the longest, batch size
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Epochs:
                 num_backwards,
             )
 
-    def so_far(self, num_backwards: int) -> tuple[float, float, float]:
+    def so_far(self, num_backwards: int) -> CountedEpochs:
         """Return epochs, backwards in the longest, and batch size of the DataLoader with the most
         backwards: the training's. NaN where there is none.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ from seismograd.tensors.freed_memory import is_readable
 from seismograd.tensors.isolation import without_user_modes
 
 MOSTLY_UNMOVED = 0.5
+# of a probe whose slices all are the kernel's: not made for each, and never written to
+NO_OTHERS: tuple[list[Any], list[Any], list[Any]] = [], [], []
 
 
 @dataclass(slots=True)
@@ -127,6 +130,10 @@ class PendingProbe:
             self.kept = keep(
                 weights, None if self.closure else [gradient_like(p)[box] for p, box in self.others]
             )
+        self.keep_fine(optimizer)
+
+    def keep_fine(self, optimizer: object) -> None:
+        """Copy what an optimizer has of these weights in more than 16 bits."""
         coarse = self._coarse(self._parameters())
         if coarse:
             with without_user_modes():
@@ -146,22 +153,7 @@ class PendingProbe:
             and self.copies is not None
             and not (isinstance(left_out, torch.Tensor) and bool(left_out.any()))
         ):
-            after: list[Slice] = []
-            for before, dtype in zip(self.slices, self.dtypes, strict=True):
-                parameter, _, start, count = before
-                now: Slice | None = parameter, None, start, count
-                if (
-                    self.closure
-                    or parameter.dtype != dtype
-                    or tensor_reads.number_of_dtype(parameter, NUMBERS) < 0
-                    or parameter.numel() < start + count
-                ):  # without a call where none of that is so
-                    now = slice_after(before, dtype, self.closure)
-                if now is None:
-                    break
-                after.append(now)
-            else:
-                compared = self.copies.compare(after)
+            compared = self._compare_slices(self.copies)
         numbers = compared
         if numbers is None or self.others:
             numbers = np.full((2, len(parameters)), math.nan)
@@ -170,12 +162,35 @@ class PendingProbe:
         probed = ProbedUpdates(parameter_table.columns(parameters), numbers)
         if self.others:
             self._compare_others(probed, left_out)
+        elif compared is not None and COARSE.isdisjoint(self.dtypes):
+            return probed
         coarse = self._coarse(parameters)
         if coarse:
             with without_user_modes():
                 for position in coarse:
                     self._before_rounding(position, probed, left_out, optimizer)
         return probed
+
+    def _compare_slices(self, copies: SliceCopies) -> FloatArray | None:
+        """Return what the step has done to the slices, or `None` where a weight was replaced."""
+        compared = None if self.closure else copies.compare_kept(self.slices, self.dtypes)
+        if compared is not None:
+            return compared
+        after: list[Slice] = []
+        for before, dtype in zip(self.slices, self.dtypes, strict=True):
+            parameter, _, start, count = before
+            now: Slice | None = parameter, None, start, count
+            if (
+                self.closure
+                or parameter.dtype != dtype
+                or tensor_reads.number_of_dtype(parameter, NUMBERS) < 0
+                or parameter.numel() < start + count
+            ):  # without a call where none of that is so
+                now = slice_after(before, dtype, self.closure)
+            if now is None:
+                return None
+            after.append(now)
+        return copies.compare(after)
 
     def _parameters(self) -> list[torch.Tensor]:
         first: list[torch.Tensor] = []

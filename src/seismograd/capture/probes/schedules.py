@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 
 from seismograd.capture.loop.event_log import OWN_FRAMES, EventLog
-from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.look_schedule import is_looked_at
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import groups_of, held_by, setting
 from seismograd.capture.probes.epochs import Epochs
+from seismograd.capture.probes.schedule_facts import ScheduleFacts
 from seismograd.capture.probes.schedule_plan import Plan, plan_of
 from seismograd.capture.probes.scheduler_reading import (
     done_before,
@@ -27,9 +26,6 @@ from seismograd.capture.probes.scheduler_reading import (
     unwrapped,
 )
 from seismograd.capture.probes.watched_scheduler import MadeScheduler, Metric, WatchedScheduler
-from seismograd.capture.source.creations import interval_setter
-from seismograd.capture.source.statements import creation, statement_at
-from seismograd.schema import FactKind
 
 LASTING = 32  # calls
 MAX_SCHEDULERS = 64
@@ -40,7 +36,7 @@ OFTEN = 8  # calls after each of which the optimizers of the same parameters are
 class Schedules:
     """`num_backwards()` returns how many there were; `iteration()` the current one."""
 
-    facts: Facts
+    facts: ScheduleFacts
     log: EventLog
     registry: OptimizerRegistry
     num_backwards: Callable[[], int]
@@ -102,9 +98,7 @@ class Schedules:
 
     def finish(self) -> None:
         """Report how often each was stepped in all, and the epochs."""
-        epochs, per_epoch, _ = self._epochs.so_far(self.num_backwards())
-        if not math.isnan(epochs):
-            self.facts.report(FactKind.EPOCHS, epochs=epochs, per_epoch=per_epoch)
+        self.facts.epochs(self._epochs.so_far(self.num_backwards()))
         for watched in self._watched.values():
             self._report(watched, ended=True)
         stepped = {watched.key[0] for watched in self._watched.values()}
@@ -112,26 +106,8 @@ class Schedules:
             optimizer = made.optimizer()
             window = None if optimizer is None else self.registry.known(optimizer)
             if window is not None and id(optimizer) not in stepped:
-                self._report_unstepped(made, window)
-
-    def _report_unstepped(self, made: MadeScheduler, window: OptimizerWindow) -> None:
-        """Report a scheduler whose optimizer made steps while no scheduler of it was stepped."""
-        self.facts.report(
-            FactKind.SCHEDULE,
-            site=made.site,
-            optimizer=window.index,
-            number=self._num,
-            scheduler=made.kind,
-            calls=0,
-            lr=0.0,
-            steps=window.num_steps,
-            zero_since=0,
-            zero_iteration=made.iteration,
-            stepped=int(window.was_stepped),
-            name=window.name,
-            ended=1,
-        )
-        self._num += 1
+                self.facts.unstepped(made, self._num, window)
+                self._num += 1
 
     def _first_time(self, scheduler: Any) -> WatchedScheduler | None:
         known = cast("dict[str, Any]", vars(scheduler))
@@ -187,78 +163,13 @@ class Schedules:
             series[-1].is_superseded = True
         series.append(watched)
         if len(series) > 2 and is_looked_at(len(series)):
-            self.facts.report(
-                FactKind.SCHEDULE_REMADE,
-                site=watched.site,
-                optimizer=-1 if watched.window is None else watched.window.index,
-                scheduler=watched.kind,
-                made=len(series),
-                calls=series[-2].calls,
-            )
+            self.facts.remade(series)
 
     def _read_rate(self, watched: WatchedScheduler, optimizer: Any) -> None:
         """Note the current highest rate of any group; rates on a device are not read."""
         rates = rates_at_hand([setting(group, "lr") for group in groups_of(optimizer)])
         if rates:
             watched.has_set(max(rates), self.iteration())
-
-    def _report(self, watched: WatchedScheduler, ended: bool) -> None:
-        window = watched.window
-        file, line = self._place(watched.site)
-        made = creation(file, watched.kind, line) if file else None
-        text = self._step_at(watched.site)
-        interval = interval_setter(file) if file and not text else None
-        common: dict[str, Any] = {
-            "number": watched.number,
-            "scheduler": watched.kind,
-            "calls": watched.calls,
-            "lr": watched.lr,
-            "ended": int(ended),
-            "text": text,
-            "created": "" if made is None else made.place,
-            "creation": "" if made is None else made.text,
-            "interval": "" if interval is None else interval.text,
-            "interval_at": "" if interval is None else interval.place,
-            "name": "" if window is None else window.name,
-        }
-        index = -1 if window is None else window.index
-        if watched.metric is not None:
-            metric: dict[str, Any] = {
-                each.name: getattr(watched.metric, each.name) for each in fields(watched.metric)
-            }
-            self.facts.report(
-                FactKind.PLATEAU, site=watched.site, optimizer=index, **common, **metric
-            )
-            return
-        epochs, per_epoch, batch_size = self._epochs.so_far(self.num_backwards())
-        stepped = window is not None and window.was_stepped
-        self.facts.report(
-            FactKind.SCHEDULE,
-            site=watched.site,
-            optimizer=index,
-            **common,
-            steps=watched.num_steps() - watched.steps_before,
-            backwards=watched.num_backwards(),
-            before=watched.done_before,
-            step_text="" if window is None else self._step_at(window.last_step_site),
-            length=watched.plan.length,
-            periodic=int(watched.plan.periodic),
-            highest=watched.highest,
-            base=watched.base,
-            top=watched.top,
-            top_call=watched.top_call,
-            zero_since=watched.zero_since,
-            zero_iteration=watched.zero_iteration,
-            low_since=watched.low_since,
-            low_iteration=watched.low_iteration,
-            epochs=epochs,
-            per_epoch=per_epoch,
-            batch_size=batch_size,
-            world=float(os.environ.get("WORLD_SIZE") or 1),
-            stepped=int(stepped),
-            others="" if stepped else watched.others,
-            **self._successor(watched),
-        )
 
     def _find_successor(self, watched: WatchedScheduler, optimizer: Any) -> None:
         """Find an optimizer that has stepped on the same parameters since this one has not."""
@@ -272,27 +183,14 @@ class Schedules:
             None,
         )
 
-    def _successor(self, watched: WatchedScheduler) -> dict[str, Any]:
-        """Return what is known of that one, if no scheduler sets its rate."""
-        idle, other = watched.idle, watched.idle.successor
-        if other is None or any(each.window is other for each in self._watched.values()):
-            return {}
-        return {
-            "idle": idle.calls,
-            "idle_lr": idle.lr,
-            "successor": other.name,
-            "successor_index": other.index,
-            "successor_steps": idle.num_steps_of(other),
-        }
+    def _successor(self, watched: WatchedScheduler) -> OptimizerWindow | None:
+        """Return that one, if no scheduler sets its rate."""
+        other = watched.idle.successor
+        return None if any(each.window is other for each in self._watched.values()) else other
 
-    def _place(self, site: int) -> tuple[str, int]:
-        known = self.log.call_sites.sites[site] if site >= 0 else None
-        return ("", 0) if known is None else (known.file, known.line)
-
-    def _step_at(self, site: int) -> str:
-        """Return the statement at a line, if it is a step itself and no call of a framework."""
-        text = statement_at(*self._place(site))
-        return text if ".step(" in text else ""
+    def _report(self, watched: WatchedScheduler, ended: bool) -> None:
+        epochs = self._epochs.so_far(self.num_backwards())
+        self.facts.report(watched, epochs, self._successor(watched), ended)
 
     def _others(self, optimizer: Any) -> str:
         """Return the optimizers that step on the parameters of this one."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.probes.pending_probe import PendingProbe
+from seismograd.capture.probes.intended_updates import COARSE
+from seismograd.capture.probes.pending_probe import NO_OTHERS, PendingProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.measure.backend_selection import best_copies
 from seismograd.measure.native import tensor_reads
@@ -37,7 +38,7 @@ class UpdateProbe:
 
     def __init__(self) -> None:
         self._next = 0  # position of the parameter whose turn is next
-        self._round = 0
+        self._round: int = 0
         self._num_steps = 0
         self._due = 0  # turns that are due, times EVERY
         self._known = (b"", 0)  # which parameters, and how many scalars they have
@@ -64,11 +65,19 @@ class UpdateProbe:
                 int(max(MIN_COPIED, MAX_SHARE_COPIED * self._num_scalars(held)) // num_requested),
             ),
         )
-        pending = PendingProbe(closure, self._copies)
-        self._next, self._round = pending.add_some(
-            held, self._next, self._round, num_requested, room
-        )
-        pending.keep(optimizer)
+        copies, found = self._copies, None
+        first, turn = self._next, self._round
+        if copies is not None and not closure:
+            found = copies.keep_next(held, first, turn, num_requested, room)
+        if found is not None:
+            slices, dtypes, self._next, self._round = found
+            pending = PendingProbe(False, copies, slices, dtypes, *NO_OTHERS, {})
+            if not COARSE.isdisjoint(dtypes):
+                pending.keep_fine(optimizer)
+        else:
+            pending = PendingProbe(closure, copies)
+            self._next, self._round = pending.add_some(held, first, turn, num_requested, room)
+            pending.keep(optimizer)
         self.pending = pending
 
     def step_ends(

@@ -29,7 +29,7 @@ from seismograd.capture.rows.gradient_reading import (
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
-from seismograd.measure.backend import MeasureAgain, MeasuringBackend
+from seismograd.measure.backend import MeasureAgain, MeasuringBackend, SampleAgain
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind
 
@@ -58,21 +58,27 @@ class GradientReader:
         self._backend, self._elements = backend, elements
         # not every backend has a quicker way
         self._measure_again: MeasureAgain | None = getattr(backend, "measure_again", None)
+        self._sample_again: SampleAgain | None = getattr(backend, "sample_again", None)
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
         self._sampling, self._steps, self._spent = sampling, steps, spent
 
-    def read(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
-        """Read the ready gradients of a window."""
+    def read(
+        self, thread_state: ThreadState, window: OptimizerWindow, sketch: bool | None = None
+    ) -> None:
+        """Read the ready gradients of a window. `sketch`: whether to sketch them, where the
+        schedule was asked already.
+        """
         began_s, thinning = perf_counter(), self._iteration_queue.thinning
         extent, sample = self._steps.extent(window, thinning)
         sample = sample and self._sampling
-        every = self._sketcher.every
-        sketch = (
-            every > 0
-            and window.num_steps % every == 0
-            and extent is Extent.MEASURED
-            and self._sketcher.is_due(window, thread_state.now_s)
-        )
+        if sketch is None:
+            every = self._sketcher.every
+            sketch = (
+                every > 0
+                and window.num_steps % every == 0
+                and extent is Extent.MEASURED
+                and self._sketcher.is_due(window, thread_state.now_s)
+            )
         if window.partition is not None:
             self._take_loss_scale(thread_state, window, window.partition.loss_scale())
         window.ready = self._reading(thread_state, window, sample, extent, sketch)
@@ -91,8 +97,8 @@ class GradientReader:
     def read_again(
         self, thread_state: ThreadState, window: OptimizerWindow, held: list[torch.Tensor]
     ) -> None:
-        """Read the ready gradients of a window that has these parameters, in a step without samples
-        and behind its last backward: at once where they lie as they did, else as `read` does.
+        """Read the ready gradients of a window that has these parameters behind its last backward:
+        at once where they lie as they did, else as `read` does.
         """
         began_s, planned = perf_counter(), window.plan
         table, measure = self._registry.parameter_table, self._measure_again
@@ -102,7 +108,7 @@ class GradientReader:
             table.look_for_added()
         if (
             measure is None
-            or turn == 0  # with samples
+            or window.num_steps == 0
             or planned is None
             or planned.version != table.version
             or planned.unowned
@@ -111,20 +117,34 @@ class GradientReader:
             or planned.num_gone != table.known_gone
             or self._steps.every > 1
             or self._iteration_queue.thinning.full_every > 1
-            or (every and window.num_steps % every == 0)
             or self._elements.specs
             or self._log.waiting
         ):
             self.read(thread_state, window)
             return
-        gradients = tensor_reads.gradients(held, planned.ids)
-        if gradients is None and planned.ids == list(map(id, held)):
+        sketch = False  # asked once only, as the schedule learns from that
+        if every and window.num_steps % every == 0:
+            sketch = self._sketcher.is_due(window, thread_state.now_s)
+        gradients = None if sketch else tensor_reads.gradients(held, planned.ids)
+        if gradients is None and not sketch and planned.ids == list(map(id, held)):
             asked = list(map(GRADIENT, held))
             if PLAIN.issuperset(map(type, asked)):
                 gradients = asked
-        measured = None if gradients is None else measure(gradients, planned.columns)
+        samples, measured, sample = NO_SAMPLES, None, False
+        if turn == 0:  # of those of every tenth step some may be left out
+            sample_every = self._iteration_queue.thinning.sample_every
+            sample = self._sampling and window.num_steps % sample_every == 0
+        if gradients is None:
+            pass
+        elif not sample:
+            measured = measure(gradients, planned.columns)
+        elif self._sample_again is not None:
+            sampled = self._sample_again(gradients, held, planned.columns)
+            if sampled is not None:
+                values, samples, is_ordinary = sampled
+                measured = values, is_ordinary
         if measured is None:
-            self.read(thread_state, window)
+            self.read(thread_state, window, sketch)
             return
         window.num_collectives = self._reductions.num_before
         window.num_parameters = len(held)
@@ -135,7 +155,7 @@ class GradientReader:
             planned.numels,
             None,
             values,
-            NO_SAMPLES,
+            samples,
             NO_ELEMENTS,
             window.grad_scale,
             tuple(window.losses),
@@ -146,8 +166,13 @@ class GradientReader:
             None,
             is_ordinary,
         )
-        self._spent.plain_s += perf_counter() - began_s
-        self._spent.num_plain += 1
+        spent = self._spent
+        if sample:
+            spent.sampled_s += perf_counter() - began_s
+            spent.num_sampled += 1
+        else:
+            spent.plain_s += perf_counter() - began_s
+            spent.num_plain += 1
 
     def _take_loss_scale(
         self, thread_state: ThreadState, window: OptimizerWindow, factor: float

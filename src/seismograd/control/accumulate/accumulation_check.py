@@ -6,15 +6,15 @@ Shapes: P parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from seismograd.capture.graph.loss_reduction import reduction_of
+from seismograd.control.accumulate.part_gradients import PartGradients, deviation
 from seismograd.control.accumulate.state_guard import (
     LossFunction,
     num_samples,
@@ -115,30 +115,15 @@ def compare_accumulation(
         )
     parts = [take_samples(batch, index) for index in torch.arange(rows).tensor_split(steps)]
     with preserved_state(model):
-        return _GradientComparison(model, loss_fn, batch, parts, weight).compare()
+        gradients = PartGradients(model, loss_fn, batch, parts, weight)
+        return _CauseSearch(model, gradients).compare()
 
 
-class _GradientComparison:
-    """Runs the whole batch and its parts with some causes left in and the others removed."""
+class _CauseSearch:
+    """Compares the parts with the whole batch, with some causes left in and the others removed."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss_fn: LossFunction,
-        batch: Any,
-        parts: Sequence[Any],
-        weight: Callable[[Any], float] | None,
-    ) -> None:
-        self._model, self._loss_fn, self._batch, self._parts, self._weight = (
-            model,
-            loss_fn,
-            batch,
-            parts,
-            weight,
-        )
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._modes = {module: module.training for module in model.modules()}
-        self._buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    def __init__(self, model: nn.Module, gradients: PartGradients) -> None:
+        self._model, self._gradients = model, gradients
         training: list[tuple[str, nn.Module]] = [
             named for named in cast("Any", model).named_modules() if named[1].training
         ]
@@ -154,30 +139,31 @@ class _GradientComparison:
 
     def compare(self) -> AccumulationComparison:
         """Run the whole comparison."""
-        whole, equal = self._whole(), self._of_parts(weighted=False)
+        whole, equal = self._gradients.whole(), self._gradients.of_parts(weighted=False)
         if not any(bool(torch.any(gradient)) for gradient in whole):
             raise SeismogradError(
                 say("no parameter gets a gradient from the loss"),
                 say("pass a loss that is computed from the model"),
             )
         errors, cosines = zip(
-            *(_deviation([a], [b]) for a, b in zip(equal, whole, strict=True)), strict=True
+            *(deviation([a], [b]) for a, b in zip(equal, whole, strict=True)), strict=True
         )
-        error, cosine = _deviation(equal, whole)
+        error, cosine = deviation(equal, whole)
         tolerance = min(
-            MAX_TOLERANCE, EPSILONS * max(torch.finfo(p.dtype).eps for p in self._parameters)
+            MAX_TOLERANCE,
+            EPSILONS * max(torch.finfo(p.dtype).eps for p in self._gradients.parameters),
         )
         still = [*self._batch_norms.values(), *self._dropouts.values()]
-        rounding = self._error(weighted=True, off=still)
+        rounding = self._gradients.error(weighted=True, off=still)
         causes = list(self._causes(still, rounding, tolerance))
         names = {id(p): name for name, p in self._model.named_parameters()}
         return AccumulationComparison(
-            tuple(names[id(p)] for p in ParameterList(tuple(self._parameters)).tensors),
+            tuple(names[id(p)] for p in ParameterList(tuple(self._gradients.parameters)).tensors),
             np.array(errors),
             np.array(cosines),
             error,
             cosine,
-            self._error(weighted=True),
+            self._gradients.error(weighted=True),
             rounding,
             tuple(sorted(causes, key=lambda cause: -cause.error)),
         )
@@ -187,7 +173,7 @@ class _GradientComparison:
     ) -> list[DeviationCause]:
         limit = max(tolerance, 10 * rounding) if rounding <= tolerance else tolerance
         found: list[DeviationCause] = []
-        weights = self._error(weighted=False, off=still)
+        weights = self._gradients.error(weighted=False, off=still)
         if weights > limit and weights > 2 * rounding:
             text = say(
                 "the losses of the parts are means over different numbers of items; weighted "
@@ -197,7 +183,7 @@ class _GradientComparison:
             found.append(DeviationCause("weights", weights, text))
         if (
             self._batch_norms
-            and (norms := self._error(weighted=True, off=list(self._dropouts.values()))) > limit
+            and (norms := self._gradients.error(weighted=True, off=self._dropouts.values())) > limit
         ):
             text = say(
                 "batch norm ({names}) uses the mean and variance of each part, not of the whole "
@@ -208,7 +194,8 @@ class _GradientComparison:
             found.append(DeviationCause("batch norm", norms, text))
         if (
             self._dropouts
-            and (drops := self._error(weighted=True, off=list(self._batch_norms.values()))) > limit
+            and (drops := self._gradients.error(weighted=True, off=self._batch_norms.values()))
+            > limit
         ):
             text = say(
                 "dropout ({names}) draws different masks for the parts than for the whole batch: "
@@ -225,7 +212,7 @@ class _GradientComparison:
         """Return what remains without any of the known causes, depending on whether evaluation mode
         removes it.
         """
-        if self._error(weighted=True, off=list(self._modes)) <= tolerance:
+        if self._gradients.error(weighted=True, off=self._model.modules()) <= tolerance:
             return DeviationCause(
                 "training mode",
                 left,
@@ -240,78 +227,6 @@ class _GradientComparison:
             error=left,
         )
         return DeviationCause("loss", left, text)
-
-    def _error(self, *, weighted: bool, off: Sequence[nn.Module] = ()) -> float:
-        """Return the relative error with these modules in evaluation mode."""
-        try:
-            for module in off:
-                module.training = False
-            return _deviation(self._of_parts(weighted), self._whole())[0]
-        finally:
-            for module, training in self._modes.items():
-                module.training = training
-
-    def _whole(self) -> list[Tensor]:
-        return self._gradient(self._batch)[0]
-
-    def _of_parts(self, weighted: bool) -> list[Tensor]:
-        total = [
-            torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
-            for p in self._parameters
-        ]
-        found = [self._gradient(part, seed) for seed, part in enumerate(self._parts, 1)]
-        if not weighted:
-            shares = [1.0] * len(found)
-        elif self._weight is not None:
-            shares = [float(self._weight(part)) for part in self._parts]
-        else:
-            counts = [count for _, count in found]
-            shares = (
-                [float(num_samples(part)) for part in self._parts]
-                if None in counts
-                else [count or 0.0 for count in counts]
-            )
-        for (gradient, _), share in zip(found, shares, strict=True):
-            if share:
-                total = [
-                    a + b * (share / sum(shares)) for a, b in zip(total, gradient, strict=True)
-                ]
-        return total
-
-    def _gradient(self, batch: Any, seed: int = 0) -> tuple[list[Tensor], float | None]:
-        """Return the gradient of one batch, from the same buffers each time, and what its loss is a
-        mean over if the graph shows that.
-        """
-        with torch.no_grad():
-            for buffer, before in self._buffers:
-                buffer.copy_(before)
-        torch.manual_seed(seed)
-        loss = self._loss_fn(self._model, batch)
-        reduction = reduction_of(loss)
-        gradients = cast(
-            "tuple[Tensor | None, ...]",
-            torch.autograd.grad(loss, self._parameters, allow_unused=True),
-        )
-        count = None if reduction is None else reduction.count.read()
-        return [
-            torch.zeros_like(p) if g is None else g
-            for p, g in zip(self._parameters, gradients, strict=True)
-        ], count
-
-
-def _deviation(some: Sequence[Tensor], exact: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the norm of the difference / norm of the exact ones, and the cosine; NaN where the
-    exact ones are zero.
-    """
-    sums = np.zeros(4)
-    for a, b in zip(some, exact, strict=True):
-        x, y = (torch.view_as_real(t) if t.is_complex() else t for t in (a.detach(), b.detach()))
-        x, y = x.double(), y.double()
-        sums += [float(each.sum()) for each in ((x - y).square(), x.square(), y.square(), x * y)]
-    difference, mine, theirs, inner = sums.tolist()
-    if theirs == 0:
-        return (0.0 if difference == 0 else np.inf), np.nan
-    return (difference / theirs) ** 0.5, inner / (mine * theirs) ** 0.5 if mine else np.nan
 
 
 def _listed(modules: dict[str, nn.Module]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend import MeasuredAgain, Measurement
+from seismograd.measure.backend import MeasuredAgain, Measurement, SampledAgain
 from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.active_rows import ActiveRows, Memory
 from seismograd.measure.native.library import (
@@ -172,6 +172,46 @@ class NativeBackend:
         if self._measure(table.address, num, threads, self._instruction_set, address, None) < 0:
             return None
         return values, are_ordinary(numbers[NORM], numbers[NONFINITE])
+
+    def sample_again(
+        self, gradients: list[Tensor], weights: list[Tensor], keys: tuple[int, ...]
+    ) -> SampledAgain | None:
+        """Return what `measure` does with a sample, where all lie as they did, or `None`; see
+        `SampleAgain`.
+        """
+        tables = self._last
+        if tables is None or tables.keys is not keys or self._with_reference:
+            return None
+        table, of_weights = tables.gradients, tables.weights
+        if table.others or of_weights is None or of_weights.others:
+            return None
+        num = len(gradients)
+        if num != len(table.known) or num != len(of_weights.known) or num != len(weights):
+            return None
+        numbers, norms = np.empty((len(NUMBERS), num)), np.empty((len(NUMBERS), num))
+        exponents = np.empty((num, HISTOGRAM_BINS))
+        # in case an exception arrives behind it
+        table.pointers = of_weights.pointers = NOT_KNOWN
+        with torch._C.DisableTorchFunction():  # pyright: ignore[reportPrivateUsage]
+            if not tensor_reads.measure_sample(
+                (table.is_still_so, gradients, table.known_at, table.entries_at),
+                (of_weights.is_still_so, weights, of_weights.known_at, of_weights.entries_at),
+                ENTRY_WORDS,
+                self._measure_at,
+                torch.get_num_threads(),
+                self._instruction_set,
+                numbers,
+                norms,
+                exponents,
+            ):
+                return None
+        samples = {
+            "weight_norm": norms[NORM],
+            "dead_rows": numbers[DEAD_ROWS],
+            "exponents": exponents,
+        }
+        is_ordinary = are_ordinary(numbers[NORM], numbers[NONFINITE])
+        return NumberTable(numbers, PLACES), samples, is_ordinary
 
     def _call(
         self, table: NativeTable, sample: bool = False

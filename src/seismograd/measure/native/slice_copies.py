@@ -7,6 +7,8 @@ Shapes: k slices.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,9 @@ class SliceCopies:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        # for `tensor_reads`, without ctypes
+        self._keep_at = ctypes.cast(library.seismograd_keep, ctypes.c_void_p).value or 0
+        self._compare_at = ctypes.cast(library.seismograd_compare, ctypes.c_void_p).value or 0
         self._memory = np.empty(0, np.uint8)
         self._address = 0
 
@@ -47,6 +52,29 @@ class SliceCopies:
         ):
             return False
         return tensor.is_contiguous() and not tensor.is_neg() and is_readable(tensor)
+
+    def keep_next(
+        self, held: Sequence[Tensor], at: int, turn: int, num: int, room: int
+    ) -> tuple[list[Slice], list[torch.dtype], int, int] | None:
+        """Copy slices of so many of these weights, as `capture.probes.pending_probe` chooses them,
+        all in one call of C; `None` where that is not possible, or there is no memory for them yet.
+        """
+        if not isinstance(held, list):
+            return None
+        found: Any = tensor_reads.keep_slices(
+            held, at, turn, num, room, NUMBERS, self._address, self._memory.size, self._keep_at
+        )
+        return found
+
+    def compare_kept(self, slices: list[Slice], dtypes: list[torch.dtype]) -> FloatArray | None:
+        """Return what `compare` does, if the weights are surely the kernel's still, with these
+        dtypes.
+        """
+        numbers = np.empty((2, len(slices)))
+        is_done = tensor_reads.compare_slices(
+            slices, dtypes, NUMBERS, self._address, self._compare_at, numbers
+        )
+        return numbers if is_done else None
 
     def keep(self, slices: list[Slice]) -> None:
         """Copy the slices and note where their gradients are not zero; a gradient of `None`

@@ -81,6 +81,18 @@ def _no_table(
     return None
 
 
+def _not_kept(_: list[Any], *__: Any) -> None:
+    return None
+
+
+def _not_compared(*_: Any) -> bool:
+    return False
+
+
+def _not_counted(_: Any, __: Mapping[str, bool]) -> None:
+    return None
+
+
 def _not_listed(_: Sequence[object], __: tuple[type, ...]) -> list[object] | None:
     return None
 
@@ -139,6 +151,24 @@ slice_table: Callable[
 ] = _no_table
 # Those of a list that are of these classes, or of classes below them; `None` where Python must ask.
 of_kinds: Callable[[Sequence[object], tuple[type, ...]], list[object] | None] = _not_listed
+# Copy slices of so many of these parameters, beginning with that at this position, in this turn and
+# of so many scalars at most, to this address, where there are so many bytes: then the function of
+# the kernel that does. The slices, the dtypes of their weights, and where to go on, in which turn;
+# `None` where the kernel cannot read one of them, or they need more memory.
+keep_slices: Callable[
+    ..., tuple[list[tuple[Tensor, Tensor, int, int]], list[torch.dtype], int, int] | None
+] = _not_kept
+# Compare the weights of such slices with the copies at this address, if they have these dtypes
+# still: then the function of the kernel, and the array for its numbers. Whether it was done.
+compare_slices: Callable[..., bool] = _not_compared
+# Have the kernel measure gradients with samples, and weights: of each a check of their layouts, the
+# tensors, and the addresses that `fill` takes; then, as for `measure`, the words of an entry, the
+# function, the threads and the set of instructions; the arrays for the numbers of both and for the
+# exponents. Whether it was done; if not, no row counts as looked at.
+measure_sample: Callable[..., bool] = _not_compared
+# Over how many numbers a loss is a mean, as the operation that made it shows: by the names of such
+# operations, whether they are over the targets that count. `None` where Python must look.
+count_of_mean: Callable[[Any, Mapping[str, bool]], float | None] = _not_counted
 
 NAMES = (
     "marks",
@@ -156,6 +186,10 @@ NAMES = (
     "identities",
     "slice_table",
     "of_kinds",
+    "keep_slices",
+    "compare_slices",
+    "measure_sample",
+    "count_of_mean",
 )
 _BY_PYTHON = {name: globals()[name] for name in NAMES}
 
@@ -167,6 +201,8 @@ def _load() -> dict[str, Any]:
     except ImportError:
         return {}
     if getattr(_tensor_reads, "INTERFACE", 0) != INTERFACE:  # pyright: ignore
+        return {}
+    if not all(hasattr(_tensor_reads, name) for name in NAMES):  # pyright: ignore  # built before
         return {}
     return {name: getattr(_tensor_reads, name) for name in NAMES}  # pyright: ignore
 

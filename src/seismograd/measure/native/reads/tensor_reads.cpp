@@ -8,9 +8,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <unordered_map>
 
 namespace {
@@ -547,6 +550,10 @@ PyObject* of_kinds(PyObject*, PyObject* args) {
   return found.release();
 }
 
+bool intern(PyObject** name, const char* text) { return (*name = PyUnicode_InternFromString(text)) != nullptr; }
+
+#include "rare_reads.inc"
+
 PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
@@ -563,12 +570,14 @@ PyMethodDef functions[] = {
     {"identities", identities, METH_O, nullptr},
     {"slice_table", slice_table, METH_VARARGS, nullptr},
     {"of_kinds", of_kinds, METH_VARARGS, nullptr},
+    {"keep_slices", keep_slices, METH_VARARGS, nullptr},
+    {"compare_slices", compare_slices, METH_VARARGS, nullptr},
+    {"measure_sample", measure_sample, METH_VARARGS, nullptr},
+    {"count_of_mean", count_of_mean, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_tensor_reads", nullptr, -1, functions, nullptr, nullptr, nullptr, nullptr};
-
-bool intern(PyObject** name, const char* text) { return (*name = PyUnicode_InternFromString(text)) != nullptr; }
 
 bool take(PyObject** place, PyObject* owner, const char* name) { return owner && (*place = PyObject_GetAttrString(owner, name)) != nullptr; }
 
@@ -594,7 +603,7 @@ bool prepare() {
          intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
          intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
          intern(&s_register_prehook, "register_prehook") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
-         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name");
+         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare();
 }
 
 }  // namespace
