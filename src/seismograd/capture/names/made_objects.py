@@ -78,12 +78,10 @@ def keeps_out_of_sight() -> bool:
     """Return whether there is a class of optimizers that keeps parameter groups without torch's
     constructor.
     """
-    waiting: list[Any] = [torch.optim.Optimizer]
+    waiting: list[type[object]] = [torch.optim.Optimizer]
     while waiting:
         kind = waiting.pop()
-        own: Any = vars(kind)
-        constructor: object = own.get("__init__")
-        code: Any = getattr(constructor, "__code__", None)
+        code: Any = getattr(vars(kind).get("__init__"), "__code__", None)
         if code is not None and kind is not torch.optim.Optimizer:
             names = set(code.co_names)
             if not names & CALLS_TORCHS and names & KEEPS_GROUPS:
