@@ -33,9 +33,10 @@ from seismograd.capture.event_visits import EventVisits
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.run_outlet import MAX_BATCH_ROWS
 from seismograd.settings.levels import NORMAL
 
-TURN = 30
+TURN = MAX_BATCH_ROWS  # steps: in each turn rows are made once, of as many
 EVENTS = ("zero_grad_ends", "backward_begins", "backward_ends", "step_begins", "step_ends")
 BARE, NORMS, WHOLE = "bare", "norm loop", "whole"
 
@@ -243,7 +244,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=tuple(MODELS), default="mlp")
-    parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--visits", action="store_true", help="what each visit takes")
     options = parser.parse_args()
     torch.set_num_threads(1)

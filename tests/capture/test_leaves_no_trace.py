@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 import torch
 from torch.nn import utils
+from torch.nn.modules import module as module_module
 from torch.nn.utils import clip_grad
 from torch.optim import optimizer as optimizer_module
 
@@ -54,6 +55,8 @@ PATCHED: tuple[Attribute, ...] = (
     (torch.amp.GradScaler, "unscale_"),
     (torch.amp.GradScaler, "step"),
     (torch.amp.GradScaler, "update"),
+    (torch.optim.Optimizer, "__init__"),
+    (torch.optim.Optimizer, "__setstate__"),
     (torch.nn.Module, "load_state_dict"),
     (torch.optim.Optimizer, "load_state_dict"),
     (torch.distributed, "all_reduce"),
@@ -73,6 +76,8 @@ def hooks() -> list[int]:
     return [
         *optimizer_module._global_optimizer_pre_hooks,
         *optimizer_module._global_optimizer_post_hooks,
+        *module_module._global_parameter_registration_hooks,
+        *module_module._global_module_registration_hooks,
     ]
 
 

@@ -29,6 +29,14 @@ from tests.capture.whole_record import WholeRecord
 NUM_STEPS = 22
 
 
+@pytest.fixture(autouse=True, scope="module")
+def first_optimizer_of_the_process() -> None:
+    """Have torch import what it imports with the first optimizer: the frames of that, garbage that
+    only a collection deletes, hold the optimizer, and with it what a loop replaces.
+    """
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+
+
 def recorded(
     run: Callable[[], list[Tensor]], short_ways: bool, **more: Any
 ) -> tuple[list[str], list[Tensor]]:

@@ -18,6 +18,7 @@ from seismograd.capture.hooks import (
     optimizer_step,
     packing_hooks,
     pipeline_stage,
+    registrations,
     zero_grad,
     zero_step,
 )
@@ -36,4 +37,5 @@ PATCHES = (
     fsdp_clip.install,
     distribution_samples.install,
     packing_hooks.install,
+    registrations.install,
 )

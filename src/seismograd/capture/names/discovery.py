@@ -64,15 +64,21 @@ def discover_objects(
     hundredths of a second and does not list objects frozen by `gc.freeze`.
     """
     named = variables() if everywhere else variables(FEW)
+    if not everywhere:
+        return among(named, ())
+    kinds = (torch.nn.Module, torch.optim.Optimizer, *zero_classes())
+    return among(named, (ObjectSearch() if search is None else search).instances(kinds))
+
+
+def among(named: Mapping[int, tuple[Any, str]], others: Iterable[object]) -> DiscoveredObjects:
+    """Return what there is among the script's variables (id to object and name) and these others,
+    and below it.
+    """
     modules: dict[int, torch.nn.Module] = {}
     optimizers: dict[int, torch.optim.Optimizer] = {}
     zeros: dict[int, Any] = {}
     zero_kinds = zero_classes()
-    kinds = (torch.nn.Module, torch.optim.Optimizer, *zero_kinds)
-    things: Iterable[object] = chain(
-        (thing for thing, _ in named.values()),
-        (ObjectSearch() if search is None else search).instances(kinds) if everywhere else (),
-    )
+    things: Iterable[object] = chain((thing for thing, _ in named.values()), others)
     for thing in things:
         # isinstance would ask proxies for their __class__
         if issubclass(type(thing), torch.nn.Module):

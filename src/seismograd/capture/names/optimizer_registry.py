@@ -148,7 +148,7 @@ class OptimizerRegistry:
 
     def discover(self, more: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Discover what the script has made, and name it."""
-        around = self._discovery.look()
+        around = self._discovery.look([p for each in more for p in held_by(each)])
         for optimizer in (*more, *(around.optimizers if self.seeks_optimizers else ())):
             if (
                 self.known(optimizer) is None
@@ -165,7 +165,7 @@ class OptimizerRegistry:
         table = self.parameter_table
         is_new = window.index not in self._learned  # it may have taken over another's
         if table.is_learning or is_new or not all(table.owned(p) for p in held):
-            self._learn(self._discovery.look())
+            self._learn(self._discovery.look(held))
             self._learned.add(window.index)
         if held and not window.clearing.parameters:
             window.track_clearing()
@@ -176,7 +176,7 @@ class OptimizerRegistry:
         """
         strangers = self.parameter_table.strangers(leaves)
         if strangers:
-            self.parameter_table.take_in(strangers, self._discovery.look())
+            self.parameter_table.take_in(strangers, self._discovery.look(strangers))
 
     def named_gradients(self) -> dict[str, torch.Tensor]:
         """Return the current gradients by the names of their parameters, without those whose memory

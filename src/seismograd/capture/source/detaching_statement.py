@@ -47,10 +47,20 @@ def _decorated(files: Iterable[str], inside: list[Statement]) -> list[Statement]
         for each in ast.walk(s.node)
         if isinstance(each, ast.Call)
     }
-    trees = [(file, parsed("".join(linecache.getlines(file)))) for file in files]
+    sources = [(file, "".join(linecache.getlines(file))) for file in files]
+    trees = [(file, source, parsed(source)) for file, source in sources]
     return [
-        Statement(file, each.lineno, node.name, f"@{ast.unparse(each)}", node, 0, True)
-        for file, tree in trees
+        Statement(
+            file,
+            each.lineno,
+            node.name,
+            source,
+            node,
+            0,
+            evaluates=True,
+            made_text=f"@{ast.unparse(each)}",
+        )
+        for file, source, tree in trees
         if tree is not None
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name in used
@@ -77,11 +87,18 @@ def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
 
 def whole_block(block: ast.With, part: Statement) -> Statement:
     """Return the block that a statement is in; its text is empty where it cannot be shown."""
-    lines = [one_line(each, part.file) for each in block.body if is_simple(each)]
+    lines = [one_line(each, part.source) for each in block.body if is_simple(each)]
     is_shown = len(block.items) == 1 and len(lines) == len(block.body) and all(lines)
     text = f"with {ast.unparse(block.items[0])}: {'; '.join(lines)}" if is_shown else ""
     return Statement(
-        part.file, block.lineno, part.function, text, block, part.num_loops, part.evaluates
+        part.file,
+        block.lineno,
+        part.function,
+        part.source,
+        block,
+        part.num_loops,
+        part.evaluates,
+        made_text=text,
     )
 
 

@@ -10,8 +10,8 @@ import ast
 import linecache
 import re
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from seismograd.capture.source.recordable_source import recordable_statement
 from seismograd.parsed_source import parsed
@@ -20,18 +20,26 @@ MAX_TEXT = 300  # characters that are recorded
 EVALUATES = re.compile(r"(^|_)(val|valid|validate|validation|eval|evaluate|test|infer|predict)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statement:
-    """A statement: the line at which it begins, and its text as one line."""
+    """A statement of this source of a file: the line at which it begins, and its text as one
+    line.
+    """
 
     file: str
     line: int
     function: str
-    text: str
+    source: str = field(repr=False)
     node: ast.stmt
     num_loops: int  # around it, within its function
     evaluates: bool  # it stands where nothing is trained
     no_grad: ast.With | None = None  # the block that alone makes it so
+    made_text: str | None = None  # what stands for it where it is not to be shown whole
+
+    @cached_property  # few of a file's are ever shown
+    def text(self) -> str:
+        """Return what may be recorded of it, empty where that is too long."""
+        return one_line(self.node, self.source) if self.made_text is None else self.made_text
 
     @property
     def place(self) -> str:
@@ -74,13 +82,15 @@ def nearest(found: list[Statement], known: tuple[Statement, ...], near: int) -> 
 @lru_cache(maxsize=32)
 def statements(file: str) -> tuple[Statement, ...]:
     """Return the simple statements of a file in their order; of one that cannot be read, none."""
-    tree = parsed("".join(linecache.getlines(file)))
-    return () if tree is None else tuple(_below(tree, file, "", 0, evaluates=False))
+    source = "".join(linecache.getlines(file))
+    tree = parsed(source)
+    return () if tree is None else tuple(_below(tree, file, source, "", 0, evaluates=False))
 
 
 def _below(
     node: ast.AST,
     file: str,
+    source: str,
     function: str,
     num_loops: int,
     *,
@@ -92,24 +102,31 @@ def _below(
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 decorated = any("no_grad" in ast.unparse(each) for each in child.decorator_list)
                 inner = decorated or bool(EVALUATES.search(child.name))
-                yield from _below(child, file, child.name, 0, evaluates=inner)
+                yield from _below(child, file, source, child.name, 0, evaluates=inner)
             case ast.For() | ast.While() | ast.AsyncFor():
                 yield from _below(
-                    child, file, function, num_loops + 1, evaluates=evaluates, no_grad=no_grad
+                    child,
+                    file,
+                    source,
+                    function,
+                    num_loops + 1,
+                    evaluates=evaluates,
+                    no_grad=no_grad,
                 )
             case ast.With():
                 stops = _stops_gradients(child)
                 block = child if stops and not evaluates else no_grad
                 inner = evaluates or stops
-                yield from _below(child, file, function, num_loops, evaluates=inner, no_grad=block)
+                yield from _below(
+                    child, file, source, function, num_loops, evaluates=inner, no_grad=block
+                )
             case ast.stmt() if is_simple(child):
-                text = one_line(child, file)
                 yield Statement(
-                    file, child.lineno, function, text, child, num_loops, evaluates, no_grad
+                    file, child.lineno, function, source, child, num_loops, evaluates, no_grad
                 )
             case ast.stmt() | ast.ExceptHandler() | ast.match_case():
                 yield from _below(
-                    child, file, function, num_loops, evaluates=evaluates, no_grad=no_grad
+                    child, file, source, function, num_loops, evaluates=evaluates, no_grad=no_grad
                 )
             case _:
                 pass
@@ -125,9 +142,9 @@ def _stops_gradients(node: ast.With) -> bool:
     return any("no_grad" in each or "inference_mode" in each for each in used)
 
 
-def one_line(node: ast.stmt, file: str) -> str:
+def one_line(node: ast.stmt, source: str) -> str:
     """Return the text of a statement that may be recorded; empty where it is too long."""
-    text = recordable_statement(node, "".join(linecache.getlines(file)))
+    text = recordable_statement(node, source)
     return text if len(text) <= MAX_TEXT else ""
 
 

@@ -13,7 +13,6 @@ from seismograd.analysis.block_rows import (
     as_list,
     columns_where,
     flagged,
-    integers,
     iteration_at,
     names_at,
     statistic,
@@ -22,6 +21,7 @@ from seismograd.analysis.block_rows import (
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
+from seismograd.rules.sg401.last_reached import LastReached
 from seismograd.rules.sg401.steps_on_nothing import StepsOnNothing
 from seismograd.rules.sg401.stray_code import code_for
 from seismograd.rules.sg401.stray_parameters import (
@@ -109,7 +109,7 @@ class ParameterNotOptimized(Rule):
     _num_rows: int = memory(int)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _columns: IntArray = memory(lambda: np.zeros(0, np.int64))  # that no optimizer holds
-    _owned: IntArray = memory(lambda: np.zeros(0, np.int64))
+    _held: LastReached = memory(LastReached)
     _owned_gets_some: bool = memory(bool)
     # graphs show them, and no optimizer steps on them
     _stray: tuple[str, ...] = memory(tuple[str, ...])
@@ -121,15 +121,12 @@ class ParameterNotOptimized(Rule):
     # the facts about copies of trained weights, by the names of the copies
     _copies: dict[str, Fact] = memory(dict[str, Fact])
     _copied: str = memory(str)  # the line that makes copies of what an optimizer holds
-    # of what optimizers hold: the last step with a gradient other than zero
-    _reached: dict[str, int] = memory(dict[str, int])
-    _last_reached: IntArray = memory(lambda: np.zeros(0, np.int64))
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         self._num_rows += len(block)
         if block.parameters is not self._known:
             self._take_in(block)
-        self._note_reached(block)
+        self._held.read(block)
         if self._stray and self._case is None:
             for row in self._on_nothing.read(block):
                 self._latest = TrainedPlace.of(block, row)
@@ -198,27 +195,10 @@ class ParameterNotOptimized(Rule):
     def shortfall(self) -> Message | None:
         return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_evaluated)
 
-    def _note_reached(self, block: SharedBlock) -> None:
-        """Note when what optimizers hold last had a gradient."""
-        finite = block.state[:, self._owned] == State.FINITE
-        has = finite.any(axis=0)
-        rows = len(block) - 1 - np.argmax(finite[::-1], axis=0)
-        iterations = integers(block.steps, "iteration")
-        self._last_reached[has] = iterations[rows[has]]
-
-    def _silent_since(self, step: int) -> dict[str, int]:
-        """Return which of what optimizers hold had a gradient once and none from this step on."""
-        last = zip(self._owned.tolist(), self._last_reached.tolist(), strict=True)
-        return {self._known[column].name: at for column, at in last if 0 <= at < step}
-
     def _take_in(self, block: SharedBlock) -> None:
-        names = [self._known[column].name for column in as_list(self._owned)]
-        self._reached.update(zip(names, self._last_reached.tolist(), strict=True))
         self._known = block.parameters
         self._columns = columns_where(self._known, lambda p: p.optimizer is None and p.trainable)
-        self._owned = columns_where(self._known, lambda p: p.optimizer is not None)
-        before = [self._reached.get(self._known[c].name, -1) for c in as_list(self._owned)]
-        self._last_reached = np.array(before, np.int64)
+        self._held.take_in(self._known)
         kinds = {each.index: each.kind for each in block.optimizers}
         self._stray = tuple(p.name for p in self._known if is_stray(p, kinds))
 
@@ -246,13 +226,13 @@ class ParameterNotOptimized(Rule):
         """
         iteration, names = iteration_at(block, row), names_at(block, columns)
         self._latest = TrainedPlace.of(block, row)
-        self._owned_gets_some |= bool((block.state[row, self._owned] >= State.ZERO).any())
+        self._owned_gets_some |= bool((block.state[row, self._held.columns] >= State.ZERO).any())
         norms, weights = statistic(block, "grad_norm")[row], weight_norms(block, row)
         weights = np.full(len(norms), math.nan) if weights is None else weights
         fresh: list[str] = []
         for column, name in zip(as_list(columns), names, strict=True):
             tally = self._tallies.setdefault(name, StrayTally(iteration))
-            if name in self._reached and float(norms[column]) == tally.norm:
+            if self._held.was_held(name) and float(norms[column]) == tally.norm:
                 continue  # what is left of its last backward, when an optimizer still held it
             tally.add(iteration, float(norms[column]), float(weights[column]))
             is_known = self._case is not None and name in self._case.names
@@ -272,7 +252,7 @@ class ParameterNotOptimized(Rule):
         if strays and self._case is None:
             tallies = [self._tallies[each.name] for each in strays]
             first = min(each.first for each in tallies)
-            silent = self._silent_since(first)
+            silent = self._held.silent_since(first)
             kind = kind_of(strays, parameters, self._owned_gets_some, frozenset(silent))
             last = [silent[p.name] for p in gone(parameters, frozenset(silent)) if p.name in silent]
             if kind == REPLACED and last:
