@@ -16,6 +16,8 @@
 #include <numeric>
 #include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 namespace {
 
@@ -576,6 +578,7 @@ PyMethodDef functions[] = {
     {"compare_slices", compare_slices, METH_VARARGS, nullptr},
     {"measure_sample", measure_sample, METH_VARARGS, nullptr},
     {"count_of_mean", count_of_mean, METH_VARARGS, nullptr},
+    {"num_parameters_below", num_parameters_below, METH_O, nullptr},
     {"event_entries", event_entries, METH_O, nullptr},
     {"step_entries", step_entries, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
