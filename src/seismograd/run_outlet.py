@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.distributed.rank_listener import RankListener
 
-MAX_BATCH_ROWS = 64  # where nobody waits for each
+# Where nobody waits for each: most of what several cost is that the code for them has left the
+# caches since the last ones.
+MAX_BATCH_ROWS = 256
 
 
 class RunOutlet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ import torch
 
 import seismograd
 from seismograd.capture.hub import HUB
+from seismograd.capture.loop.iteration import Iteration
+from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.measure.backend_selection import make_backend
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import Note, RowBatch, concatenate
 from seismograd.settings.elements import parse_element
@@ -96,6 +99,9 @@ class Loop:
         self.scaler.update()
 
 
+LOOPS = ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
+
+
 def joined(batches: list[RowBatch]) -> list[RowBatch]:
     """One batch for each set of columns."""
     groups: list[list[RowBatch]] = []
@@ -110,9 +116,7 @@ def joined(batches: list[RowBatch]) -> list[RowBatch]:
 @pytest.mark.parametrize(
     ("make", "elements"), [(make_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
 )
-@pytest.mark.parametrize(
-    "name", ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
-)
+@pytest.mark.parametrize("name", LOOPS)
 def test_rows_made_together_are_those_made_one_by_one(
     name: str, make: Callable[[], MeasuringBackend], elements: tuple[str, ...]
 ) -> None:
@@ -168,6 +172,43 @@ def assert_same(one: RowBatch, other: RowBatch) -> None:
         assert len(first) == len(second)
         for field in set(first.dtype.names or ()) - MEASURED_TIMES:
             np.testing.assert_array_equal(first[field], second[field], err_msg=field)
+
+
+@pytest.mark.skipif(not tensor_reads.has_extension(), reason="it was not built")
+@pytest.mark.parametrize("name", LOOPS)
+def test_rows_of_the_extension_are_those_of_python(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, num_alike = RowBuilder.build, list[bool]()
+
+    def build_twice(self: RowBuilder, iterations: Sequence[Iteration]) -> RowBatch:
+        ours = build(self, iterations)
+        with tensor_reads.without_extension():
+            theirs = build(self, iterations)
+        assert_same(ours, theirs)
+        for one, other in ((ours.steps, theirs.steps), (ours.events, theirs.events)):
+            assert one.dtype == other.dtype
+            assert one.tobytes() == other.tobytes()
+            assert one.flags.writeable
+        num_alike.append(tensor_reads.step_entries(list(iterations), *made_up(iterations)) is None)
+        return ours
+
+    monkeypatch.setattr(RowBuilder, "build", build_twice)
+    loop = Loop()
+    session = make_session(
+        make_backend(), lambda _: None, lambda _: None, [loop.model], [loop.optimizer], []
+    )
+    HUB.attach(session)
+    for number in range(STEPS):
+        getattr(loop, name)(number)
+    HUB.detach(session)
+    session.finish()
+    assert session.guard.failures == {}
+    assert any(num_alike) is (name in ("carried", "scaled"))
+
+
+def made_up(iterations: Sequence[Iteration]) -> tuple[list[float], list[float], list[int]]:
+    return [1.0] * len(iterations), [1.0] * len(iterations), []
 
 
 def test_a_training_that_pauses_has_all_steps_that_are_over_in_its_record(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ pytestmark = [
 CALLS = {
     ("mlp", False): {"zero_grad": 5, "backward": 14, "step": 21},
     ("mlp", True): {"zero_grad": 5, "backward": 14, "clip": 21, "step": 20},
-    ("hundred", False): {"zero_grad": 5, "backward": 17, "step": 47},
-    ("hundred", True): {"zero_grad": 5, "backward": 17, "clip": 21, "step": 46},
+    ("hundred", False): {"zero_grad": 5, "backward": 17, "step": 36},
+    ("hundred", True): {"zero_grad": 5, "backward": 17, "clip": 21, "step": 35},
 }
 
 

@@ -5,6 +5,7 @@ something is not ordinary, nothing.
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seismograd.capture.graph.loss_reduction import COUNTS_TARGETS, mean_of, reduction_of
+from seismograd.capture.names.parameter_groups import num_parameters_below
 from seismograd.capture.probes.pending_probe import PendingProbe
 from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import NUMBERS as ROWS
@@ -258,6 +260,49 @@ def test_what_is_no_plain_mean_is_left_to_python() -> None:
         assert tensor_reads.compare_slices(each) is False
         assert tensor_reads.compare_slices([each], [each], NUMBERS, 0, 0, each) is False
         assert tensor_reads.measure_sample(each) is False
+        assert tensor_reads.num_parameters_below(each) == -1
+        assert tensor_reads.event_entries(each) is None
+        assert tensor_reads.step_entries(each, [], [], []) is None
+        assert tensor_reads.event_entries([each]) is None
+        assert tensor_reads.step_entries([each], [1.0], [1.0], []) is None
+
+
+class OwnParameters(nn.Module):
+    """Keeps what it holds in a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["_parameters"] = OrderedDict(self._parameters)
+        self.weight = nn.Parameter(torch.ones(3))
+
+
+def modules() -> dict[str, nn.Module]:
+    shared = nn.Linear(3, 3)
+    without = nn.Linear(3, 3, bias=False)
+    without.register_module("none", None)
+    around = nn.Sequential(shared, nn.Sequential(shared, without), nn.BatchNorm1d(3))
+    around[0].add_module("above", around)  # a cycle
+    return {
+        "none": nn.ReLU(),
+        "one": nn.Linear(2, 2),
+        "shared": around,
+        "many": nn.Sequential(*(nn.Linear(2, 2) for _ in range(300))),
+        "attention": nn.MultiheadAttention(4, 2),
+        "own": nn.Sequential(OwnParameters(), nn.Linear(2, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_parameters_of_modules_are_counted_as_by_python(name: str) -> None:
+    module = modules()[name]
+    with tensor_reads.without_extension():
+        num = num_parameters_below(module)
+    assert num_parameters_below(module) == num
+    assert tensor_reads.num_parameters_below(module) == (-1 if name == "own" else num)
+    before = sys.getrefcount(module)
+    for _ in range(100):
+        tensor_reads.num_parameters_below(module)
+    assert sys.getrefcount(module) == before
 
 
 def test_references_are_given_back() -> None:

@@ -20,7 +20,7 @@ from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.schema import Note, Parameter, RowBatch
 
 new = object.__new__
-MAX_SCALARS_BATCHED = 1 << 18  # columns times rows that are made at once
+MAX_SCALARS_BATCHED = 1 << 16  # columns times rows that are made at once
 
 
 class IterationQueue:

@@ -15,6 +15,7 @@ import torch
 
 from seismograd.capture.names.discovery import children
 from seismograd.capture.names.zero_optimizer import is_zero_optimizer, zero_groups
+from seismograd.measure.native import tensor_reads
 
 
 def groups_of(optimizer: Any) -> list[Any]:
@@ -69,6 +70,9 @@ def parameters_below(module: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 def num_parameters_below(module: torch.nn.Module) -> int:
     """Return how many `parameters_below` yields, without a call for each module."""
+    num = tensor_reads.num_parameters_below(module)
+    if num >= 0:
+        return num
     num, seen, stack = 0, set[int](), [module]
     while stack:
         one = stack.pop()

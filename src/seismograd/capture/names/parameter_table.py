@@ -104,7 +104,9 @@ class ParameterTable:
         """Inspect parameters that no optimizer holds and that were frozen: they may have been
         thawed.
         """
-        if any((tensor := each()) is not None and tensor.requires_grad for each in self._frozen):
+        if self._frozen and any(
+            (tensor := each()) is not None and tensor.requires_grad for each in self._frozen
+        ):
             self._walks = 0
             self._changed()
 

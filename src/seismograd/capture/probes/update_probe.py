@@ -56,8 +56,6 @@ class UpdateProbe:
         """Copy slices of so many parameters before the step. A closure computes its gradients
         within the step: then those without one yet count as well.
         """
-        if is_capturing():
-            return
         room = min(
             MAX_SLICE,
             max(
@@ -74,6 +72,8 @@ class UpdateProbe:
             pending = PendingProbe(False, copies, slices, dtypes, *NO_OTHERS, {})
             if not COARSE.isdisjoint(dtypes):
                 pending.keep_fine(optimizer)
+        elif is_capturing():
+            return  # nothing can be read then on a device
         else:
             pending = PendingProbe(closure, copies)
             self._next, self._round = pending.add_some(held, first, turn, num_requested, room)

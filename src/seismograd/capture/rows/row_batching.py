@@ -11,38 +11,38 @@ from seismograd.capture.rows.row_columns import is_one_reading
 def batches_of(iterations: Sequence[Iteration]) -> list[list[Iteration]]:
     """Split where one iteration cannot be batched with the previous one."""
     batches: list[list[Iteration]] = []
-    simple_before = False
+    parameters, before = (), None
     for each in iterations:
-        simple = _is_simple(each)
-        if simple and simple_before and _can_be_batched(batches[-1][-1], each):
+        reading = _only_reading(each)
+        if (
+            reading is not None
+            and before is not None
+            and each.parameters is parameters
+            and reading.numels is before.numels
+            and (
+                not reading.samples
+                or not before.samples
+                or reading.samples.keys() == before.samples.keys()
+            )
+        ):
             batches[-1].append(each)
         else:
             batches.append([each])
-        simple_before = simple
+        parameters, before = each.parameters, reading
     return batches
 
 
-def _is_simple(iteration: Iteration) -> bool:
+def _only_reading(iteration: Iteration) -> GradientReading | None:
+    """Return the reading of an iteration that others can be batched with."""
     step = iteration.steps[0]
-    if iteration.compared or step.applied is not None or not is_one_reading(iteration):
-        return False
-    return (
-        step.reading is not None
-        and step.reading.present is None
-        and (step.probed is None or not step.probed.waiting)
-    )
-
-
-def _can_be_batched(one: Iteration, other: Iteration) -> bool:
-    first, second = one.steps[0].reading, other.steps[0].reading
-    assert first is not None
-    assert second is not None
-    return (
-        one.parameters is other.parameters
-        and first.numels is second.numels
-        and _same_samples(first, second)
-    )
-
-
-def _same_samples(one: GradientReading, other: GradientReading) -> bool:
-    return not one.samples or not other.samples or one.samples.keys() == other.samples.keys()
+    reading = step.reading
+    if (
+        iteration.compared
+        or step.applied is not None
+        or reading is None
+        or reading.present is not None
+        or (step.probed is not None and step.probed.waiting)
+        or not is_one_reading(iteration)
+    ):
+        return None
+    return reading

@@ -9,10 +9,8 @@ import numpy as np
 
 from seismograd.capture.loop.iteration import Iteration
 from seismograd.capture.rows.row_columns import columns_of_rows
-from seismograd.capture.rows.step_entries import step_entries
+from seismograd.capture.rows.step_entries import event_entries, step_entries
 from seismograd.schema import (
-    EVENT_DTYPE,
-    STEP_DTYPE,
     Optimizer,
     RowBatch,
     Site,
@@ -44,10 +42,6 @@ class RowBuilder:
                         reading.settle()
         parameters = iterations[0].parameters
         columns = columns_of_rows(iterations, self.num_elements)
-        steps = np.array(step_entries(iterations, columns), STEP_DTYPE)
-        events = [
-            event.record(iteration.number) for iteration in iterations for event in iteration.events
-        ]
         pairs = [
             compared.record(iteration.number)
             for iteration in iterations
@@ -55,12 +49,12 @@ class RowBuilder:
         ]
         return RowBatch(
             parameters,
-            steps,
+            step_entries(iterations, columns),
             columns.state,
             columns.values,
             np.array(columns.sample_rows, np.int64),
             columns.samples,
-            np.array(events, EVENT_DTYPE),
+            event_entries(iterations),
             columns.elements,
             self.sites,
             self.optimizers,

@@ -20,6 +20,7 @@ from seismograd.capture.loop.iteration import (
     unscaled,
 )
 from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
+from seismograd.capture.rows.window_columns import NO_COLUMNS
 from seismograd.measure.number_table import stacked
 from seismograd.schema import (
     SKETCH_WIDTH,
@@ -52,7 +53,7 @@ class RowColumns:
 def columns_of_rows(iterations: Sequence[Iteration], num_elements: int) -> RowColumns:
     """Return the columns of one of the batches of `batches_of`."""
     columns = (
-        _read_at_once(iterations)
+        _read_at_once(iterations, num_elements)
         if is_one_reading(iterations[0])
         else _assemble(iterations[0], num_elements)
     )
@@ -75,7 +76,7 @@ def is_one_reading(iteration: Iteration) -> bool:
     return reading.scale is None or reading.scale.read() == 1
 
 
-def _read_at_once(iterations: Sequence[Iteration]) -> RowColumns:
+def _read_at_once(iterations: Sequence[Iteration], num_elements: int) -> RowColumns:
     """Return the columns of iterations each of which is one reading; a single one is not copied."""
     steps = [iteration.steps[0] for iteration in iterations]
     readings = [step.reading for step in steps if step.reading is not None]
@@ -85,9 +86,11 @@ def _read_at_once(iterations: Sequence[Iteration]) -> RowColumns:
         **stacked([reading.values for reading in readings]),
     }
     # What was consumed is what was ready, unless something happened to it in between.
-    as_ready = not any(
-        step.clips or step.applied is not None or int(step.flags) & SKIPPED for step in steps
-    )
+    as_ready = True
+    for step in steps:  # a loop: generators would be more calls
+        if step.clips or step.applied is not None or int(step.flags) & SKIPPED:
+            as_ready = False
+            break
     values["applied_norm"] = (
         values["grad_norm"] if as_ready else _stacked([step.applied_norm() for step in steps])
     )
@@ -100,7 +103,11 @@ def _read_at_once(iterations: Sequence[Iteration]) -> RowColumns:
         if sample_rows
         else no_samples(num_parameters)
     )
-    elements = _stacked([reading.elements for reading in readings])
+    elements = (
+        _stacked([reading.elements for reading in readings])
+        if num_elements
+        else np.zeros((len(readings), 0))
+    )
     sketches = {
         row: reading.sketches
         for row, reading in enumerate(readings)
@@ -116,8 +123,12 @@ def _stacked(rows: Sequence[FloatArray]) -> FloatArray:
 def _states(readings: Sequence[GradientReading], values: Mapping[str, FloatArray]) -> StateArray:
     # What every step of a healthy training is: a NaN among the counts, of what was not measured,
     # is true, too.
+    are_there = True
+    for reading in readings:
+        if reading.present is not None:
+            are_there = False
     if (
-        all(reading.present is None for reading in readings)
+        are_there
         and not values["nonfinite"].any()
         and not (values["zeros"] == readings[0].numels).any()
     ):
@@ -208,10 +219,16 @@ def _own(values: dict[str, FloatArray], name: str) -> FloatArray:
 def _put_carried_and_probed(iterations: Sequence[Iteration], values: dict[str, FloatArray]) -> None:
     for row, iteration in enumerate(iterations):
         for step in iteration.steps:
-            if len(step.carried):
+            if step.carried is not NO_COLUMNS and len(step.carried):
                 _own(values, "carried")[row, step.carried] = 1
             if step.probed is not None and not int(step.flags) & SKIPPED:
-                _fill_probed(step.probed, {name: _own(values, name)[row] for name in PROBED})
+                of_row = {name: _own(values, name)[row] for name in PROBED}
+                if len(iteration.steps) == 1 and min(step.probed.columns, default=-1) >= 0:
+                    numbers, columns = step.probed.settled(), step.probed.columns
+                    of_row["update_ratio"][columns] = numbers[UPDATE_RATIO]
+                    of_row["unmoved"][columns] = numbers[UNMOVED]
+                else:
+                    _fill_probed(step.probed, of_row)
 
 
 def _fill_probed(probed: ProbedUpdates, row: dict[str, FloatArray]) -> None:

@@ -1,4 +1,4 @@
-"""The numbers of each iteration as a whole, as entries of STEP_DTYPE."""
+"""The numbers of each iteration as a whole, as entries of STEP_DTYPE, and those of its calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import numpy as np
 
 from seismograd.capture.loop.iteration import SKIPPED, Iteration
 from seismograd.capture.rows.row_columns import RowColumns
-from seismograd.schema import BoolArray, FloatArray, State, StepFlag, step_entry
+from seismograd.measure.native import tensor_reads
+from seismograd.schema import (
+    EVENT_DTYPE,
+    STEP_DTYPE,
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    State,
+    StepFlag,
+    step_entry,
+)
 from seismograd.tensors.device_scalars import TotalWeight
 
 # arithmetic on flags takes a microsecond, on numbers none
@@ -17,7 +27,18 @@ NO_LOSS = int(StepFlag.NO_LOSS)
 ZERO, NONFINITE = int(State.ZERO), int(State.NONFINITE)
 
 
-def step_entries(iterations: Sequence[Iteration], columns: RowColumns) -> list[tuple[object, ...]]:
+def event_entries(iterations: Sequence[Iteration]) -> AnyArray:
+    """Return the entries of EVENT_DTYPE of all calls of these iterations, in order."""
+    found = tensor_reads.event_entries(list(iterations))
+    if found:
+        return np.frombuffer(found, EVENT_DTYPE)
+    events = [
+        event.record(iteration.number) for iteration in iterations for event in iteration.events
+    ]
+    return np.array(events, EVENT_DTYPE)
+
+
+def step_entries(iterations: Sequence[Iteration], columns: RowColumns) -> AnyArray:
     """Return an entry for each of the iterations whose columns these are."""
     state, values = columns.state, columns.values
     ready, applied = values["grad_norm"], values["applied_norm"]
@@ -32,11 +53,15 @@ def step_entries(iterations: Sequence[Iteration], columns: RowColumns) -> list[t
     if applied is not ready:
         known = ~np.isnan(applied) | (state == NONFINITE)
         used = [total(*row) for row in zip(applied, known, strict=True)]
+    found = tensor_reads.step_entries(list(iterations), norms, used, columns.sample_rows)
+    if found is not None:
+        return np.frombuffer(found, STEP_DTYPE)
     sampled = set(columns.sample_rows)
-    return [
+    entries = [
         step_entry_of(iteration, norms[row], used[row], row in sampled)
         for row, iteration in enumerate(iterations)
     ]
+    return np.array(entries, STEP_DTYPE)
 
 
 def step_entry_of(

@@ -55,7 +55,7 @@ def _not_measured(_: Callable[..., bool], __: list[Tensor], *___: int) -> None:
     return None
 
 
-def _not_asked(_: tuple[Any, ...]) -> None:
+def _not_asked(_: Sequence[Any]) -> None:
     return None
 
 
@@ -91,6 +91,10 @@ def _not_compared(*_: Any) -> bool:
 
 def _not_counted(_: Any, __: Mapping[str, bool]) -> None:
     return None
+
+
+def _no_count(_: torch.nn.Module) -> int:
+    return -1
 
 
 def _not_listed(_: Sequence[object], __: tuple[type, ...]) -> list[object] | None:
@@ -169,6 +173,16 @@ measure_sample: Callable[..., bool] = _not_compared
 # Over how many numbers a loss is a mean, as the operation that made it shows: by the names of such
 # operations, whether they are over the targets that count. `None` where Python must look.
 count_of_mean: Callable[[Any, Mapping[str, bool]], float | None] = _not_counted
+# How many parameters a module and those below it hold; -1 where Python must count.
+num_parameters_below: Callable[[torch.nn.Module], int] = _no_count
+# The entries of EVENT_DTYPE of all calls of these iterations, where all their numbers are known;
+# `None` where Python must make them.
+event_entries: Callable[[list[Any]], bytearray | None] = _not_asked
+# Those of STEP_DTYPE, where each iteration is one step on one loss at most, without a scale: with
+# the norms of the ready and the used gradients, and the numbers of those that have samples.
+step_entries: Callable[[list[Any], list[float], list[float], list[int]], bytearray | None] = (
+    _not_kept
+)
 
 NAMES = (
     "marks",
@@ -190,6 +204,9 @@ NAMES = (
     "compare_slices",
     "measure_sample",
     "count_of_mean",
+    "num_parameters_below",
+    "event_entries",
+    "step_entries",
 )
 _BY_PYTHON = {name: globals()[name] for name in NAMES}
 

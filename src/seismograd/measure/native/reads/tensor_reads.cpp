@@ -14,7 +14,10 @@
 #include <cstring>
 #include <new>
 #include <numeric>
+#include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 namespace {
 
@@ -553,6 +556,7 @@ PyObject* of_kinds(PyObject*, PyObject* args) {
 bool intern(PyObject** name, const char* text) { return (*name = PyUnicode_InternFromString(text)) != nullptr; }
 
 #include "rare_reads.inc"
+#include "row_entries.inc"
 
 PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
@@ -574,6 +578,9 @@ PyMethodDef functions[] = {
     {"compare_slices", compare_slices, METH_VARARGS, nullptr},
     {"measure_sample", measure_sample, METH_VARARGS, nullptr},
     {"count_of_mean", count_of_mean, METH_VARARGS, nullptr},
+    {"num_parameters_below", num_parameters_below, METH_O, nullptr},
+    {"event_entries", event_entries, METH_O, nullptr},
+    {"step_entries", step_entries, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -603,7 +610,8 @@ bool prepare() {
          intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
          intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
          intern(&s_register_prehook, "register_prehook") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
-         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare();
+         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare() &&
+         prepare_entries();
 }
 
 }  // namespace
