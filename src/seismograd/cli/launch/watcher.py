@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -74,8 +75,16 @@ class Watcher:
         self._report.becomes(command)
 
     def _hear_torch(self) -> None:
-        with same_random_numbers():
-            self._start()
+        # What is imported now would bring a full collection nearer: it takes longer than the first
+        # steps of a small program, which may have none.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            with same_random_numbers():
+                self._start()
+        finally:
+            if was_enabled:
+                gc.enable()
 
     def _start(self) -> None:
         """Start watching. When that fails, the script runs on without us."""
