@@ -157,6 +157,26 @@ def test_a_backward_names_every_optimizer_that_it_adds_to() -> None:
     assert [flags for flags, _ in kept.heard(EventKind.ZERO_GRAD)] == [EMPTY, EMPTY, NONE, USED]
 
 
+def test_a_clear_is_of_every_optimizer_whose_tensors_are_all_among_those_cleared() -> None:
+    with watched() as kept:
+        net, head = model(), nn.Linear(3, 3)
+        outer, inner = torch.optim.Adam(net.parameters()), sgd(net)
+        both = torch.optim.RMSprop([*net.parameters(), *head.parameters()])
+        for _ in range(2):
+            inner.zero_grad()
+            F.cross_entropy(head(net(data()[0])), data()[1]).backward()
+            inner.step()
+        outer.step()
+        both.step()
+    kinds = [each.kind for each in kept.session.optimizers]
+    bits = {kind: 1 << number for number, kind in enumerate(kinds)}
+    # at the first there was nothing, and the gradients of the head are not cleared
+    assert kept.heard(EventKind.ZERO_GRAD) == [
+        (EMPTY, bits["SGD"]),
+        (USED, bits["SGD"] | bits["Adam"]),
+    ]
+
+
 def test_the_tail_that_no_step_used_is_told_with_its_line() -> None:
     with watched() as kept:
         net = model()

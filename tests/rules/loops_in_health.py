@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from itertools import chain
 
 import torch
@@ -589,7 +590,62 @@ def divided_by_hand(model: nn.Module, optimizer: Optimizer) -> None:
     accumulated(4, classify, by_hand=0.25)(model, optimizer)
 
 
+def reptile_by_hand(listen: Listen, num_evaluated: int = 0) -> None:
+    """An outer optimizer over the parameters that an inner one of each task adapts; first some
+    copies are fine-tuned, each by an optimizer of its own.
+    """
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(1, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1)
+    )
+    with listen():
+        outer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(num_evaluated):
+            _adapt(copy.deepcopy(model))
+        for _ in range(40):
+            start = [p.detach().clone() for p in model.parameters()]
+            moved = [torch.zeros_like(p) for p in start]
+            for _ in range(4):
+                _adapt(model)
+                with torch.no_grad():
+                    for total, before, p in zip(moved, start, model.parameters(), strict=True):
+                        total += (before - p) / 4
+                        p.copy_(before)
+            for p, total in zip(model.parameters(), moved, strict=True):
+                p.grad = total
+            outer.step()
+
+
+def _adapt(model: nn.Module) -> None:
+    """Fit a wave that is drawn now."""
+    inner = torch.optim.SGD(model.parameters(), lr=0.02)
+    height, phase, shift = 0.5 + 2 * torch.rand(1), 3.14 * torch.rand(1), torch.randn(1)
+    x = 8 * torch.rand(20, 1) - 4
+    y = height * torch.sin(1.3 * x + phase) + shift
+    for _ in range(8):
+        inner.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        inner.step()
+
+
+def same_tensors_in_turn(listen: Listen) -> None:
+    """Two optimizers over the same parameters, one three times as often; each clears."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, WIDTH))
+    first, second = adam(model, 1e-3), sgd(model, 1e-3)
+    with listen(model, first, second):
+        for step in range(120):
+            optimizer = first if step % 4 == 3 else second
+            x = batch(step)[0]
+            optimizer.zero_grad()
+            F.mse_loss(model(x), x).backward()
+            optimizer.step()
+
+
 HEALTHY: dict[str, Program] = {
+    "Reptile over the same parameters": reptile_by_hand,
+    "Reptile after many fine-tuned copies": partial(reptile_by_hand, num_evaluated=70),
+    "two optimizers over the same parameters": same_tensors_in_turn,
     "a critic that is trained often": critic_often,
     "a gradient penalty": gradient_penalty,
     "adversarial training": loop(adversarial),

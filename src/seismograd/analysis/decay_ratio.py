@@ -43,11 +43,12 @@ def sampled_decay(
     # A decay over nothing would be beyond any bound.
     without = norms[block.state[row, columns] == State.ZERO]
     ratios, decay = decay_ratios(block, row, columns, norms, settings)
+    square = np.nansum(norms**2)
     return SampledDecay(
         iteration_at(block, row),
         names,
-        float(np.sqrt(np.nansum(norms**2))),
-        bool(2 * np.nansum(without**2) > np.nansum(norms**2)),
+        float(np.sqrt(square)),
+        bool(len(without)) and bool(2 * np.nansum(without**2) > square),
         median(ratios),
         names[int(np.argmax(np.where(np.isfinite(ratios), ratios, -1)))],
         decay,

@@ -33,6 +33,8 @@ from seismograd.schema import EventFlag, RowBatch, StepFlag
 
 MAX_HELD = 4096  # backwards of a window that are remembered
 MAX_DISCARDED = 16  # times that a window was cleared
+NUM_BITS = 64  # optimizers that have one in an event
+WITHOUT_BIT = 1 << NUM_BITS  # in `used`: by any other one
 
 _UNHEARD = int(StepFlag.UNHEARD)
 
@@ -196,7 +198,9 @@ class WindowReader:
         window, index = self._of(optimizer), self.num_steps.get(optimizer, 0)
         self.num_steps[optimizer] = index + 1
         self.first_sites.setdefault(optimizer, call.site)
-        bit = 1 << optimizer if 0 <= optimizer < 64 else 0
+        bit = 1 << optimizer if 0 <= optimizer < NUM_BITS else 0
+        if optimizer >= NUM_BITS:
+            self._stepped_without_bit()
         for backward in window.backwards:
             backward.used |= bit
         thrown = tuple(
@@ -224,6 +228,14 @@ class WindowReader:
             clips,
             window.cleared,
         )
+
+    def _stepped_without_bit(self) -> None:
+        """Note that any backward may have been used by a step of which no event can say so."""
+        for window in self._open.values():
+            for backward in reversed(window.backwards):
+                if backward.used & WITHOUT_BIT:
+                    break
+                backward.used |= WITHOUT_BIT
 
     def _of(self, optimizer: int) -> _OpenWindow:
         window = self._open.get(optimizer)

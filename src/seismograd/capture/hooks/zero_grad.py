@@ -1,5 +1,8 @@
 """`Optimizer.zero_grad` and `Module.zero_grad`: the patch, and what a call means. Gradients cleared
 in any other way are noticed by inspecting them.
+
+Several optimizers may hold the same tensors, as the outer and the inner ones of Reptile: the call
+of one clears the windows of all whose gradients these are.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.hooks.enclosing_steps import stepping
 from seismograd.capture.hooks.replace_attribute import replace, undo_all
 from seismograd.capture.loop.event_log import EventLog
+from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
@@ -34,12 +38,14 @@ class ZeroGradHooks:
             # nearly always it is known
             window = self._registry.known(owner) or self._registry.window(owner)
             cleared = [] if window is None else [window]
+            others = [] if window is None else self._over_the_same(window, thread_state)
             detail = BY_OPTIMIZER
         else:
             ids = {id(p) for p in parameters_below(owner)}
             cleared = [
                 w for w in self._registry if (held := w.held()) and all(id(p) in ids for p in held)
             ]
+            others = []
             detail = BY_MODULE
         were_empty = were_used = True
         touched = within = 0
@@ -62,7 +68,32 @@ class ZeroGradHooks:
                 detail=detail,
             )
             flags = EMPTY if were_empty else USED if were_used else 0
+            for window in others:
+                touched |= window.bit
+                window.cleared()
             captured.flags, captured.touched = flags | within, touched
+
+    def _over_the_same(
+        self, window: OptimizerWindow, thread_state: ThreadState
+    ) -> list[OptimizerWindow]:
+        """Return the windows of other optimizers that hold no tensor but those of this one, and
+        have gradients in them.
+        """
+        windows = self._registry.windows
+        if len(windows) < 2:
+            return []
+        waiting = [
+            each
+            for each in windows
+            if each is not window
+            and each.num_backwards
+            and not each.stepping
+            and each.thread_state in (None, thread_state)
+        ]
+        if not waiting:
+            return []
+        ids = set(map(id, window.held()))
+        return [w for w in waiting if (held := w.held()) and ids.issuperset(map(id, held))]
 
 
 def _wrap(hub: EventHub, original: Any) -> Any:
