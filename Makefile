@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What an install depends on: it compiles the catalogues, the kernel and the extension.
+# What an install depends on: it compiles the catalogues, the kernel and the extensions.
 BUILD := pyproject.toml setup.py constraints.txt \
-	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/*)
+	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/* \
+		src/seismograd/capture/steady/native/*)
 
 # The oldest of everything that we are used with, for `make test-oldest`: torch from PyPI brings CUDA's libraries, 5 GB in all.
 OLDEST := .venv-oldest

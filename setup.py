@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: compile the message catalogues while building, in editable
-installs too, and three libraries in C++: the kernel, an extension that asks tensors, and one that
-leaves the program's modes.
+installs too, and four libraries in C++: the kernel, an extension that asks tensors, one that leaves
+the program's modes, and one that makes the visits of a steady step.
 """
 
 from __future__ import annotations
@@ -78,8 +78,20 @@ GUARDS = Extension(
     py_limited_api=True,
 )
 
+# Optional likewise: without it Python makes the visits of a steady step.
+STEADY_DIR = Path("src", "seismograd", "capture", "steady", "native")
+VISITS = Extension(
+    "seismograd.capture.steady._visits",
+    sources=[str(path) for path in sorted(STEADY_DIR.glob("*.cpp"))],
+    depends=[str(path) for path in sorted(STEADY_DIR.glob("*.[hi]*"))],
+    language="c++",
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],
+    optional=True,
+    py_limited_api=True,
+)
+
 setup(
     cmdclass={"build_py": BuildWithCatalogues, "build_ext": BuildLibraries},
-    ext_modules=[KERNEL, TENSOR_READS, GUARDS] if HAS_STABLE_ABI else [KERNEL],
+    ext_modules=[KERNEL, TENSOR_READS, GUARDS, VISITS] if HAS_STABLE_ABI else [KERNEL],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_STABLE_ABI else {},
 )

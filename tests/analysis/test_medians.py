@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from seismograd.analysis.medians import median, medians
+from seismograd.analysis.medians import FEW, median, medians
 
 NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e308, -1e308]) | st.floats(-1e6, 1e6)
 
@@ -29,3 +29,11 @@ def test_each_is_the_median_of_the_finite_numbers_along_the_axis(
     found = medians(values, np.isfinite(values), axis)
     assert found.shape == values.shape[:axis] + values.shape[axis + 1 :]
     np.testing.assert_array_equal(found.reshape(-1)[: len(wanted)], wanted)
+
+
+@given(st.lists(NUMBERS, max_size=FEW + 2))
+def test_that_of_a_few_in_a_list_is_that_of_the_same_in_an_array(values: list[float]) -> None:
+    found = median(values)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, median(np.array(values)))
+    assert type(found) is float

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from seismograd.capture.names.discovery import descendants
 from seismograd.capture.names.object_search import HAS_GENERATIONS, ObjectSearch, instances
 from seismograd.measure.native import tensor_reads
 
@@ -175,3 +176,12 @@ def test_a_search_holds_nothing(collector: CollectorCalls) -> None:
         gone = weakref.ref(model)
         del model
         assert gone() is None
+
+
+def test_a_module_that_holds_what_holds_it_ends_no_search() -> None:
+    """As one that is given its parent, in an attribute."""
+    parent, child = nn.Sequential(nn.Linear(1, 1)), nn.Sequential(nn.Linear(1, 1))
+    parent.append(child)
+    child.parent = parent
+    assert list(descendants(parent)) == [parent[0], child, child[0]]
+    del child.parent  # or others would find it

@@ -102,19 +102,23 @@ class Training:
     def train(self, oddities: list[tuple[int, str, str]]) -> list[Tensor]:
         for step in range(NUM_STEPS):
             odd = {where: what for number, where, what in oddities if number == step}
-            try:
-                self.at(odd.get("begin"))
-                self.optimizer.zero_grad()
-                self.at(odd.get("cleared"))
-                self.loss().backward()
-                self.at(odd.get("ready"))
-                if step % 9 >= 6:
-                    nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-                self.optimizer.step()
-                self.at(odd.get("end"))
-            except UnusualError:
-                self.optimizer.zero_grad()
+            self.step(odd, clips=step % 9 >= 6)
         return [p.detach().clone() for p in self.model.parameters()]
+
+    def step(self, odd: dict[str, str], clips: bool = False) -> None:
+        """Make a step; `odd`: what happens where in it."""
+        try:
+            self.at(odd.get("begin"))
+            self.optimizer.zero_grad()
+            self.at(odd.get("cleared"))
+            self.loss().backward()
+            self.at(odd.get("ready"))
+            if clips:
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.at(odd.get("end"))
+        except UnusualError:
+            self.optimizer.zero_grad()
 
     def at(self, what: str | None) -> None:
         if what is not None:

@@ -201,10 +201,14 @@ def test_a_step_that_is_not_sampled_makes_one_call_more() -> None:
         session.finish()
         return num
 
+    def fewest(schedule: XraySchedule | None, without: bool = False) -> int:
+        # where the machine is busy rows may be made between two of these steps
+        return min(num_calls(schedule, without) for _ in range(3))
+
     num_calls(None)
-    without = num_calls(None, without=True)
-    assert num_calls(None) == without + 2  # steps that were counted
-    assert num_calls(XraySchedule(1000, 1.0, 1.0)) == without + 2
+    without = fewest(None, without=True)
+    assert fewest(None) == without + 2  # steps that were counted
+    assert fewest(XraySchedule(1000, 1.0, 1.0)) == without + 2
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

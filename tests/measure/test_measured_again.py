@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.native.library import POINTER, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.native_table import FEW as FEW_POINTERS
 from seismograd.measure.native.native_table import make_table
 from seismograd.measure.number_table import FEW, NumberTable, stacked
+from seismograd.measure.reference import ReferenceBackend
 
 LIBRARY = load()
 
@@ -87,3 +89,18 @@ def test_measurements_are_stacked_alike_however_they_lie() -> None:
         np.testing.assert_array_equal(values, mixed[name])
     assert set(expected) == set(places) == set(stacked(tables[:1]))
     assert stacked(tables[:1])["zeros"].tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="asks the kernel")
+def test_a_torch_that_was_built_for_cuda_measures_on_the_cpu_as_quickly() -> None:
+    assert LIBRARY is not None
+    native = NativeBackend(LIBRARY)
+    backend = DeviceDispatch(native, ReferenceBackend())
+    given, keys = gradients(3), (0, 1, 2)
+    assert backend.kernel is native
+    backend.measure(given, given, keys, (), sample=False)
+    found, expected = backend.measure_again(given, keys), native.measure_again(given, keys)
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_array_equal(found[0]["grad_norm"], expected[0]["grad_norm"])
+    assert DeviceDispatch(ReferenceBackend(), native).measure_again(given, keys) is None

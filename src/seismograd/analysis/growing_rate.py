@@ -62,7 +62,7 @@ class RateGrowth:
         if len(self._recent) < NUM:
             return False
         now = median(self._recent)
-        if now > median(self._first) and now > BROKEN * self.lowest > 0:
+        if now > BROKEN * self.lowest > 0 and now > median(self._first):
             return self._breaks(iteration, now)
         self.lowest = min(self.lowest, now)
         return False

@@ -29,10 +29,13 @@ class LossLevel:
         if not self.tracks_lowest:
             self.recent = [*self.recent, *known][-self.num_recent :]
             return
+        num, half, recent = self.num_recent, self.num_recent // 2, self.recent
         for loss in known:
-            self.recent = [*self.recent, loss][-self.num_recent :]
-            if len(self.recent) == self.num_recent:
-                self.lowest = min(self.lowest, self.now)
+            recent = [*recent, loss][-num:]
+            if len(recent) == num:  # their median: a call less where all are finite
+                inner = sorted(recent)[half - 1 + num % 2 : half + 1]
+                self.lowest = min(self.lowest, sum(inner) / len(inner))
+        self.recent = recent
 
     @property
     def at_first(self) -> float:

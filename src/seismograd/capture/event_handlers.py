@@ -42,6 +42,8 @@ from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.steady.backward_visit import BackwardVisit
 from seismograd.capture.steady.clearing_visit import ClearingVisit
 from seismograd.capture.steady.clip_visit import ClipVisit
+from seismograd.capture.steady.native_visits import SteadyParts
+from seismograd.capture.steady.rare_parts import RareParts
 from seismograd.capture.steady.steady_loop import SteadyLoop
 from seismograd.capture.steady.step_visit import StepVisit
 from seismograd.capture.xray.xray import Xray
@@ -169,6 +171,12 @@ class EventHandlers:
             xray,
         )
         clip = ClipVisit(loop, log, registry, reader, backwards, reductions)
+        looks = (
+            settings.step_begins,
+            symmetry.step_begins,
+            copies.step_begins,
+            self._cuts.step_begins,
+        )
         step = StepVisit(
             loop,
             guard,
@@ -186,12 +194,30 @@ class EventHandlers:
             overwritten,
             rates,
             xray,
-            (
-                settings.step_begins,
-                symmetry.step_begins,
-                copies.step_begins,
-                self._cuts.step_begins,
-            ),
+            looks,
+        )
+        # what the visits ask that are made in C
+        self.steady_parts = SteadyParts(
+            loop,
+            guard,
+            log,
+            registry,
+            iteration_queue,
+            reader,
+            backwards,
+            births,
+            reductions,
+            modes,
+            remade,
+            frozen,
+            xray,
+            step,
+            spent,
+            successors,
+            overwritten,
+            rates,
+            self._coverage,
+            RareParts(guard, births, backwards.inspection.losses, steps, spent, reader, looks),
         )
         # by the name of the event: each returns whether it has handled it
         self.short_ways: dict[str, Callable[..., bool]] = {

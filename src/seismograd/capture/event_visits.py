@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from threading import get_ident
+from contextlib import AbstractContextManager
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import Any, TypeVarTuple
 
@@ -30,16 +30,23 @@ class EventVisits:
     Args:
         guard: keeps our failures here.
         stepped: called after the first step.
+        lock: one that the thread which has it may take again.
     """
 
-    def __init__(self, guard: ErrorGuard, stepped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        guard: ErrorGuard,
+        stepped: Callable[[], None],
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
         # One lock for all threads, since they share optimizers and columns, and a call takes
         # microseconds. Reentrant, because a signal handler of the program's may train in the middle
         # of a call.
-        self.lock = threading.RLock()
+        self.lock = RLock() if lock is None else lock
         self.thread_states = ThreadStates()
         self._guard, self._stepped = guard, stepped
         self._has_stepped = False
+        self.num_full = 0  # visits of the full way
 
     def visit(self, event: EventName, short: Short, handlers: Handlers, *args: object) -> None:
         """Handle one event, the short way where that is possible. No exception escapes, except
@@ -133,6 +140,7 @@ class EventVisits:
         self, event: EventName, handlers: Handlers, thread_state: ThreadState, *args: object
     ) -> None:
         """Call all the handlers, unless they have failed too often."""
+        self.num_full += 1
         if not self._guard.leaves_out(event):
             for handle in handlers:
                 handle(thread_state, *args)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ class RunningStep:
 
     def __init__(
         self,
-        lock: threading.RLock,
+        lock: AbstractContextManager[object],
         thread_states: ThreadStates,
         registry: OptimizerRegistry,
         iteration_queue: IterationQueue,

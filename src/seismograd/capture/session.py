@@ -36,6 +36,8 @@ from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.capture.running_step import RunningStep
+from seismograd.capture.steady.extension import make_lock
+from seismograd.capture.steady.native_visits import NativeVisits
 from seismograd.capture.xray.xray import Xray, XraySchedule
 from seismograd.errors import SeismogradError
 from seismograd.measure.backend import MeasuringBackend
@@ -84,7 +86,7 @@ class Session(Listener):
         self._is_short = short_ways
         self._log = log = EventLog()
         self.guard = guard = ErrorGuard(self._report)
-        self._visits = visits = EventVisits(guard, self._tell_of_steps)
+        self._visits = visits = EventVisits(guard, self._tell_of_steps, make_lock())
         self._lock, self._thread_states = visits.lock, visits.thread_states
         self._registry = registry = OptimizerRegistry(models, optimizers)
         self._asked_for = asked_for = RequestedElements(elements, self._refuse_element)
@@ -141,6 +143,7 @@ class Session(Listener):
             spent,
             compares_often,
         )
+        self._native_visits = NativeVisits(self._handlers.steady_parts, visits)
         self._running_step = RunningStep(
             self._lock,
             self._thread_states,
@@ -202,7 +205,12 @@ class Session(Listener):
         if event == "collective_ends":
             return None
         handlers = getattr(self._handlers, event)
-        return self._visits.dispatcher(event, self._short(event), handlers, others, keeps)
+        dispatch = self._visits.dispatcher(event, self._short(event), handlers, others, keeps)
+        return (
+            self._native_visits.dispatcher(event, dispatch, others, keeps)
+            if self._is_short
+            else dispatch
+        )
 
     def _short(self, event: EventName) -> Callable[..., bool] | None:
         return self._handlers.short_ways.get(event) if self._is_short else None
@@ -299,6 +307,7 @@ class Session(Listener):
             self.guard.call(
                 "collective_ends", self._reductions.collective_ends, name, tensors, numel, True
             )
+            self._native_visits.forget()
         else:
             self._take("collective_ends", self._handlers.collective_ends, name, tensors, numel)
 
@@ -387,6 +396,7 @@ class Session(Listener):
     def xray_soon(self) -> None:
         """Sample them in the next step that can be; may be called on any thread."""
         self._xray.ask()
+        self._native_visits.forget()
 
     def finish(self) -> None:
         """Hand on the last iterations, and report what no step has used."""

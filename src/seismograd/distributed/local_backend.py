@@ -44,6 +44,11 @@ class LocalBackend:
         """Return the name of the backend that measures."""
         return self._backend.name
 
+    @property
+    def kernel(self) -> object | None:
+        """Return the backend that measures with the kernel, `None` where there is none."""
+        return getattr(self._backend, "kernel", None)
+
     def measure(
         self,
         gradients: Sequence[Tensor],

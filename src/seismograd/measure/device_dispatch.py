@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seismograd.measure.backend import Measurement, MeasuringBackend
+from seismograd.measure.backend import (
+    MeasureAgain,
+    MeasuredAgain,
+    Measurement,
+    MeasuringBackend,
+)
 from seismograd.measure.merged_measurements import merge_measurements
 
 
@@ -18,6 +23,12 @@ class DeviceDispatch:
 
     def __init__(self, host: MeasuringBackend, device: MeasuringBackend) -> None:
         self._host, self._device = host, device
+        self._measure_again: MeasureAgain | None = getattr(host, "measure_again", None)
+
+    @property
+    def kernel(self) -> object | None:
+        """Return the backend that measures with the kernel, `None` where there is none."""
+        return getattr(self._host, "kernel", None)
 
     @property
     def name(self) -> str:
@@ -27,6 +38,14 @@ class DeviceDispatch:
             if torch.cuda.is_initialized()
             else self._host.name
         )
+
+    def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
+        """Return the values of plain gradients that lie as they did, or `None`; see
+        `MeasureAgain`.
+        """
+        if self._measure_again is None or torch.cuda.is_initialized():
+            return None
+        return self._measure_again(gradients, keys)
 
     def measure(
         self,

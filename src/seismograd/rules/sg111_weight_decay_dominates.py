@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
-from seismograd.analysis.block_rows import as_list, site_of
+import numpy as np
+
+from seismograd.analysis.block_rows import as_list, numbers, site_of
 from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.parameter_index import is_weight
@@ -92,11 +94,14 @@ class WeightDecayDominates(SettingsRule):
     def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
         track = self._tracks[optimizer]
         weights = columns[[is_weight(block.parameters[column]) for column in as_list(columns)]]
-        for row in as_list(rows):
-            track.loss.add([float(block.steps["loss"][row])])
-            sampled = sampled_decay(block, row, weights, self.settings)
+        losses, added = numbers(block.steps, "loss")[rows].tolist(), 0
+        for position in np.flatnonzero(np.isin(rows, block.sample_rows)).tolist():
+            track.loss.add(losses[added : position + 1])
+            added = position + 1
+            sampled = sampled_decay(block, int(rows[position]), weights, self.settings)
             if sampled is not None:
                 self._look(track, block, sampled, optimizer)
+        track.loss.add(losses[added:])
 
     def _look(
         self, track: _DecayTrack, block: RowBatch, sampled: SampledDecay, optimizer: int

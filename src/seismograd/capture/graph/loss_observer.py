@@ -62,13 +62,7 @@ class LossObserver:
             and len(listed) == 1
             and (has_changed or self._num <= FIRST or self._num % SAMPLE_EVERY == 0 or has_several)
         ):
-            captured.reduction = mean_of(listed[0])
-            if captured.reduction is None:
-                captured.reduction = reduction_of(listed[0])
-                if captured.reduction is not None:
-                    self._log.wait_for(
-                        [*captured.reduction.count.pending(), *captured.reduction.weight.pending()]
-                    )
+            self.reduce(captured, listed[0])
         before = -1
         for window in windows:
             if window.stepping:
@@ -82,3 +76,13 @@ class LossObserver:
         known = captured.value.known and captured.value.tensor is None
         if known and not math.isfinite(captured.value.value) and tops[0] is not None:
             captured.detail = int(self._births.of_loss(tops[0]))
+
+    def reduce(self, captured: CapturedEvent, loss: Any) -> None:
+        """Add to the event of a backward how its loss was reduced."""
+        captured.reduction = mean_of(loss)
+        if captured.reduction is None:
+            captured.reduction = reduction_of(loss)
+            if captured.reduction is not None:
+                self._log.wait_for(
+                    [*captured.reduction.count.pending(), *captured.reduction.weight.pending()]
+                )

@@ -110,10 +110,17 @@ def _passes_for(thing: object) -> object:
 
 
 def descendants(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """Yield the submodules below a module, each as often as it is held."""
-    for child in children(module).values():
-        yield child
-        yield from descendants(child)
+    """Yield the submodules below a module, each once: one may hold a module that holds it."""
+    seen, stack = {id(module)}, [iter(children(module).values())]
+    while stack:
+        for child in stack[-1]:
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield child
+                stack.append(iter(children(child).values()))
+                break
+        else:
+            stack.pop()
 
 
 def roots(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:

@@ -36,6 +36,7 @@ from seismograd.schema import (
 PROBED = tuple(each.name for each in STATISTICS if each.kind is StatisticKind.MEAN)
 # NumPy loses what is raised while it looks into an enum
 NOT_MEASURED, FINITE = int(State.NOT_MEASURED), int(State.FINITE)
+ZERO, NONFINITE = int(State.ZERO), int(State.NONFINITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +122,21 @@ def _stacked(rows: Sequence[FloatArray]) -> FloatArray:
 
 
 def _states(readings: Sequence[GradientReading], values: Mapping[str, FloatArray]) -> StateArray:
-    # What every step of a healthy training is: a NaN among the counts, of what was not measured,
-    # is true, too.
-    are_there = True
     for reading in readings:
         if reading.present is not None:
-            are_there = False
-    if (
-        are_there
-        and not values["nonfinite"].any()
-        and not (values["zeros"] == readings[0].numels).any()
-    ):
-        return np.full(values["nonfinite"].shape, FINITE, np.uint8)
-    return np.array([reading.state for reading in readings])
+            return np.array([reading.state for reading in readings])
+    # of all rows at once, what `states` says of one whose gradients all exist
+    nonfinite, are_zero = values["nonfinite"], values["zeros"] == readings[0].numels
+    found = np.full(nonfinite.shape, FINITE, np.uint8)
+    # What every step of a healthy training is: a NaN among the counts, of what was not measured,
+    # is true, too.
+    if nonfinite.any():
+        found[are_zero] = ZERO
+        found[nonfinite > 0] = NONFINITE
+        found[np.isnan(nonfinite)] = NOT_MEASURED
+    elif are_zero.any():
+        found[are_zero] = ZERO
+    return found
 
 
 def _assemble(iteration: Iteration, num_elements: int) -> RowColumns:

@@ -101,6 +101,11 @@ class NativeBackend:
         self._tables: dict[tuple[int, ...], KernelTables] = {}
         self._last: KernelTables | None = None  # the most recent look-up
 
+    @property
+    def kernel(self) -> NativeBackend:
+        """Return the backend that measures with the kernel: this one."""
+        return self
+
     def measure(
         self,
         gradients: Sequence[Tensor],

@@ -1,0 +1,207 @@
+// Ask everything that is so in a steady training.
+
+#include "visits.hpp"
+
+namespace seismograd {
+
+namespace {
+
+bool is_none(const Ref& object) { return object.get() == Py_None; }
+
+template <typename Object>
+bool flag(const Object& object, PyObject* name, bool* value) {
+  const Ref found = get(object, name);
+  *value = found.get() == Py_True;
+  return found.get() == Py_True || found.get() == Py_False;
+}
+
+template <typename Object>
+bool list(const Object& object, PyObject* name, Ref* found) {
+  *found = get(object, name);
+  return *found && PyList_Check(found->get());
+}
+
+template <typename Object>
+bool dictionary(const Object& object, PyObject* name, Ref* found) {
+  *found = get(object, name);
+  return *found && PyDict_Check(found->get());
+}
+
+template <typename Object>
+bool keep(const Object& object, PyObject* name, Ref* found) {
+  *found = get(object, name);
+  return static_cast<bool>(*found);
+}
+
+// The only optimizer and its window.
+bool ask_window(const Visits& own, Known& known) {
+  int64_t num_made;
+  bool is_eager, evaluates_again;
+  return keep(own.loop, s_window, &known.window) && !is_none(known.window) && keep(own.loop, s_windows, &known.windows) &&
+         is(own.registry, s_open_windows, known.windows.get()) && is_empty(own.registry, s_died) && is_empty(own.guard, s_failures) &&
+         is(own.visits, s__has_stepped, Py_True) && is(known.window, s_thread_state, known.state.get()) &&
+         keep(known.window, s_clearing, &known.clearing) && keep(known.window, s_per_loss, &known.per_loss) &&
+         keep(known.window, s_probe, &known.probe) && keep(known.window, s_index, &known.index) && keep(known.window, s_bit, &known.bit) &&
+         take(known.bit, &known.bit_number) && take(known.window, s_num_made, &num_made) && num_made <= 1 && flag(known.window, s_eager, &is_eager) &&
+         !is_eager && flag(known.window, s_evaluates_again, &evaluates_again) && !evaluates_again && is(known.per_loss, s_several, Py_False) &&
+         is(known.per_loss, s_taking, Py_False) && list(known.per_loss, s_sites, &known.sites) && is_empty(own.successors, s_common) &&
+         is_empty(own.successors, s_loaded) && is(own.successors, s_compared, known.windows.get());
+}
+
+// Where the loop is.
+bool ask_place(const Visits& own, Known& known) {
+  const Ref clips = get(known.window, s_clips), ready = get(known.window, s_ready), carried = get(known.window, s_carried);
+  const Ref pending = get(known.probe, s_pending), applied = get(known.window, s_applied);
+  known.clipping = get(known.state, s_clipping);
+  known.is_clipping = known.clipping.get() != own.no_clip;
+  known.has_ready = ready && !is_none(ready);
+  known.has_carried = !carried || !is_none(carried) || !applied || !is_none(applied);
+  known.is_probed = !pending || !is_none(pending);
+  known.has_clips = !clips || PyObject_Size(clips.get()) != 0;
+  return flag(known.window, s_stepping, &known.is_stepping) && flag(known.clearing, s_is_used, &known.is_used) &&
+         list(known.clearing, s_parameters, &known.references) && keep(known.clearing, s_none, &known.none) &&
+         keep(known.clearing, s_not_carried, &known.not_carried) && is(known.clearing, s_carried, known.not_carried.get()) &&
+         keep(known.state, s_loss, &known.loss) && keep(known.state, s_captured, &known.captured) && list(known.window, s_losses, &known.losses) &&
+         take(known.window, s_num_steps, &known.num_steps) && take(known.window, s_num_backwards, &known.num_backwards) &&
+         take(known.window, s_num_heard, &known.num_heard) && take(known.window, s_num_backwards_before, &known.num_heard_before) &&
+         take(known.window, s_last_operation, &known.last_operation) && take(known.state, s_last_operation, &known.operation);
+}
+
+// The models whose mode is looked at, where each was in train mode ever since: then nothing is noted of one that still is.
+bool ask_modes(const Visits& own, Known& known) {
+  const Ref watched = get(own.modes, s_watched);
+  if (!watched || !PyDict_Check(watched.get())) return false;
+  const Ref each(PyDict_Values(watched.get()));
+  known.models = Ref(PyList_New(0));
+  for (Py_ssize_t i = 0; each && known.models && i < PyList_Size(each.get()); ++i) {
+    PyObject* one = PyList_GetItem(each.get(), i);
+    const Ref alive = get(one, s_alive);
+    int64_t times;
+    if (!alive || !is(one, s_has_trained, Py_True) || !take(one, s_times, &times) || times || PyList_Append(known.models.get(), alive.get()) < 0) {
+      return false;
+    }
+  }
+  return each && known.models;
+}
+
+// What is looked at in a backward now and then only.
+bool ask_looks(const Visits& own, Known& known) {
+  const Ref version = get(own.table, s_version), withheld = get(own.inspection, s_withheld), profiles = get(own.inspection, s_time_profiles);
+  const Ref sums = get(own.inspection, s_sums);
+  bool is_asked;
+  return is(own.backwards, s_touched, Py_True) && is(own.backwards, s_has_looked, Py_True) && is_empty(own.backwards, s_leaves) &&
+         is_empty(own.reductions, s_since_backward) && is(own.reductions, s_is_stage, Py_False) && is(own.xray, s_recorder, Py_None) &&
+         flag(own.xray, s_asked, &is_asked) && !is_asked && take(own.xray, s_due, &known.xray_due) && is(own.table, s_unordered, Py_False) &&
+         version && ask_modes(own, known) && are_equal(get(own.modes, s_version), version) && is(own.remade, s_is_over, Py_True) &&
+         are_equal(get(own.frozen, s_version), version) && is_empty(profiles, s_running) && is(profiles, s_is_recurrent, Py_False) &&
+         is(sums, s_every_tenth, Py_False) && is(sums, s_running, Py_None) && take(withheld, s_next_look, &known.next_look) &&
+         is(withheld, s_is_suspicious, Py_False) && is(withheld, s_is_listening, Py_False) &&
+         is(get(own.inspection, s_flat_functions), s_is_listening, Py_False) && dictionary(own.inspection, s_num_at_site, &known.at_site) &&
+         dictionary(own.observer, s__shapes, &known.shapes) && take(own.observer, s__num, &known.num_observed) &&
+         take(own.backwards, s_num_heard, &known.num_heard_in_all);
+}
+
+// What is held of calls of the model, and of the weights behind the last step.
+bool ask_held(const Visits& own, Known& known) {
+  const Ref by_index = get(own.overwritten, s__followed);
+  PyObject* followed = by_index && PyDict_Check(by_index.get()) ? PyDict_GetItemWithError(by_index.get(), known.index.get()) : nullptr;
+  if (!followed || !is(own.overwritten, s__windows, known.windows.get()) || !is(followed, s_is_loaded, Py_False) ||
+      !are_equal(get(followed, s_num_made), get(known.window, s_num_made)) || !keep(followed, s_slices, &known.followed_slices) ||
+      !is(own.torch_cuda, s__initialized, Py_False) || !is_empty(own.rates, s_loaded) || !is(own.births, s_keeps_batches, Py_False) ||
+      !list(own.operands, s_losses, &known.operands) || !keep(own.births, s_calls, &known.calls)) {
+    return false;
+  }
+  return is_none(known.calls) ||
+         (dictionary(known.calls, s__parameters, &known.parameters_by_model) && are_equal(get(own.births, s__version), get(own.table, s_version)));
+}
+
+// The queue of iterations, and the budget.
+bool ask_queue(const Visits& own, Known& known) {
+  const Ref thinning = get(own.iteration_queue, s_thinning);
+  int64_t full_every;
+  if (!is(thinning, s_extras, Py_True) || !take(thinning, s_full_every, &full_every) || full_every > 1 ||
+      !is_empty(get(own.iteration_queue, s_outlet), s_others) || !keep(own.endings, s_alone, &known.alone) ||
+      !list(get(own.iteration_queue, s__pending), s_waiting, &known.waiting) || !keep(own.table, s_parameters, &known.columns) ||
+      !is(own.iteration_queue, s__columns, known.columns.get()) || !take(own.iteration_queue, s__num_together, &known.num_together) ||
+      !take(own.iteration_queue, s_num_rows, &known.num_rows) || !keep(own.iteration_queue, s_epoch, &known.epoch) ||
+      !take(own.log, s_start_s, &known.start_s) || !dictionary(own.call_sites, s__kinds, &known.kinds) ||
+      !dictionary(own.call_sites, s__places, &known.places)) {
+    return false;
+  }
+  return own.budget == Py_None || (keep(own.budget, s__steps, &known.judged) && take(own.budget, s__num_steps, &known.num_budgeted) &&
+                                   take(own.budget, s__min_steps, &known.least_budgeted) && take(own.budget, s__start_s, &known.budget_start_s) &&
+                                   take(own.budget, s__min_time_s, &known.budget_least_s));
+}
+
+}  // namespace
+
+// How gradients are read that lie as they did: what `GradientReader.read_again`, `LocalBackend.measure_again` and `NativeBackend.measure_again` ask.
+bool ask_reading(const Visits& own, Known& known) {
+  const Ref plan = get(known.window, s_plan), tables = get(own.native_backend, s__last);
+  int64_t every;
+  if (!plan || is_none(plan) || !are_equal(get(plan, s_version), get(own.table, s_version)) || !is_empty(plan, s_unowned) ||
+      !is(plan, s_frozen, Py_False) || !is_empty(own.table, s_died) || !are_equal(get(plan, s_num_gone), get(own.table, s_known_gone)) ||
+      !take(own.reader_steps, s_every, &every) || every > 1 || !take(own.sketcher, s_every, &known.sketch_every) ||
+      !is_empty(own.elements, s_specs) || !is_empty(own.log, s_waiting) || !keep(plan, s_ids, &known.ids) ||
+      !keep(plan, s_columns, &known.plan_columns) || !keep(plan, s_positions, &known.positions) || !keep(plan, s_numels, &known.numels) ||
+      !keep(plan, s_whole, &known.whole) || !tables || is_none(tables) || !is(tables, s_keys, known.plan_columns.get()) ||
+      !is_empty(own.native_backend, s__with_reference) || !keep(tables, s_gradients, &known.table)) {
+    return false;
+  }
+  if (own.local_backend != Py_None) {
+    const Ref shards = get(own.local_backend, s__shards);
+    if (!is(own.local_backend, s_checksum, Py_None) || !is(shards, s_plain_columns, known.plan_columns.get()) ||
+        !is(shards, s_has_summands, Py_False)) {
+      return false;
+    }
+  }
+  known.id_set = Ref(PyFrozenSet_New(known.ids.get()));
+  const Ref lies = get(known.table, s_known);
+  known.num_measured = lies ? PyObject_Size(lies.get()) : -1;
+  return known.id_set && is_empty(known.table, s_others) && keep(known.table, s_is_still_so, &known.is_still_so) &&
+         keep(known.table, s_known_at, &known.known_at) && keep(known.table, s_entries_at, &known.entries_at) &&
+         keep(own.native_backend, s__measure_at, &known.kernel) && keep(own.native_backend, s__instruction_set, &known.instructions) &&
+         keep(own.reductions, s_num_before, &known.num_collectives) && take(own.spent, s_plain_s, &known.plain_s) &&
+         take(own.spent, s_num_plain, &known.num_plain) && take(known.probe, s__num_steps, &known.num_probed_steps) &&
+         take(known.probe, s__due, &known.probe_due);
+}
+
+void ask_after(Visits& own, Event event) {
+  Known& known = *own.known;
+  int64_t num_full;
+  // What is noted of a schedule changes nothing of all that.
+  const int64_t num_expected = known.num_full + (event == kScheduled ? 1 : 0);
+  const bool is_short = known.is_steady && lock_of(own).num_taken == known.num_taken + 1 && take(own.visits, s_num_full, &num_full) &&
+                        num_full == num_expected && known.thread == PyThread_get_thread_ident();
+  if (!is_short) {
+    ask_all(own);
+    return;
+  }
+  known.num_taken += 1;
+  known.num_full = num_full;
+  if (event == kScheduled) {
+    known.is_steady = is_empty(own.guard, s_failures) && is_empty(own.rates, s_loaded);
+    return;
+  }
+  const bool is_of_backward = event == kBackwardBegins || event == kBackwardEnds, is_of_step = event == kStepBegins || event == kStepEnds;
+  known.is_steady = is_empty(own.guard, s_failures) && list(known.per_loss, s_sites, &known.sites) && ask_place(own, known) &&
+                    (event == kStepBegins || ask_looks(own, known)) && (!is_of_backward || ask_queue(own, known)) &&
+                    (!(is_of_step || event == kClipBegins) || (ask_held(own, known) && ask_reading(own, known)));
+  if (!known.is_steady) PyErr_Clear();
+}
+
+bool ask_all(Visits& own) {
+  Known& known = *own.known;
+  known.is_steady = false;
+  known.num_full = -1;
+  known.num_taken = lock_of(own).num_taken;
+  known.thread = PyThread_get_thread_ident();
+  const Ref thread(PyLong_FromUnsignedLong(known.thread));
+  known.state = held(thread ? PyDict_GetItemWithError(own.by_thread, thread.get()) : nullptr);
+  known.is_steady = known.state && take(own.visits, s_num_full, &known.num_full) && ask_window(own, known) && ask_place(own, known) &&
+                    ask_looks(own, known) && ask_held(own, known) && ask_queue(own, known) && ask_reading(own, known);
+  if (!known.is_steady) PyErr_Clear();
+  return known.is_steady;
+}
+
+}  // namespace seismograd

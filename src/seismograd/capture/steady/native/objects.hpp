@@ -1,0 +1,92 @@
+// Objects of Python's, held and asked through its limited API: one build serves every version.
+
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstdint>
+#include <utility>
+
+namespace seismograd {
+
+// An owned reference, or none.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(PyObject* object) : object_(object) {}
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  Ref(const Ref&) = delete;
+  Ref& operator=(const Ref&) = delete;
+  ~Ref() { Py_XDECREF(object_); }
+  PyObject* get() const { return object_; }
+  explicit operator bool() const { return object_ != nullptr; }
+
+ private:
+  PyObject* object_ = nullptr;
+};
+
+inline Ref held(PyObject* object) {
+  Py_XINCREF(object);
+  return Ref(object);
+}
+
+inline PyObject* type_of(PyObject* object) { return reinterpret_cast<PyObject*>(Py_TYPE(object)); }
+
+// The names of attributes, held for the life of the process.
+#define X(name) extern PyObject* s_##name;
+#include "names.inc"
+#undef X
+
+inline Ref get(PyObject* object, PyObject* name) { return Ref(object ? PyObject_GetAttr(object, name) : nullptr); }
+inline Ref get(const Ref& object, PyObject* name) { return get(object.get(), name); }
+
+inline bool is(const Ref& object, PyObject* name, PyObject* wanted) { return get(object, name).get() == wanted; }
+inline bool is(PyObject* object, PyObject* name, PyObject* wanted) { return get(object, name).get() == wanted; }
+
+// Whether a container has nothing in it; not where there is none.
+template <typename Object>
+bool is_empty(const Object& object, PyObject* name) {
+  const Ref container = get(object, name);
+  return container && PyObject_Size(container.get()) == 0;
+}
+
+// Take a number; false where there is none.
+inline bool take(const Ref& object, int64_t* number) {
+  if (!object) return false;
+  *number = PyLong_AsLongLong(object.get());
+  return !(*number == -1 && PyErr_Occurred());
+}
+
+inline bool take(const Ref& object, double* number) {
+  if (!object) return false;
+  *number = PyFloat_AsDouble(object.get());
+  return !(*number == -1.0 && PyErr_Occurred());
+}
+
+template <typename Object, typename Number>
+bool take(const Object& object, PyObject* name, Number* number) {
+  return take(get(object, name), number);
+}
+
+inline Ref boxed(int64_t number) { return Ref(PyLong_FromLongLong(number)); }
+inline Ref boxed(double number) { return Ref(PyFloat_FromDouble(number)); }
+
+inline bool set(const Ref& object, PyObject* name, PyObject* value) { return value && PyObject_SetAttr(object.get(), name, value) == 0; }
+inline bool set(const Ref& object, PyObject* name, const Ref& value) { return set(object, name, value.get()); }
+inline bool set(const Ref& object, PyObject* name, int64_t number) { return set(object, name, boxed(number)); }
+
+inline Ref call(PyObject* function) { return Ref(PyObject_CallNoArgs(function)); }
+template <typename... Args>
+Ref call(PyObject* function, Args... args) {
+  return Ref(PyObject_CallFunctionObjArgs(function, static_cast<PyObject*>(args)..., nullptr));
+}
+
+// A new object of a class of ours, as `object.__new__` makes it.
+inline Ref made(PyObject* type) { return Ref(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0)); }
+
+}  // namespace seismograd

@@ -1,0 +1,296 @@
+"""The visits of a steady step in C: with the record of the full way, byte for byte, whatever
+happens between two of them, and only where nobody else is in the middle of one.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from seismograd.capture.hub import HUB
+from seismograd.capture.session import Session
+from seismograd.capture.steady import extension
+from seismograd.measure.backend_selection import has_kernel, make_backend
+from seismograd.measure.native import tensor_reads
+from tests.capture.test_exception_origin import PreemptedError, at_call
+from tests.capture.test_short_ways import (
+    ODDITIES,
+    WHERE,
+    Training,
+    bits,
+    recorded,
+)
+from tests.capture.whole_record import WholeRecord
+
+pytestmark = pytest.mark.skipif(
+    not (has_kernel() and tensor_reads.has_extension() and extension.has_extension()),
+    reason="for the extensions",
+)
+# what is looked at in the first steps is over, and so is the probe of each
+BEGIN, NUM_STEPS = 102, 150
+
+
+class LongTraining(Training):
+    """A training in which something unusual happens in some of its later steps."""
+
+    def train(self, oddities: list[tuple[int, str, str]]) -> list[Tensor]:
+        for step in range(NUM_STEPS):
+            odd = {where: what for number, where, what in oddities if number == step}
+            self.step(odd, clips=step % 16 >= 9)
+        return [p.detach().clone() for p in self.model.parameters()]
+
+
+def outcome_of(listed: list[tuple[int, str, str]], short: bool) -> tuple[list[str], list[Tensor]]:
+    training = LongTraining()
+    return recorded(
+        lambda: training.train(listed), short, models=[training.model], max_batch_rows=64
+    )
+
+
+SHORT_WAYS = {
+    "ClearingVisit.zero_grad_ends",
+    "BackwardVisit.backward_begins",
+    "BackwardVisit.backward_ends",
+    "ClipVisit.clip_begins",
+    "ClipVisit.clip_ends",
+    "StepVisit.step_begins",
+    "StepVisit.step_ends",
+}
+
+
+def python_visits(training: LongTraining, num_steps: int) -> Counter[str]:
+    """How many visits of these steps Python makes."""
+    visits: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_qualname in SHORT_WAYS:
+            visits[frame.f_code.co_qualname] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for _ in range(num_steps):
+            training.step({}, clips=True)
+    finally:
+        sys.setprofile(before)
+    return visits
+
+
+oddities = st.lists(
+    st.tuples(
+        st.integers(BEGIN, NUM_STEPS - 2), st.sampled_from(WHERE), st.sampled_from(sorted(ODDITIES))
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(oddities)
+@example([])
+@example(
+    [(112, "ready", "no_gradient"), (122, "cleared", "extra_backward"), (132, "end", "frozen")]
+)
+@example([(113, "ready", "not_finite"), (124, "ready", "clip_of_some"), (135, "end", "loaded")])
+@example([(105, "end", "closure"), (114, "ready", "raises"), (126, "cleared", "other_thread")])
+def test_the_record_is_that_of_the_full_way(listed: list[tuple[int, str, str]]) -> None:
+    unwatched = LongTraining()
+    torch.manual_seed(0)
+    bare = unwatched.train(listed)
+    by_extension, with_extension = outcome_of(listed, short=True)
+    full, with_full = outcome_of(listed, short=False)
+    assert by_extension == full
+    assert bits(with_extension) == bits(with_full) == bits(bare)
+
+
+@pytest.mark.extended
+@settings(max_examples=150, deadline=None)
+@given(oddities)
+def test_the_record_is_that_of_the_full_way_more_often(listed: list[tuple[int, str, str]]) -> None:
+    assert outcome_of(listed, short=True)[0] == outcome_of(listed, short=False)[0]
+
+
+def test_nearly_all_visits_are_made_by_the_extension() -> None:
+    training = LongTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64):
+        training.train([])
+        visits = python_visits(training, 100)
+    # those of the looks that come ever more rarely, and where rows are made
+    assert max(visits.values()) <= 10, visits
+
+
+def test_without_it_python_makes_them() -> None:
+    training = LongTraining()
+    with extension.without_extension():
+        record = WholeRecord(make_backend(), models=[training.model], max_batch_rows=64)
+    with record:
+        training.train([])
+        visits = python_visits(training, 10)
+    assert visits == dict.fromkeys(SHORT_WAYS, 10)
+
+
+def test_a_session_that_is_over_is_not_kept() -> None:
+    """Objects of C take part in the collection of cycles."""
+    session = Session(make_backend())
+    HUB.attach(session)
+    LongTraining().train([])
+    HUB.detach(session)
+    session.finish()
+    gone = weakref.ref(session)
+    del session
+    gc.collect()
+    assert gone() is None
+
+
+def test_two_threads_train_at_once() -> None:
+    trainings = [LongTraining(), LongTraining()]
+    with WholeRecord(make_backend(), models=[t.model for t in trainings]) as record:
+        threads = [threading.Thread(target=each.train, args=([],)) for each in trainings]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert record.session.guard.failures == {}
+    assert len(record.outlet.rows) == 2 * NUM_STEPS
+
+
+def test_another_thread_is_waited_for() -> None:
+    """While a part of the session runs in Python on one thread, none of C does on another."""
+    training = LongTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64) as record:
+        training.train([])
+        lock, ended = record.session._lock, threading.Event()  # pyright: ignore
+
+        def step() -> None:
+            training.step({})
+            ended.set()
+
+        thread = threading.Thread(target=step)
+        with lock:
+            thread.start()
+            assert not ended.wait(0.2)
+        thread.join()
+    assert ended.is_set()
+    assert record.session.guard.failures == {}
+
+
+def test_a_lock_is_taken_again_by_its_thread() -> None:
+    lock = extension.make_lock()
+    with lock, lock:
+        taken = threading.Thread(target=lock.__enter__, daemon=True)
+        taken.start()
+        taken.join(0.1)
+        assert taken.is_alive()
+    taken.join(5)
+    assert not taken.is_alive()
+
+
+class Functions(TorchFunctionMode):
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Dispatches(TorchDispatchMode):
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", [Functions, Dispatches])
+def test_modes_of_the_program_see_nothing_of_it(mode: Callable[[list[str]], Any]) -> None:
+    def calls_of_steps() -> list[str]:
+        seen: list[str] = []
+        with mode(seen):
+            for _ in range(12):
+                training.step({})
+        return seen
+
+    training = LongTraining()
+    training.train([])
+    unwatched = calls_of_steps()
+    assert unwatched
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64):
+        training.train([])
+        assert calls_of_steps() == unwatched
+
+
+def test_a_loss_without_memory_is_left_to_python() -> None:
+    training = LongTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64) as record:
+        training.train([])
+        for _ in range(12):
+            training.optimizer.zero_grad()
+            loss = training.loss()
+            loss.untyped_storage().resize_(0)
+            loss.backward()
+            training.optimizer.step()
+    assert record.session.guard.failures == {}
+
+
+class ScheduledTraining(LongTraining):
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.999)
+
+    def step(self, odd: dict[str, str], clips: bool = False) -> None:
+        super().step(odd, clips)
+        self.schedule.step()
+
+
+def test_a_schedule_that_is_stepped_in_each_step_leaves_the_visits_to_it() -> None:
+    training = ScheduledTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64):
+        training.train([])
+        visits = python_visits(training, 60)
+    assert max(visits.values()) <= 8, visits
+
+
+def test_an_exception_of_a_signal_handler_passes_through_wherever_python_runs() -> None:
+    """Within what Python does for a visit, and in the hooks around it."""
+
+    def interrupt(*_: object) -> None:
+        raise PreemptedError
+
+    training, numbers = LongTraining(), range(1, 130, 4)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64) as record:
+        try:
+            training.train([])
+            for number in numbers:
+                is_interrupted = False
+                with at_call(number, lambda: signal.raise_signal(signal.SIGUSR1)):
+                    try:
+                        for _ in range(12):
+                            training.step({})
+                    except PreemptedError:
+                        is_interrupted = True
+                assert is_interrupted, number
+                assert torch.is_grad_enabled()
+                training.step({})
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    assert record.session.guard.failures == {}
+    assert len(record.outlet.rows) >= NUM_STEPS + len(numbers)
