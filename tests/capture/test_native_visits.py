@@ -133,6 +133,27 @@ def test_nearly_all_visits_are_made_by_the_extension() -> None:
     assert max(visits.values()) <= 10, visits
 
 
+def test_visits_without_samples_are_made_by_it_too() -> None:
+    training = LongTraining()
+    with WholeRecord(
+        make_backend(), models=[training.model], max_batch_rows=64, sampling=False
+    ) as record:
+        training.train([])
+        visits = python_visits(training, 100)
+    assert max(visits.values()) <= 10, visits
+    assert record.session.guard.failures == {}
+
+
+def test_their_record_is_that_of_the_full_way() -> None:
+    def lines(short_ways: bool) -> list[str]:
+        training = LongTraining()
+        return recorded(lambda: training.train([]), short_ways, max_batch_rows=64, sampling=False)[
+            0
+        ]
+
+    assert lines(True) == lines(False)
+
+
 def test_without_it_python_makes_them() -> None:
     training = LongTraining()
     with extension.without_extension():

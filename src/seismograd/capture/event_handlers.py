@@ -217,7 +217,16 @@ class EventHandlers:
             overwritten,
             rates,
             self._coverage,
-            RareParts(guard, births, backwards.inspection.losses, steps, spent, reader, looks),
+            RareParts(
+                guard,
+                births,
+                backwards.inspection.losses,
+                steps,
+                spent,
+                reader,
+                looks,
+                registry.parameter_table,
+            ),
         )
         # by the name of the event: each returns whether it has handled it
         self.short_ways: dict[str, Callable[..., bool]] = {
@@ -269,7 +278,8 @@ class EventHandlers:
             self._copies.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
             self._creations.step_begins(window, optimizer)
-        self._overwritten.step_begins(window, windows)
+        is_allowed = self._sampling and self._iteration_queue.thinning.extras
+        self._overwritten.step_begins(window, windows, is_allowed)
         if self._rates.loaded:
             self._rates.step_begins(thread_state, optimizer)
 

@@ -131,9 +131,11 @@ class OverwrittenWeights:
             if any(id(each.weight()) in ids for each in followed.slices):
                 followed.site = self.log.call_sites.here(OWN_FRAMES)
 
-    def step_begins(self, window: OptimizerWindow, windows: tuple[OptimizerWindow, ...]) -> None:
+    def step_begins(
+        self, window: OptimizerWindow, windows: tuple[OptimizerWindow, ...], is_allowed: bool
+    ) -> None:
         """Compare the weights with what the last step left. `windows` are those of all
-        optimizers.
+        optimizers; unless `is_allowed`, no more weights are followed.
         """
         if window.steps_within or (is_initialized() and is_capturing()):
             return
@@ -143,7 +145,8 @@ class OverwrittenWeights:
             self._num_holders = Counter(id(p) for each in self._windows for p in each.held())
         followed = self._followed.get(window.index)
         if followed is None or followed.num_made != window.num_made or followed.is_loaded:
-            self._followed[window.index] = Followed.of(window, self._num_holders)
+            if is_allowed:
+                self._followed[window.index] = Followed.of(window, self._num_holders)
             return
         if tensor_reads.unchanged(followed.slices) or not have_changed(followed.slices):
             return

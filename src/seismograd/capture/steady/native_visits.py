@@ -124,8 +124,8 @@ class NativeVisits:
         self._event_visits, rare = visits, parts.rare
         self._rare: dict[str, tuple[Callable[..., bool], ...]] = {
             "backward_begins": (rare.hold, rare.reduce),
-            "clip_begins": (rare.read,),
-            "step_begins": (rare.read, rare.copy, rare.look),
+            "clip_begins": (rare.read, rare.look_for),
+            "step_begins": (rare.read, rare.look_for, rare.copy, rare.look),
             "step_ends": (rare.compare,),
         }
         named = _named(parts, visits)
@@ -159,13 +159,13 @@ class NativeVisits:
 
 def _named(parts: SteadyParts, visits: EventVisits) -> dict[str, Any] | None:
     """Return what the extension is given (`native/parts.inc`); `None` where gradients are not
-    measured with the kernel, or nothing is sampled.
+    measured with the kernel.
     """
     inspection = parts.backwards.inspection
     reader, queue = vars(parts.reader), vars(parts.iteration_queue)  # private ones of theirs, too
     backend = reader["_backend"]
     kernel = getattr(backend, "kernel", None)
-    if kernel is None or not reader["_sampling"] or not tensor_reads.has_extension():
+    if kernel is None or not tensor_reads.has_extension():
         return None
     return {
         "loop": parts.loop,
@@ -193,6 +193,7 @@ def _named(parts: SteadyParts, visits: EventVisits) -> dict[str, Any] | None:
         "overwritten": parts.overwritten,
         "rates": parts.rates,
         "coverage": parts.coverage,
+        "sampling": reader["_sampling"],
         "reader_steps": reader["_steps"],
         "sketcher": reader["_sketcher"],
         "elements": reader["_elements"],

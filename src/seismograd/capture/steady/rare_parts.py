@@ -18,6 +18,7 @@ from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
+from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.rows.gradient_reader import GradientReader
 
 
@@ -35,10 +36,11 @@ class RareParts:
         spent: MeasuringTime,
         reader: GradientReader,
         looks: Sequence[Callable[[ThreadState, Any], None]],
+        parameter_table: ParameterTable,
     ) -> None:
         self._guard, self._births, self._losses = guard, births, losses
         self._steps, self._spent, self._reader = steps, spent, reader
-        self._looks = looks  # of the steps with samples
+        self._looks, self._table = looks, parameter_table  # looks of the steps with samples
 
     def hold(self, _: ThreadState, tops: list[Any], after: int) -> bool:
         """Hold what operations of a loss were given whose derivative may be infinite."""
@@ -57,8 +59,14 @@ class RareParts:
         window: OptimizerWindow,
         held: list[torch.Tensor],
     ) -> bool:
-        """Read the gradients of a step with samples, or behind a look for new parameters."""
+        """Read the gradients of a step with samples."""
         self._reader.read_again(thread_state, window, held)
+        return True
+
+    def look_for(self, _: ThreadState, __: torch.optim.Optimizer) -> bool:
+        """Look for parameters that are trained by now, and for new ones."""
+        self._table.look_for_thawed()
+        self._table.look_for_added()
         return True
 
     def look(self, thread_state: ThreadState, optimizer: torch.optim.Optimizer) -> bool:

@@ -149,7 +149,8 @@ class StepVisit:
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             for look in self._looks:
                 look(thread_state, optimizer)
-        self._overwritten.step_begins(window, loop.windows)
+        is_allowed = self._sampling and self._iteration_queue.thinning.extras
+        self._overwritten.step_begins(window, loop.windows, is_allowed)
         return True
 
     def _record(self, thread_state: ThreadState, window: OptimizerWindow, rate: float) -> None:

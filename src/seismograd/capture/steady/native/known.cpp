@@ -101,14 +101,23 @@ bool ask_looks(const Visits& own, Known& known) {
          take(own.backwards, s_num_heard, &known.num_heard_in_all);
 }
 
+// The weights that are followed, none where nothing is sampled.
+bool ask_followed(const Visits& own, Known& known) {
+  const Ref by_index = get(own.overwritten, s__followed);
+  if (!by_index || !PyDict_Check(by_index.get()) || !is(own.overwritten, s__windows, known.windows.get())) return false;
+  PyObject* followed = PyDict_GetItemWithError(by_index.get(), known.index.get());  // borrowed
+  if (own.sampling != Py_True) {
+    known.followed_slices = Ref(PyList_New(0));
+    return !followed && known.followed_slices;
+  }
+  return followed && is(followed, s_is_loaded, Py_False) && are_equal(get(followed, s_num_made), get(known.window, s_num_made)) &&
+         keep(followed, s_slices, &known.followed_slices);
+}
+
 // What is held of calls of the model, and of the weights behind the last step.
 bool ask_held(const Visits& own, Known& known) {
-  const Ref by_index = get(own.overwritten, s__followed);
-  PyObject* followed = by_index && PyDict_Check(by_index.get()) ? PyDict_GetItemWithError(by_index.get(), known.index.get()) : nullptr;
-  if (!followed || !is(own.overwritten, s__windows, known.windows.get()) || !is(followed, s_is_loaded, Py_False) ||
-      !are_equal(get(followed, s_num_made), get(known.window, s_num_made)) || !keep(followed, s_slices, &known.followed_slices) ||
-      !is(own.torch_cuda, s__initialized, Py_False) || !is_empty(own.rates, s_loaded) || !is(own.births, s_keeps_batches, Py_False) ||
-      !list(own.operands, s_losses, &known.operands) || !keep(own.births, s_calls, &known.calls)) {
+  if (!ask_followed(own, known) || !is(own.torch_cuda, s__initialized, Py_False) || !is_empty(own.rates, s_loaded) ||
+      !is(own.births, s_keeps_batches, Py_False) || !list(own.operands, s_losses, &known.operands) || !keep(own.births, s_calls, &known.calls)) {
     return false;
   }
   return is_none(known.calls) ||

@@ -30,15 +30,22 @@ struct Group {
 // The gradients as `GradientReader.read_again` reads them, in a step without samples whose gradients lie as they did.
 class Reading {
  public:
-  // Read them by themselves, or have Python read them: with samples in the first of ten steps, behind a look for new parameters in the second.
+  // Read them, in the second of ten steps behind a look for new parameters; or have Python read them, with samples in the first.
   Outcome read(Visits& own, PyObject* optimizer, const Ref& parameters, Event event) {
     const Known& known = *own.known;
     const bool is_sketched = known.sketch_every && known.num_steps % known.sketch_every == 0;
-    if (!is_sketched && known.num_steps % own.limits_.sample_every > 1) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
-    const Outcome found = have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
-    if (found != Outcome::kYes) return found;
-    if (ask_reading(own, *own.known) && take_over(own)) return Outcome::kYes;
-    own.known->num_taken = -1;
+    const int64_t turn = known.num_steps % own.limits_.sample_every;
+    const bool is_read = !is_sketched && turn != 0, looks = is_read && turn == 1;
+    if (!is_read || looks) {
+      const Outcome found =
+          looks ? have_done(own, event, 1, {optimizer}) : have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
+      if (found != Outcome::kYes) return found;
+    }
+    if ((!looks && is_read) || ask_reading(own, *own.known)) {
+      if (is_read ? prepare(own, parameters) : take_over(own)) return Outcome::kYes;
+    } else {
+      own.known->num_taken = -1;
+    }
     return Outcome::kNo;
   }
 

@@ -119,9 +119,10 @@ bool restart(Visits& own, const Ref& step_heard) {
 Outcome step_begins(Visits& own, const Moment& now, PyObject* optimizer, PyObject* closure, PyObject* compiled) {
   Known& known = *own.known;
   const Limits& limits = own.limits_;
+  const bool is_sampling = own.sampling == Py_True;
   if (closure != Py_False || compiled != Py_False || known.is_stepping || known.loss.get() != Py_None || known.is_clipping || known.is_used ||
-      known.num_probed_steps < limits.dense || known.num_steps <= limits.last_early || known.num_steps % limits.state_every == limits.state_first ||
-      (known.has_clips && !are_whole(own)) || !is_only(own, optimizer)) {
+      (is_sampling && known.num_probed_steps < limits.dense) || known.num_steps <= limits.last_early ||
+      known.num_steps % limits.state_every == limits.state_first || (known.has_clips && !are_whole(own)) || !is_only(own, optimizer)) {
     return Outcome::kNo;
   }
   const Ref marks = marks_of(own);
@@ -142,10 +143,12 @@ Outcome step_begins(Visits& own, const Moment& now, PyObject* optimizer, PyObjec
   if (!begun.prepare(own, now, site, group.rate, reading.reading()) || !is_as_asked(own)) {
     return Outcome::kNo;
   }
-  const int64_t num = num_probed(own, PyList_Size(group.parameters.get()), &due);
+  const int64_t num = is_sampling ? num_probed(own, PyList_Size(group.parameters.get()), &due) : 0;
   known.is_stepping = known.has_ready = true;
-  known.num_probed_steps += 1;
-  known.probe_due = due;
+  if (is_sampling) {
+    known.num_probed_steps += 1;
+    known.probe_due = due;
+  }
   known.is_probed = false;
   Outcome found =
       outcome(set(known.window, s_steps_within, own.zero) && set(known.window, s_stepping, Py_True) && set(known.window, s_closure, Py_False) &&
@@ -154,9 +157,9 @@ Outcome step_begins(Visits& own, const Moment& now, PyObject* optimizer, PyObjec
               set(known.probe, s__num_steps, known.num_probed_steps) && set(known.probe, s__due, known.probe_due));
   if (found == Outcome::kYes && num) {
     known.is_probed = true;
-    found = have_done(own, kStepBegins, 1, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
+    found = have_done(own, kStepBegins, 2, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
   }
-  if (found == Outcome::kYes && known.num_steps % limits.sample_every == 0) found = have_done(own, kStepBegins, 2, {optimizer});
+  if (found == Outcome::kYes && known.num_steps % limits.sample_every == 0) found = have_done(own, kStepBegins, 3, {optimizer});
   return found;
 }
 
