@@ -73,7 +73,7 @@ class EndedIteration {
   }
 
   bool follow(const Visits& own) {
-    const Ref events(PyList_New(0)), steps(PyList_New(0)), compared(PyList_New(0)), no_parameters(PyTuple_New(0));
+    const Ref events = hidden(PyList_New(0)), steps = hidden(PyList_New(0)), compared = hidden(PyList_New(0)), no_parameters(PyTuple_New(0));
     following_ = made(own.iteration);
     return following_ && set(following_, s_events, events) && set(following_, s_steps, steps) && set(following_, s_compared, compared) &&
            set(following_, s_overhead_s, boxed(0.0)) && set(following_, s_number, own.minus_one) && set(following_, s_parameters, no_parameters) &&

@@ -86,7 +86,14 @@ Ref call(PyObject* function, Args... args) {
   return Ref(PyObject_CallFunctionObjArgs(function, static_cast<PyObject*>(args)..., nullptr));
 }
 
+// Hide an object from the collector of cycles, for it will be in none. What waits for its row would else grow so old that a collection of all
+// objects of the program is due ever again: a tenth of a second with torch.
+inline Ref hidden(PyObject* object) {
+  if (object) PyObject_GC_UnTrack(object);
+  return Ref(object);
+}
+
 // A new object of a class of ours, as `object.__new__` makes it.
-inline Ref made(PyObject* type) { return Ref(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0)); }
+inline Ref made(PyObject* type) { return hidden(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0)); }
 
 }  // namespace seismograd

@@ -75,7 +75,8 @@ class Reading {
     if (!is_empty(own.table, s_died) || !clock_s(own, &began_s)) return false;
     const Ref gradients = call(own.gradients, parameters.get(), known.ids.get());
     const Ref values = gradients && gradients.get() != Py_None ? measured(own, gradients) : Ref();
-    const Ref losses(PyList_AsTuple(known.losses.get())), scale = get(known.window, s_grad_scale), loss_scale = get(known.window, s_loss_scale);
+    const Ref losses = hidden(PyList_AsTuple(known.losses.get())), scale = get(known.window, s_grad_scale),
+              loss_scale = get(known.window, s_loss_scale);
     num_parameters_ = boxed(static_cast<int64_t>(PyList_Size(parameters.get())));
     if (!values || !losses || !scale || !loss_scale || !num_parameters_) return false;
     reading_ = made(own.gradient_reading);
