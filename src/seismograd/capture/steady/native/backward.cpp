@@ -144,12 +144,6 @@ bool are_in_train_mode(const Known& known) {
   return true;
 }
 
-// Whether what the last step used had no zeros and only finite numbers, as far as that is known.
-bool was_ordinary(const Known& known) {
-  const Ref last = get(known.window, s_last);
-  return last && (last.get() == Py_None || is(last, s_is_ordinary, Py_True));
-}
-
 }  // namespace
 
 Outcome backward_begins(Visits& own, const Moment& now, PyObject* loss) {

@@ -20,7 +20,9 @@ bool are_the_same(PyObject* one, const Ref& other) {
 
 Outcome clip_begins(Visits& own, const Moment&, PyObject* parameters) {
   Known& known = *own.known;
-  if (known.is_stepping || known.is_used || known.is_clipping || known.loss.get() != Py_None) return Outcome::kNo;
+  if (known.is_stepping || known.is_used || known.is_clipping || known.loss.get() != Py_None || !was_ordinary(known)) {
+    return Outcome::kNo;
+  }
   const Ref reference = get(own.loop, s_optimizer), optimizer = reference ? call(reference.get()) : Ref(), marks = marks_of(own);
   const Group group(optimizer.get());
   if (!group || !marks || are_equal(marks, known.none) || !are_the_same(parameters, group.parameters)) return Outcome::kNo;

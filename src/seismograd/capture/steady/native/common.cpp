@@ -61,6 +61,11 @@ Ref marks_of(const Visits& own) {
   return found;
 }
 
+bool was_ordinary(const Known& known) {
+  const Ref last = get(known.window, s_last);
+  return last && (last.get() == Py_None || is(last, s_is_ordinary, Py_True));
+}
+
 bool is_only(const Visits& own, PyObject* optimizer) {
   const Ref only = get(own.loop, s_optimizer);
   return only && call(only.get()).get() == optimizer;

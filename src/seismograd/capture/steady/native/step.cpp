@@ -122,7 +122,8 @@ Outcome step_begins(Visits& own, const Moment& now, PyObject* optimizer, PyObjec
   const bool is_sampling = own.sampling == Py_True;
   if (closure != Py_False || compiled != Py_False || known.is_stepping || known.loss.get() != Py_None || known.is_clipping || known.is_used ||
       (is_sampling && known.num_probed_steps < limits.dense) || known.num_steps <= limits.last_early ||
-      known.num_steps % limits.state_every == limits.state_first || (known.has_clips && !are_whole(own)) || !is_only(own, optimizer)) {
+      known.num_steps % limits.state_every == limits.state_first || (known.has_clips && !are_whole(own)) || !was_ordinary(known) ||
+      !is_only(own, optimizer)) {
     return Outcome::kNo;
   }
   const Ref marks = marks_of(own);

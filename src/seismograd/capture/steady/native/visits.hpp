@@ -114,6 +114,9 @@ Ref marks_of(const Visits& own);
 // several numbers when it is asked for its item.
 Ref number_of(const Visits& own, PyObject* tensor);
 
+// Whether what the last step used had no zeros and only finite numbers, as far as that is known: where it had, Python looks at the next one too.
+bool was_ordinary(const Known& known);
+
 // Whether this is the only optimizer.
 bool is_only(const Visits& own, PyObject* optimizer);
 
