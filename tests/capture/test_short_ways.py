@@ -357,6 +357,8 @@ def test_whatever_happens_often(listed: list[tuple[int, str, str]]) -> None:
     compare(listed)
 
 
+# `test_native_visits.py` has all of them in every run
+@pytest.mark.extended
 @pytest.mark.parametrize("what", ODDITIES)
 def test_each_of_them_by_itself(what: str) -> None:
     compare([(5 + 4 * turn, where, what) for turn, where in enumerate(WHERE)])

@@ -48,7 +48,7 @@ def by_visit(calls: Calls) -> Counter[str]:
     return visits
 
 
-@pytest.mark.parametrize("by_python", [False, True])
+@pytest.mark.parametrize("by_python", [False, pytest.param(True, marks=pytest.mark.extended)])
 @pytest.mark.parametrize(("model", "clipped"), CALLS)
 def test_a_steady_step_costs_as_many_calls_as_are_documented(
     model: str, clipped: bool, by_python: bool, tmp_path: Path
