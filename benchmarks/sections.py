@@ -5,12 +5,14 @@ gradient for its norm.
 
 Bare steps, steps with that loop and watched steps take turns in one process. Printed are the
 microseconds that nine steps in ten exceed, as other programs disturb those least, and at last the
-processor time of the training's thread with everything in it that does not happen at each step.
+processor time of the training's thread with everything in it that does not happen at each step,
+and what of it Python's collector of cycles takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -55,6 +57,19 @@ def train(workload: Workload, num_steps: int, times: Times, asks_norms: bool = F
         times["together"].append(ended - began)
 
 
+class CollectorTime:
+    """Adds up what Python's collector of cycles takes."""
+
+    def __init__(self) -> None:
+        self.taken_s = self._began_s = 0.0
+
+    def __call__(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_s = time.perf_counter()
+        else:
+            self.taken_s += time.perf_counter() - self._began_s
+
+
 def low(times: list[float]) -> float:
     """Microseconds that nine in ten exceed."""
     return 1e6 * statistics.quantiles(times, n=10)[0]
@@ -71,7 +86,7 @@ def main() -> None:
     workload = MODELS[options.model]()
     kinds = (BARE, NORMS, WATCHED)
     times: dict[str, Times] = {kind: defaultdict(list) for kind in kinds}
-    processor = dict.fromkeys(kinds, 0.0)
+    processor, collected = dict.fromkeys(kinds, 0.0), {kind: CollectorTime() for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         watched = WatchedTraining(workload, NORMAL, Path(folder) / "run")
         watched.begin()
@@ -82,9 +97,11 @@ def main() -> None:
                 if kind == WATCHED:
                     watched.begin()
                 train(workload, SETTLE, defaultdict(list), kind == NORMS)
+                gc.callbacks.append(collected[kind])
                 began = time.thread_time()
                 train(workload, TURN, times[kind], kind == NORMS)
                 processor[kind] += time.thread_time() - began
+                gc.callbacks.remove(collected[kind])
                 if kind == WATCHED:
                     watched.end()
         watched.close()
@@ -95,6 +112,9 @@ def main() -> None:
         f"{kind} {100 * (processor[kind] / processor[BARE] - 1):+.0f} %" for kind in kinds[1:]
     )
     print(f"processor time of the training's thread over the bare steps: {more}")
+    num_steps = options.turns * TURN
+    each = ", ".join(f"{kind} {1e6 * collected[kind].taken_s / num_steps:.1f}" for kind in kinds)
+    print(f"of it the collector of cycles, µs a step: {each}")
 
 
 if __name__ == "__main__":
