@@ -91,7 +91,7 @@ class ListeningTraining(Contender):
 
 def visits_of(session: Any) -> dict[str, Any]:
     """Return the short ways by their events."""
-    return {event: short.__self__ for event, short in session._handlers.short_ways.items()}
+    return {event: short.__self__ for event, short in session._handlers.short_ways.by_event.items()}
 
 
 def without_kernel(session: Any) -> None:

@@ -39,13 +39,9 @@ from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK, Symmetry
 from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.steady.backward_visit import BackwardVisit
-from seismograd.capture.steady.clearing_visit import ClearingVisit
-from seismograd.capture.steady.clip_visit import ClipVisit
-from seismograd.capture.steady.native_visits import SteadyParts
-from seismograd.capture.steady.rare_parts import RareParts
+from seismograd.capture.steady.short_ways import ShortWays
 from seismograd.capture.steady.steady_loop import SteadyLoop
-from seismograd.capture.steady.step_visit import StepVisit
+from seismograd.capture.steady.steady_parts import SteadyParts
 from seismograd.capture.xray.xray import Xray
 from seismograd.schema import SAMPLE_EVERY, Note
 
@@ -156,88 +152,36 @@ class EventHandlers:
         loop = SteadyLoop(registry)
         # behind the others: a step that comes here has gone the full way
         self.step_ends = (*self.step_ends, loop.step_ends)
-        zero_grad = ClearingVisit(loop, log, registry)
-        backward = BackwardVisit(
-            loop,
-            guard,
-            log,
-            registry,
-            iteration_queue,
-            backwards,
-            reductions,
-            modes,
-            remade,
-            frozen,
-            xray,
+        self.short_ways = ShortWays(
+            SteadyParts(
+                loop=loop,
+                guard=guard,
+                log=log,
+                registry=registry,
+                iteration_queue=iteration_queue,
+                reader=reader,
+                sampling=sampling,
+                backwards=backwards,
+                steps=steps,
+                births=births,
+                reductions=reductions,
+                spent=spent,
+                coverage=self._coverage,
+                successors=successors,
+                overwritten=overwritten,
+                rates=rates,
+                modes=modes,
+                remade=remade,
+                frozen=frozen,
+                xray=xray,
+                looks=(
+                    settings.step_begins,
+                    symmetry.step_begins,
+                    copies.step_begins,
+                    self._cuts.step_begins,
+                ),
+            )
         )
-        clip = ClipVisit(loop, log, registry, reader, backwards, reductions)
-        looks = (
-            settings.step_begins,
-            symmetry.step_begins,
-            copies.step_begins,
-            self._cuts.step_begins,
-        )
-        step = StepVisit(
-            loop,
-            guard,
-            log,
-            registry,
-            iteration_queue,
-            reader,
-            sampling,
-            steps,
-            births,
-            reductions,
-            spent,
-            self._coverage,
-            successors,
-            overwritten,
-            rates,
-            xray,
-            looks,
-        )
-        # what the visits ask that are made in C
-        self.steady_parts = SteadyParts(
-            loop,
-            guard,
-            log,
-            registry,
-            iteration_queue,
-            reader,
-            backwards,
-            births,
-            reductions,
-            modes,
-            remade,
-            frozen,
-            xray,
-            step,
-            spent,
-            successors,
-            overwritten,
-            rates,
-            self._coverage,
-            RareParts(
-                guard,
-                births,
-                backwards.inspection.losses,
-                steps,
-                spent,
-                reader,
-                looks,
-                registry.parameter_table,
-            ),
-        )
-        # by the name of the event: each returns whether it has handled it
-        self.short_ways: dict[str, Callable[..., bool]] = {
-            "zero_grad_ends": zero_grad.zero_grad_ends,
-            "backward_begins": backward.backward_begins,
-            "backward_ends": backward.backward_ends,
-            "clip_begins": clip.clip_begins,
-            "clip_ends": clip.clip_ends,
-            "step_begins": step.step_begins,
-            "step_ends": step.step_ends,
-        }
 
     def _attach_xray(self, attached: bool) -> None:
         """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""

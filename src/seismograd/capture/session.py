@@ -143,7 +143,7 @@ class Session(Listener):
             spent,
             compares_often,
         )
-        self._native_visits = NativeVisits(self._handlers.steady_parts, visits)
+        self._native_visits = NativeVisits(self._handlers.short_ways, visits)
         self._running_step = RunningStep(
             self._lock,
             self._thread_states,
@@ -213,7 +213,7 @@ class Session(Listener):
         )
 
     def _short(self, event: EventName) -> Callable[..., bool] | None:
-        return self._handlers.short_ways.get(event) if self._is_short else None
+        return self._handlers.short_ways.by_event.get(event) if self._is_short else None
 
     def backward_begins(self, tensors: Any) -> None:
         """A backward of these losses (a tensor, or a tuple of tensors or edges) begins."""

@@ -7,20 +7,11 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.large_exponentials import MIN_LOSS
-from seismograd.capture.graph.remade_parameters import RemadeParameters
-from seismograd.capture.hooks.backward import SHARED, BackwardHooks
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.loop.gradient_reductions import GradientReductions
-from seismograd.capture.loop.iteration_queue import IterationQueue
+from seismograd.capture.hooks.backward import SHARED
 from seismograd.capture.loop.look_schedule import LOOKS
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.probes.frozen_weights import FrozenWeights
-from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.summed_losses import NUMBERS
-from seismograd.capture.steady.steady_loop import SteadyLoop
-from seismograd.capture.xray.xray import Xray
+from seismograd.capture.steady.steady_parts import SteadyParts
 from seismograd.exception_origin import raised_by_user
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import EventKind
@@ -32,24 +23,12 @@ class BackwardVisit:
     the only optimizer, when nothing is to be looked at that is looked at now and then only.
     """
 
-    def __init__(
-        self,
-        loop: SteadyLoop,
-        guard: ErrorGuard,
-        log: EventLog,
-        registry: OptimizerRegistry,
-        iteration_queue: IterationQueue,
-        backwards: BackwardHooks,
-        reductions: GradientReductions,
-        modes: Modes,
-        remade: RemadeParameters,
-        frozen: FrozenWeights,
-        xray: Xray,
-    ) -> None:
-        self._loop, self._guard, self._log, self._registry = loop, guard, log, registry
-        self._iteration_queue, self._backwards = iteration_queue, backwards
-        self._reductions, self._modes, self._remade = reductions, modes, remade
-        self._frozen, self._xray = frozen, xray
+    def __init__(self, parts: SteadyParts) -> None:
+        self._loop, self._guard, self._log = parts.loop, parts.guard, parts.log
+        self._registry, self._iteration_queue = parts.registry, parts.iteration_queue
+        self._backwards, self._reductions = parts.backwards, parts.reductions
+        self._modes, self._remade, self._frozen = parts.modes, parts.remade, parts.frozen
+        self._xray = parts.xray
 
     def backward_begins(self, thread_state: ThreadState, tensors: Any) -> bool:
         """Handle its start, or return `False` for the full way."""

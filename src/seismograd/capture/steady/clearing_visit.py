@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from seismograd.capture.hooks.zero_grad import BY_OPTIMIZER, EMPTY, USED
-from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.capture.steady.steady_parts import SteadyParts
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import EventKind
 
@@ -18,8 +16,8 @@ class ClearingVisit:
     gradients.
     """
 
-    def __init__(self, loop: SteadyLoop, log: EventLog, registry: OptimizerRegistry) -> None:
-        self._loop, self._log, self._registry = loop, log, registry
+    def __init__(self, parts: SteadyParts) -> None:
+        self._loop, self._log, self._registry = parts.loop, parts.log, parts.registry
 
     def zero_grad_ends(self, thread_state: ThreadState, owner: Any) -> bool:
         """Handle it, or return `False` and leave everything as it is."""

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import NORM, OTHER_NORM
-from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration import GradientReading
 from seismograd.capture.loop.thread_state import NO_CLIP, RunningClip, ThreadState
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.rows.applied_norm import AppliedClip
-from seismograd.capture.rows.gradient_reader import GradientReader
-from seismograd.capture.steady.steady_loop import SteadyLoop
+from seismograd.capture.steady.steady_parts import SteadyParts
 from seismograd.schema import EventFlag, EventKind
 from seismograd.tensors.device_scalars import Scalar
 
@@ -23,17 +18,10 @@ class ClipVisit:
     optimizer are clipped, in its order, before its step.
     """
 
-    def __init__(
-        self,
-        loop: SteadyLoop,
-        log: EventLog,
-        registry: OptimizerRegistry,
-        reader: GradientReader,
-        backwards: BackwardHooks,
-        reductions: GradientReductions,
-    ) -> None:
-        self._loop, self._log, self._registry, self._reader = loop, log, registry, reader
-        self._backwards, self._reductions = backwards, reductions
+    def __init__(self, parts: SteadyParts) -> None:
+        self._loop, self._log, self._registry = parts.loop, parts.log, parts.registry
+        self._reader, self._backwards = parts.reader, parts.backwards
+        self._reductions = parts.reductions
 
     def clip_begins(self, thread_state: ThreadState, parameters: list[Any]) -> bool:
         """Handle its start, or return `False` and leave everything as it is."""

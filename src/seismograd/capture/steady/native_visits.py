@@ -11,27 +11,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.birth.singular_operands import KEPT, MAX_OPERATIONS
 from seismograd.capture.event_visits import EventVisits
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.graph.large_exponentials import MIN_LOSS
 from seismograd.capture.graph.loss_observer import FIRST as FIRST_LOSSES
 from seismograd.capture.graph.loss_reduction import MAX_HOPS
-from seismograd.capture.graph.remade_parameters import RemadeParameters
 from seismograd.capture.graph.traversal import LEAF
-from seismograd.capture.hooks.backward import BackwardHooks
 from seismograd.capture.hooks.clip_grad import NORM, OTHER_NORM
 from seismograd.capture.hooks.zero_grad import BY_OPTIMIZER, EMPTY, USED
 from seismograd.capture.loop.call_sites import LIBRARY, USER
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.event_log import MAX_WITHOUT_STEP, EventLog
-from seismograd.capture.loop.gradient_reductions import GradientReductions
+from seismograd.capture.loop.event_log import MAX_WITHOUT_STEP
 from seismograd.capture.loop.iteration import (
     NOT_KNOWN,
     CapturedEvent,
@@ -39,32 +33,20 @@ from seismograd.capture.loop.iteration import (
     Iteration,
     OptimizerStep,
 )
-from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.overhead_budget import WINDOW
 from seismograd.capture.loop.pending_iterations import MAX_AGE_S
 from seismograd.capture.loop.thread_state import NO_CLIP, RunningClip
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.probes.clip_coverage import ClipCoverage
-from seismograd.capture.probes.frozen_weights import FrozenWeights
-from seismograd.capture.probes.loaded_rates import LoadedRates
-from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST
-from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
-from seismograd.capture.probes.successors import Successors
 from seismograd.capture.probes.summed_losses import NUMBERS
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK
 from seismograd.capture.probes.update_probe import EVERY as TURN_EVERY
 from seismograd.capture.probes.update_probe import FEWEST_TURNS, MOST_TURNS, NUM_DENSE
 from seismograd.capture.rows.applied_norm import AppliedClip
-from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.gradient_reading import NO_ELEMENTS, NO_SAMPLES
 from seismograd.capture.rows.window_columns import NO_COLUMNS
 from seismograd.capture.steady.extension import make_visits
 from seismograd.capture.steady.rare_parts import RareParts
-from seismograd.capture.steady.steady_loop import SteadyLoop
-from seismograd.capture.steady.step_visit import StepVisit
-from seismograd.capture.xray.xray import Xray
+from seismograd.capture.steady.short_ways import ShortWays
 from seismograd.measure.native import native_backend, tensor_reads
 from seismograd.measure.native.library import ENTRY_WORDS
 from seismograd.measure.native.native_table import NOT_KNOWN as POINTERS_NOT_KNOWN
@@ -86,49 +68,23 @@ EVENTS = (
 Dispatch = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class SteadyParts:
-    """The parts of a session that the visits of a steady step ask."""
-
-    loop: SteadyLoop
-    guard: ErrorGuard
-    log: EventLog
-    registry: OptimizerRegistry
-    iteration_queue: IterationQueue
-    reader: GradientReader
-    backwards: BackwardHooks
-    births: BirthObserver
-    reductions: GradientReductions
-    modes: Modes
-    remade: RemadeParameters
-    frozen: FrozenWeights
-    xray: Xray
-    step_visit: StepVisit
-    spent: MeasuringTime
-    successors: Successors
-    overwritten: OverwrittenWeights
-    rates: LoadedRates
-    coverage: ClipCoverage
-    rare: RareParts
-
-
 class NativeVisits:
     """Has the extension handle the events of nearly every step, and Python what it leaves.
 
     Args:
-        parts: those of the session.
+        short_ways: those of the session, with its parts.
         visits: what comes around the handlers of every event.
     """
 
-    def __init__(self, parts: SteadyParts, visits: EventVisits) -> None:
-        self._event_visits, rare = visits, parts.rare
+    def __init__(self, short_ways: ShortWays, visits: EventVisits) -> None:
+        self._event_visits, rare = visits, RareParts(short_ways.parts)
         self._rare: dict[str, tuple[Callable[..., bool], ...]] = {
             "backward_begins": (rare.hold, rare.reduce),
             "clip_begins": (rare.read, rare.look_for),
             "step_begins": (rare.read, rare.look_for, rare.copy, rare.look),
             "step_ends": (rare.compare,),
         }
-        named = _named(parts, visits)
+        named = _named(short_ways, visits)
         self._visits = None if named is None else make_visits(visits.lock, named)
 
     def forget(self) -> None:
@@ -157,11 +113,11 @@ class NativeVisits:
         return self._visits.connect(event, dispatch, wakes, tuple(rare))
 
 
-def _named(parts: SteadyParts, visits: EventVisits) -> dict[str, Any] | None:
+def _named(short_ways: ShortWays, visits: EventVisits) -> dict[str, Any] | None:
     """Return what the extension is given (`native/parts.inc`); `None` where gradients are not
     measured with the kernel.
     """
-    inspection = parts.backwards.inspection
+    parts, inspection = short_ways.parts, short_ways.parts.backwards.inspection
     reader, queue = vars(parts.reader), vars(parts.iteration_queue)  # private ones of theirs, too
     backend = reader["_backend"]
     kernel = getattr(backend, "kernel", None)
@@ -187,13 +143,13 @@ def _named(parts: SteadyParts, visits: EventVisits) -> dict[str, Any] | None:
         "remade": parts.remade,
         "frozen": parts.frozen,
         "xray": parts.xray,
-        "step_visit": parts.step_visit,
+        "step_visit": short_ways.step,
         "spent": parts.spent,
         "successors": parts.successors,
         "overwritten": parts.overwritten,
         "rates": parts.rates,
         "coverage": parts.coverage,
-        "sampling": reader["_sampling"],
+        "sampling": parts.sampling,
         "reader_steps": reader["_steps"],
         "sketcher": reader["_sketcher"],
         "elements": reader["_elements"],

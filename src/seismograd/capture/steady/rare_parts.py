@@ -4,22 +4,15 @@ nothing else of the visit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.graph.loss_observer import LossObserver
-from seismograd.capture.hooks.optimizer_step import StepHooks
-from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
-from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.names.parameter_table import ParameterTable
-from seismograd.capture.rows.gradient_reader import GradientReader
+from seismograd.capture.steady.steady_parts import SteadyParts
 
 
 class RareParts:
@@ -27,20 +20,11 @@ class RareParts:
     its optimizer first, as what is told of a step that an exception breaks off.
     """
 
-    def __init__(
-        self,
-        guard: ErrorGuard,
-        births: BirthObserver,
-        losses: LossObserver,
-        steps: StepHooks,
-        spent: MeasuringTime,
-        reader: GradientReader,
-        looks: Sequence[Callable[[ThreadState, Any], None]],
-        parameter_table: ParameterTable,
-    ) -> None:
-        self._guard, self._births, self._losses = guard, births, losses
-        self._steps, self._spent, self._reader = steps, spent, reader
-        self._looks, self._table = looks, parameter_table  # looks of the steps with samples
+    def __init__(self, parts: SteadyParts) -> None:
+        self._guard, self._births, self._steps = parts.guard, parts.births, parts.steps
+        self._losses = parts.backwards.inspection.losses
+        self._spent, self._reader, self._looks = parts.spent, parts.reader, parts.looks
+        self._table = parts.registry.parameter_table
 
     def hold(self, _: ThreadState, tops: list[Any], after: int) -> bool:
         """Hold what operations of a loss were given whose derivative may be infinite."""

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.hooks.optimizer_step import StepHooks
-from seismograd.capture.loop.error_guard import ErrorGuard
-from seismograd.capture.loop.event_log import EventLog
-from seismograd.capture.loop.gradient_reductions import GradientReductions
 from seismograd.capture.loop.iteration import OptimizerStep
-from seismograd.capture.loop.iteration_queue import IterationQueue
-from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
-from seismograd.capture.names.optimizer_registry import OptimizerRegistry
-from seismograd.capture.probes.clip_coverage import ClipCoverage
-from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST
-from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
-from seismograd.capture.probes.successors import Successors
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK
-from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import NO_COLUMNS
-from seismograd.capture.steady.steady_loop import SteadyLoop
-from seismograd.capture.xray.xray import Xray
+from seismograd.capture.steady.steady_parts import SteadyParts
 from seismograd.exception_origin import raised_by_user
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind, StepFlag
@@ -42,32 +27,14 @@ class StepVisit:
     step of the only optimizer on the gradients of its last backward.
     """
 
-    def __init__(
-        self,
-        loop: SteadyLoop,
-        guard: ErrorGuard,
-        log: EventLog,
-        registry: OptimizerRegistry,
-        iteration_queue: IterationQueue,
-        reader: GradientReader,
-        sampling: bool,
-        steps: StepHooks,
-        births: BirthObserver,
-        reductions: GradientReductions,
-        spent: MeasuringTime,
-        coverage: ClipCoverage,
-        successors: Successors,
-        overwritten: OverwrittenWeights,
-        rates: LoadedRates,
-        xray: Xray,
-        looks: Sequence[Callable[[ThreadState, Any], None]],
-    ) -> None:
-        self._loop, self._guard, self._log, self._registry = loop, guard, log, registry
-        self._iteration_queue, self._reader, self._sampling = iteration_queue, reader, sampling
-        self._steps, self._births, self._reductions = steps, births, reductions
-        self._spent, self._coverage, self._successors = spent, coverage, successors
-        self._overwritten, self._rates, self._xray = overwritten, rates, xray
-        self._looks = looks  # of the first steps, and of those with samples
+    def __init__(self, parts: SteadyParts) -> None:
+        self._loop, self._guard, self._log = parts.loop, parts.guard, parts.log
+        self._registry, self._iteration_queue = parts.registry, parts.iteration_queue
+        self._reader, self._sampling, self._steps = parts.reader, parts.sampling, parts.steps
+        self._births, self._reductions, self._spent = parts.births, parts.reductions, parts.spent
+        self._coverage, self._successors = parts.coverage, parts.successors
+        self._overwritten, self._rates, self._xray = parts.overwritten, parts.rates, parts.xray
+        self._looks = parts.looks
         self._rate, self._lr = math.nan, Scalar(math.nan)  # of the last step
 
     def step_begins(
