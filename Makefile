@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # What an install depends on: it compiles the catalogues, the kernel and the extensions.
 BUILD := pyproject.toml setup.py constraints.txt \
 	$(wildcard src/seismograd/locale/*/LC_MESSAGES/*.po src/seismograd/measure/native/kernel/* src/seismograd/measure/native/reads/* \
+		src/seismograd/measure/native/*.hpp \
 		src/seismograd/capture/steady/native/*)
 
 # The oldest of everything that we are used with, for `make test-oldest`: torch from PyPI brings CUDA's libraries, 5 GB in all.

@@ -61,7 +61,11 @@ KERNEL = Extension(
 TENSOR_READS = Extension(
     "seismograd.measure.native._tensor_reads",
     sources=[str(NATIVE_DIR / "reads" / "tensor_reads.cpp")],
-    depends=[str(path) for path in sorted((NATIVE_DIR / "reads").glob("*.inc"))],
+    include_dirs=[str(NATIVE_DIR)],
+    depends=[
+        str(NATIVE_DIR / "owned_reference.hpp"),
+        *(str(path) for path in sorted((NATIVE_DIR / "reads").glob("*.inc"))),
+    ],
     language="c++",
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
     optional=True,
@@ -84,6 +88,7 @@ VISITS = Extension(
     "seismograd.capture.steady._visits",
     sources=[str(path) for path in sorted(STEADY_DIR.glob("*.cpp"))],
     depends=[str(path) for path in sorted(STEADY_DIR.glob("*.[hi]*"))],
+    include_dirs=[str(NATIVE_DIR)],
     language="c++",
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
     optional=True,

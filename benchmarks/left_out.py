@@ -33,12 +33,13 @@ from seismograd.capture.event_visits import EventVisits
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.hub import HUB
 from seismograd.capture.loop.error_guard import ErrorGuard
+from seismograd.capture.steady import extension
 from seismograd.run_outlet import MAX_BATCH_ROWS
 from seismograd.settings.levels import NORMAL
 
 TURN = MAX_BATCH_ROWS  # steps: in each turn rows are made once, of as many
 EVENTS = ("zero_grad_ends", "backward_begins", "backward_ends", "step_begins", "step_ends")
-BARE, NORMS, WHOLE = "bare", "norm loop", "whole"
+BARE, NORMS, WHOLE, BY_EXTENSION = "bare", "norm loop", "whole, by Python", "whole, in C"
 
 
 class DeafListener(Listener):
@@ -175,9 +176,11 @@ def contenders_of(workload: Workload, folder: Path) -> dict[str, Contender]:
         "empty visits": ListeningTraining(workload, IdleListener()),
     }
     for number, (name, leave_out) in enumerate(PARTS.items()):
-        watched = WatchedTraining(workload, NORMAL, folder / str(number))
+        with extension.without_extension():  # of its visits nothing can be left out
+            watched = WatchedTraining(workload, NORMAL, folder / str(number))
         leave_out(watched._recording._session)  # pyright: ignore[reportPrivateUsage]
         found[name] = watched
+    found[BY_EXTENSION] = WatchedTraining(workload, NORMAL, folder / "extension")
     return found
 
 

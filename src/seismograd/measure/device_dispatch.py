@@ -12,6 +12,8 @@ from seismograd.measure.backend import (
     MeasuredAgain,
     Measurement,
     MeasuringBackend,
+    SampleAgain,
+    SampledAgain,
 )
 from seismograd.measure.merged_measurements import merge_measurements
 
@@ -24,6 +26,7 @@ class DeviceDispatch:
     def __init__(self, host: MeasuringBackend, device: MeasuringBackend) -> None:
         self._host, self._device = host, device
         self._measure_again: MeasureAgain | None = getattr(host, "measure_again", None)
+        self._sample_again: SampleAgain | None = getattr(host, "sample_again", None)
 
     @property
     def kernel(self) -> object | None:
@@ -46,6 +49,14 @@ class DeviceDispatch:
         if self._measure_again is None or torch.cuda.is_initialized():
             return None
         return self._measure_again(gradients, keys)
+
+    def sample_again(
+        self, gradients: list[Tensor], weights: list[Tensor], keys: tuple[int, ...]
+    ) -> SampledAgain | None:
+        """Return those with samples, likewise; see `SampleAgain`."""
+        if self._sample_again is None or torch.cuda.is_initialized():
+            return None
+        return self._sample_again(gradients, weights, keys)
 
     def measure(
         self,

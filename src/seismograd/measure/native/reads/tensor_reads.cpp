@@ -5,9 +5,6 @@
 // raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here. `returned` has
 // torch register a hook, which is Python: what is raised there is passed on.
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -18,6 +15,8 @@
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
+
+#include "owned_reference.hpp"
 
 namespace {
 
@@ -35,26 +34,8 @@ PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr,
 PyObject *s_grad, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept, *s_shape,
     *s_where;
 
-// An owned reference.
-class Ref {
- public:
-  explicit Ref(PyObject* object) : object_(object) {}
-  ~Ref() { Py_XDECREF(object_); }
-  Ref(const Ref&) = delete;
-  Ref& operator=(const Ref&) = delete;
-  PyObject* get() const { return object_; }
-  explicit operator bool() const { return object_ != nullptr; }
-  PyObject* release() {
-    PyObject* object = object_;
-    object_ = nullptr;
-    return object;
-  }
-
- private:
-  PyObject* object_;
-};
-
-PyObject* type_of(PyObject* object) { return reinterpret_cast<PyObject*>(Py_TYPE(object)); }
+using seismograd::Ref;
+using seismograd::type_of;
 
 bool is_plain(PyObject* object) { return type_of(object) == tensor_type || type_of(object) == parameter_type; }
 
