@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(
     not (has_kernel() and tensor_reads.has_extension() and extension.has_extension()),
     reason="for the extensions",
 )
-# what is looked at in the first steps is over, and so is the probe of each
+# what is looked at in the first steps is over
 BEGIN, NUM_STEPS = 102, 150
 
 
@@ -55,8 +55,24 @@ class LongTraining(Training):
         return [p.detach().clone() for p in self.model.parameters()]
 
 
-def outcome_of(listed: list[tuple[int, str, str]], short: bool) -> tuple[list[str], list[Tensor]]:
-    training = LongTraining()
+class DeadTraining(LongTraining):
+    """Nothing reaches its first layer, whose gradients are zeros; its weights are large enough for
+    some of them to be compared from step to step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 40), nn.Linear(40, 3))
+        with torch.no_grad():
+            self.model[0].bias.fill_(-1e3)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-2)
+
+
+def outcome_of(
+    listed: list[tuple[int, str, str]], short: bool, kind: type[LongTraining] = LongTraining
+) -> tuple[list[str], list[Tensor]]:
+    training = kind()
     return recorded(
         lambda: training.train(listed), short, models=[training.model], max_batch_rows=64
     )
@@ -124,11 +140,21 @@ def test_the_record_is_that_of_the_full_way(listed: list[tuple[int, str, str]]) 
     assert bits(with_extension) == bits(with_full) == bits(bare)
 
 
+@pytest.mark.parametrize("listed", [EACH[0], EACH[2]])
+def test_so_is_that_of_gradients_of_zeros(listed: list[tuple[int, str, str]]) -> None:
+    """Which are looked into ever more rarely."""
+    by_extension, full = (outcome_of(listed, short, DeadTraining)[0] for short in (True, False))
+    assert by_extension == full
+
+
 @pytest.mark.extended
+@pytest.mark.parametrize("kind", [LongTraining, DeadTraining])
 @settings(max_examples=150, deadline=None)
-@given(oddities)
-def test_the_record_is_that_of_the_full_way_more_often(listed: list[tuple[int, str, str]]) -> None:
-    assert outcome_of(listed, short=True)[0] == outcome_of(listed, short=False)[0]
+@given(listed=oddities)
+def test_the_record_is_that_of_the_full_way_more_often(
+    kind: type[LongTraining], listed: list[tuple[int, str, str]]
+) -> None:
+    assert outcome_of(listed, True, kind)[0] == outcome_of(listed, False, kind)[0]
 
 
 def test_nearly_all_visits_are_made_by_the_extension() -> None:
@@ -137,6 +163,15 @@ def test_nearly_all_visits_are_made_by_the_extension() -> None:
         training.train([])
         visits = python_visits(training, 100)
     # those of the looks that come ever more rarely, and where rows are made
+    assert max(visits.values()) <= 10, visits
+
+
+def test_it_makes_them_where_gradients_are_zeros() -> None:
+    training = DeadTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64):
+        training.train([])
+        visits = python_visits(training, 100)
+    assert all(bool((p.grad == 0).all()) for p in training.model[0].parameters())
     assert max(visits.values()) <= 10, visits
 
 

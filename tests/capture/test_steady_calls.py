@@ -29,8 +29,8 @@ pytestmark = [
 CALLS = {
     ("mlp", False): {"zero_grad": 1, "backward": 1, "step": 2},
     ("mlp", True): {"zero_grad": 1, "backward": 1, "clip": 3, "step": 2},
-    ("hundred", False): {"zero_grad": 1, "backward": 8, "step": 20},
-    ("hundred", True): {"zero_grad": 1, "backward": 8, "clip": 3, "step": 20},
+    ("hundred", False): {"zero_grad": 1, "backward": 8, "step": 2},
+    ("hundred", True): {"zero_grad": 1, "backward": 8, "clip": 3, "step": 2},
 }
 # where Python makes the visits
 BY_PYTHON = {

@@ -176,9 +176,10 @@ class Session(Listener):
         """Return how many iterations have made their step."""
         # One that has stepped becomes a row only when the next one begins: until then it may step
         # again, as with several optimizers.
-        return self._iteration_queue.num_rows + sum(
-            bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
-        )
+        with self._lock:
+            return self._iteration_queue.num_rows + sum(
+                bool(thread_state.iteration.steps) for thread_state in self._thread_states.all()
+            )
 
     @property
     def training_threads(self) -> Sequence[int]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from seismograd.capture.birth.singular_operands import KEPT, MAX_OPERATIONS
@@ -20,7 +21,7 @@ from seismograd.capture.event_visits import EventVisits
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.graph.large_exponentials import MIN_LOSS
 from seismograd.capture.graph.loss_observer import FIRST as FIRST_LOSSES
-from seismograd.capture.graph.loss_reduction import MAX_HOPS
+from seismograd.capture.graph.loss_reduction import COUNTS_TARGETS, MAX_HOPS
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.capture.hooks.clip_grad import NORM, OTHER_NORM
 from seismograd.capture.hooks.zero_grad import BY_OPTIMIZER, EMPTY, USED
@@ -36,11 +37,22 @@ from seismograd.capture.loop.iteration import (
 from seismograd.capture.loop.overhead_budget import WINDOW
 from seismograd.capture.loop.pending_iterations import MAX_AGE_S
 from seismograd.capture.loop.thread_state import NO_CLIP, RunningClip
+from seismograd.capture.probes.intended_updates import COARSE
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST
+from seismograd.capture.probes.pending_probe import PendingProbe
+from seismograd.capture.probes.probed_updates import ProbedUpdates
 from seismograd.capture.probes.summed_losses import NUMBERS
 from seismograd.capture.probes.symmetry import LAST_EARLY_LOOK
 from seismograd.capture.probes.update_probe import EVERY as TURN_EVERY
-from seismograd.capture.probes.update_probe import FEWEST_TURNS, MOST_TURNS, NUM_DENSE
+from seismograd.capture.probes.update_probe import (
+    FEWEST_TURNS,
+    MAX_SHARE_COPIED,
+    MAX_SLICE,
+    MIN_COPIED,
+    MIN_SLICE,
+    MOST_TURNS,
+    NUM_DENSE,
+)
 from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.gradient_reading import NO_ELEMENTS, NO_SAMPLES
 from seismograd.capture.rows.window_columns import NO_COLUMNS
@@ -50,6 +62,7 @@ from seismograd.capture.steady.short_ways import ShortWays
 from seismograd.measure.native import native_backend, tensor_reads
 from seismograd.measure.native.library import ENTRY_WORDS
 from seismograd.measure.native.native_table import NOT_KNOWN as POINTERS_NOT_KNOWN
+from seismograd.measure.native.slice_copies import NUMBERS as DTYPE_NUMBERS
 from seismograd.measure.number_table import NumberTable
 from seismograd.schema import SAMPLE_EVERY, EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
@@ -174,6 +187,8 @@ _CLASSES: dict[str, Any] = {
     "number_table": NumberTable,
     "running_clip": RunningClip,
     "applied_clip": AppliedClip,
+    "pending_probe": PendingProbe,
+    "probed_updates": ProbedUpdates,
     "tensor": torch.Tensor,
     "parameter": torch.nn.Parameter,
 }
@@ -210,6 +225,9 @@ _CONSTANTS: dict[str, Any] = {
     "pointers_not_known": POINTERS_NOT_KNOWN,
     "torch_cuda": torch.cuda,
     # in the order of `Limits` there
+    "counts_targets": COUNTS_TARGETS,
+    "dtype_numbers": DTYPE_NUMBERS,
+    "coarse": COARSE,
     "limits": (
         USER,
         LIBRARY,
@@ -224,8 +242,12 @@ _CONSTANTS: dict[str, Any] = {
         MOST_TURNS,
         FEWEST_TURNS,
         TURN_EVERY,
+        MAX_SLICE,
+        MIN_SLICE,
+        MIN_COPIED,
         MAX_AGE_S,
         MIN_LOSS,
+        MAX_SHARE_COPIED,
     ),
 }
 _FUNCTIONS: dict[str, Any] = {
@@ -233,11 +255,16 @@ _FUNCTIONS: dict[str, Any] = {
     "num_dispatch_modes": torch._C._len_torch_dispatch_stack,  # pyright: ignore
     "data_ptr": torch.Tensor.data_ptr,
     "item": torch.Tensor.item,
+    "is_contiguous": torch.Tensor.is_contiguous,
+    "untyped_storage": torch.Tensor.untyped_storage,
+    "storage_nbytes": torch.UntypedStorage.nbytes,
     "num_threads": torch.get_num_threads,
     "gradients": tensor_reads.gradients,
     "measure": tensor_reads.measure,
-    "unchanged": tensor_reads.unchanged,
-    "keep": tensor_reads.keep,
     "has_none": tensor_reads.has_none,
     "shape_below": tensor_reads.shape_below,
+    "keep_slices": tensor_reads.keep_slices,
+    "compare_slices": tensor_reads.compare_slices,
+    "count_of_mean": tensor_reads.count_of_mean,
+    "new_array": np.empty,
 }

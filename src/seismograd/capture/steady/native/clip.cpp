@@ -18,57 +18,66 @@ bool are_the_same(PyObject* one, const Ref& other) {
 
 }  // namespace
 
-Outcome clip_begins(Visits& own, const Moment&, PyObject* parameters) {
+Outcome clip_begins(Visits& own, PyObject* parameters) {
   Known& known = *own.known;
-  if (known.is_stepping || known.is_used || known.is_clipping || known.loss.get() != Py_None || !was_ordinary(known)) {
+  if (known.is_stepping || known.is_used || known.is_clipping || known.is_in_backward || known.loss.get() != Py_None || known.last_used == Used::kOther) {
     return Outcome::kNo;
   }
-  const Ref reference = get(own.loop, s_optimizer), optimizer = reference ? call(reference.get()) : Ref(), marks = marks_of(own);
+  const Ref optimizer = held(referent(known.optimizer.get()));
+  if (!optimizer || !take_marks(own, &known.now) || known.now.are_none()) return Outcome::kNo;
   const Group group(optimizer.get());
-  if (!group || !marks || are_equal(marks, known.none) || !are_the_same(parameters, group.parameters)) return Outcome::kNo;
+  if (!group || !are_the_same(parameters, group.parameters)) return Outcome::kNo;
+  if (!tell(own)) return Outcome::kBroken;
   Reading reading;
   const Outcome read = !known.has_ready         ? reading.read(own, optimizer.get(), group.parameters, kClipBegins)
                        : reading.take_over(own) ? Outcome::kYes
                                                 : Outcome::kNo;
   if (read != Outcome::kYes) return read;
-  const Ref readings(PyList_New(0)), scale = get(known.window, s_grad_scale);
+  const bool is_new = !known.has_ready;
+  Ref ready = held(known.ready.get());
+  if (reading.is_new()) ready = made_reading(own, reading.commit(own), nullptr);
+  const Ref readings(PyList_New(0));
   Ref clipping = made(own.running_clip);
-  if (!readings || (!known.has_ready && PyList_Append(readings.get(), reading.reading().get()) < 0) || !scale || !clipping ||
+  if (!ready || !readings || (is_new && PyList_Append(readings.get(), ready.get()) < 0) || !clipping ||
       !set_frozen(clipping, s_ids, known.id_set.get()) || !set_frozen(clipping, s_flags, own.event_flag_none) ||
-      !set_frozen(clipping, s_scale, scale.get()) || !set_frozen(clipping, s_readings, readings.get()) || !is_as_asked(own)) {
+      !set_frozen(clipping, s_scale, known.grad_scale.get()) || !set_frozen(clipping, s_readings, readings.get()) || !is_as_asked(own)) {
     return Outcome::kNo;
   }
-  const bool is_done = reading.commit(own) && set(known.state, s_clipping, clipping);
-  known.has_ready = known.is_clipping = true;
+  known.has_ready = known.is_clipping = known.is_heard = true;
+  known.ready = std::move(ready);
+  const bool is_done = set(known.state, s_clipping, clipping);
   known.clipping = std::move(clipping);
   return outcome(is_done);
 }
 
-Outcome clip_ends(Visits& own, const Moment& now, PyObject* kind, PyObject* limit, PyObject* total, PyObject* is_l2) {
+Outcome clip_ends(Visits& own, PyObject* kind, PyObject* limit, PyObject* total, PyObject* is_l2) {
   Known& known = *own.known;
   if (!known.is_clipping || known.is_stepping || !is(known.clipping, s_ids, known.id_set.get()) ||
       !is(known.clipping, s_flags, own.event_flag_none) || !PyFloat_CheckExact(limit) || type_of(total) != own.tensor ||
-      (is_l2 != Py_True && is_l2 != Py_False) || PyObject_RichCompareBool(kind, own.kind_norm, Py_EQ) != 1 || !has_room(own, now.iteration)) {
+      (is_l2 != Py_True && is_l2 != Py_False) || PyObject_RichCompareBool(kind, own.kind_norm, Py_EQ) != 1 || !has_room(own)) {
     return Outcome::kNo;
   }
-  const Ref number = number_of(own, total), marks = marks_of(own), site = site_here(own), scale = get(known.clipping, s_scale);
+  HeardCall call;
+  call.time_s = known.now_s;
+  call.site = site_here(own, kClipEnds);
+  const Ref number = number_of(own, total), scale = get(known.clipping, s_scale);
   const Ref norm = number ? known_scalar(own, number.get()) : Ref(), bound = known_scalar(own, limit), clip = made(own.applied_clip);
-  const Ref clips = get(known.window, s_clips), events = get(now.iteration, s_events);
-  int64_t flags = 0;
-  if (!norm || !bound || !marks || !site || !scale || !clips || !PyList_Check(clips.get()) || !events ||
-      (is_l2 == Py_False && !take(held(own.other_norm), &flags))) {
+  if (!norm || !bound || !call.site || !scale || !take_marks(own, &known.now) || (is_l2 == Py_False && !take(held(own.other_norm), &call.flags))) {
     return Outcome::kNo;
   }
-  const Ref captured =
-      captured_call(own, now, own.kind_clip, kind, site, {known.index.get(), norm.get(), bound.get(), scale.get(), flags, known.bit.get()});
-  if (!captured || !clip || !set_frozen(clip, s_columns, known.positions.get()) || !set_frozen(clip, s_norm, norm.get()) ||
+  if (!clip || !set_frozen(clip, s_columns, known.positions.get()) || !set_frozen(clip, s_norm, norm.get()) ||
       !set_frozen(clip, s_limit, bound.get()) || !set_frozen(clip, s_by_norm, Py_True) || !is_as_asked(own)) {
     return Outcome::kNo;
   }
-  const bool is_done = set(known.state, s_clipping, own.no_clip) && set(known.clearing, s_last, marks) &&
-                       PyList_Append(clips.get(), clip.get()) == 0 && PyList_Append(events.get(), captured.get()) == 0;
+  if (!tell(own)) return Outcome::kBroken;
+  const Ref events = get(known.iteration.object, s_events);
+  const Ref captured = made_event(own, call, {own.kind_clip, known.index.get(), kind, norm.get(), bound.get(), scale.get(), known.bit_number});
+  const bool is_done = captured && events && PyList_Append(events.get(), captured.get()) == 0 && set(known.state, s_clipping, own.no_clip) &&
+                       PyList_Append(known.clips.get(), clip.get()) == 0;
+  known.num_events += 1;
+  known.marks_last.each.swap(known.now.each);
   known.is_clipping = false;
-  known.has_clips = true;
+  known.is_heard = true;
   return outcome(is_done);
 }
 

@@ -7,7 +7,6 @@
 
 namespace seismograd {
 
-constexpr int kMaxFrames = 32;
 constexpr int64_t kLeastAddress = 1 << 16;  // an offset into no memory is less
 
 bool clock_s(const Visits& own, double* seconds) {
@@ -27,49 +26,82 @@ Outcome have_done(Visits& own, Event event, int position, std::initializer_list<
     Py_INCREF(arg);  // which the tuple takes in any case
     if (PyTuple_SetItem(all.get(), i++, arg) < 0) return Outcome::kBroken;
   }
+  own.rare_thread = PyThread_get_thread_ident();
   const Ref done(PyObject_CallObject(PyTuple_GetItem(own.rare[event], position), all.get()));
+  own.rare_thread = 0;
   if (!done) return Outcome::kRaised;
   int64_t num_full;
   // It has taken the lock once, and has changed nothing that was asked.
   const bool is_as_known = known.num_taken + 1 == lock_of(own).num_taken && take(own.visits, s_num_full, &num_full) && num_full == known.num_full &&
                            is_empty(own.guard, s_failures);
   if (is_as_known) known.num_taken += 1;
+  if (!take(known.iteration.object, s_overhead_s, &known.iteration.overhead_s)) return Outcome::kBroken;
   if (!clock_s(own, &ended_s)) return Outcome::kBroken;
   own.rare_s += ended_s - began_s;
   return Outcome::kYes;
 }
 
-Ref marks_of(const Visits& own) {
+void prefetch(const void* at, size_t num_bytes) {
+#if defined(__GNUC__)
+  constexpr size_t kLine = 64;
+  for (size_t i = 0; i < num_bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(at) + i, 1);
+#else
+  (void)at, (void)num_bytes;
+#endif
+}
+
+bool take_marks(const Visits& own, Marks* marks) {
   const Ref& references = own.known->references;
   const Py_ssize_t n = PyList_Size(references.get());
-  Ref found(PyList_New(n));
-  for (Py_ssize_t i = 0; found && i < n; ++i) {
-    const Ref parameter = call(PyList_GetItem(references.get(), i));
-    if (!parameter || !is_plain(own, parameter.get())) return Ref();
+  marks->each.assign(static_cast<size_t>(n), Mark());
+  own.known->touched.resize(3 * static_cast<size_t>(n));
+  const void** touched = own.known->touched.data();
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    PyObject* reference = PyList_GetItem(references.get(), i);
+    const Ref parameter = held(referent(reference));
+    if (!parameter || !is_plain(own, parameter.get())) return false;
     const Ref gradient = get(parameter, s_grad);
-    if (!gradient) return Ref();
-    Ref mark = held(Py_None);
-    if (gradient.get() != Py_None) {
-      if (type_of(gradient.get()) != own.tensor) return Ref();
-      const Ref id(PyLong_FromVoidPtr(gradient.get())), version = get(gradient, s__version);
-      mark = Ref(id && version ? PyTuple_Pack(2, id.get(), version.get()) : nullptr);
-      if (!mark) return Ref();
-    }
-    Py_INCREF(mark.get());  // which the list takes in any case
-    if (PyList_SetItem(found.get(), i, mark.get()) < 0) return Ref();
+    *touched++ = reference;
+    *touched++ = parameter.get();
+    *touched++ = gradient.get();
+    if (!gradient) return false;
+    if (gradient.get() == Py_None) continue;
+    Mark& mark = marks->each[static_cast<size_t>(i)];
+    mark.gradient = gradient.get();
+    if (type_of(gradient.get()) != own.tensor || !take(gradient, s__version, &mark.version)) return false;
   }
-  return found;
+  return true;
 }
 
-bool was_ordinary(const Known& known) {
-  const Ref last = get(known.window, s_last);
-  return last && (last.get() == Py_None || is(last, s_is_ordinary, Py_True));
+Used used_of(const Visits& own, PyObject* numbers) {
+  const int64_t rows = PyLong_AsLongLong(own.num_numbers), norms = PyLong_AsLongLong(own.norm), nonfinites = PyLong_AsLongLong(own.nonfinite);
+  Py_buffer view;
+  if (PyErr_Occurred() || PyObject_GetBuffer(numbers, &view, PyBUF_C_CONTIGUOUS) < 0) {
+    PyErr_Clear();
+    return Used::kOther;
+  }
+  const int64_t n = view.len / static_cast<int64_t>(sizeof(double)) / rows;
+  bool are_finite = n > 0 && reinterpret_cast<uintptr_t>(view.buf) % alignof(double) == 0, has_zeros = false;
+  const double* all = static_cast<const double*>(view.buf);
+  for (int64_t i = 0; are_finite && i < n; ++i) {
+    are_finite = all[nonfinites * n + i] == 0;  // NaN: it was not counted
+    has_zeros = has_zeros || all[norms * n + i] == 0;
+  }
+  PyBuffer_Release(&view);
+  return !are_finite ? Used::kOther : has_zeros ? Used::kZeros : Used::kOrdinary;
 }
 
-bool is_only(const Visits& own, PyObject* optimizer) {
-  const Ref only = get(own.loop, s_optimizer);
-  return only && call(only.get()).get() == optimizer;
+Used used_of(const Visits& own, const Ref& reading) {
+  if (!reading || reading.get() == Py_None) return Used::kOrdinary;
+  if (is(reading, s_is_ordinary, Py_True)) return Used::kOrdinary;
+  const Ref values = get(reading, s_values);
+  const bool is_table = values && type_of(values.get()) == own.number_table && is(values, s_places, own.places) && is(reading, s_arrival, Py_None) &&
+                        is(reading, s_is_unread, Py_False);
+  const Ref kept = is_table ? get(values, s_kept) : Ref();
+  return kept ? used_of(own, kept.get()) : Used::kOther;
 }
+
+bool is_only(const Visits& own, PyObject* optimizer) { return referent(own.known->optimizer.get()) == optimizer; }
 
 Ref number_of(const Visits& own, PyObject* loss) {
   int64_t address;
@@ -82,46 +114,48 @@ bool are_equal(const Ref& one, const Ref& other) {
   return one && other && (one.get() == other.get() || PyObject_RichCompareBool(one.get(), other.get(), Py_EQ) == 1);
 }
 
-Ref site_here(const Visits& own) {
-  const Ref &kinds = own.known->kinds, &places = own.known->places;
+Ref site_here(const Visits& own, Event event) {
+  KnownLine& line = own.known->lines[event];
+  KnownLine::Codes codes;
+  bool is_as_before = static_cast<bool>(line.site);
   Ref frame = held(reinterpret_cast<PyObject*>(PyEval_GetFrame()));  // that of the hook
-  for (int k = 0; frame && frame.get() != Py_None && k < kMaxFrames; ++k) {
-    const Ref code(reinterpret_cast<PyObject*>(PyFrame_GetCode(reinterpret_cast<PyFrameObject*>(frame.get()))));
-    const Ref file = get(code, s_co_filename);
-    PyObject* known = file ? PyDict_GetItemWithError(kinds.get(), file.get()) : nullptr;  // borrowed
-    int64_t kind;
-    if (!known || !take(held(known), &kind) || kind == own.limits_.library) return Ref();
-    if (kind == own.limits_.user) {
-      const Ref id(PyLong_FromVoidPtr(code.get())), instruction = get(frame, s_f_lasti);
-      const Ref key(id && instruction ? PyTuple_Pack(2, id.get(), instruction.get()) : nullptr);
-      PyObject* place = key ? PyDict_GetItemWithError(places.get(), key.get()) : nullptr;  // borrowed
+  for (int k = 0; frame && frame.get() != Py_None && k < KnownLine::kMost; ++k) {
+    Ref& code = codes[static_cast<size_t>(k)];
+    code = Ref(reinterpret_cast<PyObject*>(PyFrame_GetCode(reinterpret_cast<PyFrameObject*>(frame.get()))));
+    is_as_before = is_as_before && k < line.num && line.codes[static_cast<size_t>(k)].get() == code.get();
+    bool is_of_user = k == line.num - 1;
+    if (!is_as_before) {
+      const Ref file = get(code, s_co_filename);
+      PyObject* known = file ? PyDict_GetItemWithError(own.known->kinds.get(), file.get()) : nullptr;  // borrowed
+      int64_t kind;
+      if (!known || !take(held(known), &kind) || kind == own.limits_.library) return Ref();
+      is_of_user = kind == own.limits_.user;
+    }
+    if (is_of_user) {
+      int64_t instruction;
+      const Ref at = get(frame, s_f_lasti);
+      if (!at || !take(held(at.get()), &instruction)) return Ref();
+      if (is_as_before && instruction == line.instruction) return held(line.site.get());
+      const Ref id(PyLong_FromVoidPtr(code.get())), key(id ? PyTuple_Pack(2, id.get(), at.get()) : nullptr);
+      PyObject* place = key ? PyDict_GetItemWithError(own.known->places.get(), key.get()) : nullptr;  // borrowed
       if (!place || !PyTuple_Check(place) || PyTuple_Size(place) != 2 || PyTuple_GetItem(place, 0) != code.get()) return Ref();
-      return held(PyTuple_GetItem(place, 1));
+      line.codes.swap(codes);
+      line.num = k + 1;
+      line.instruction = instruction;
+      line.site = held(PyTuple_GetItem(place, 1));
+      return held(line.site.get());
     }
     frame = get(frame, s_f_back);
   }
   return Ref();
 }
 
-Ref captured_call(const Visits& own, const Moment& now, PyObject* kind, PyObject* detail, const Ref& site, const Numbers& numbers) {
-  Ref captured = made(own.captured_event);
-  const bool is_made = captured && set(captured, s_kind, kind) && set(captured, s_time_s, boxed(now.began_s - own.known->start_s)) &&
-                       set(captured, s_site, site) && set(captured, s_optimizer, numbers.optimizer) && set(captured, s_detail, detail) &&
-                       set(captured, s_value, numbers.value) && set(captured, s_limit, numbers.limit) && set(captured, s_scale, numbers.scale) &&
-                       set(captured, s_reduction, Py_None) && set(captured, s_touched, numbers.touched) && set(captured, s_flags, numbers.flags) &&
-                       set(captured, s_unclaimed, Py_False);
-  return is_made ? std::move(captured) : Ref();
-}
+bool has_room(const Visits& own) { return own.known->num_events < own.limits_.most_without_step; }
 
-bool has_room(const Visits& own, const Ref& iteration) {
-  const Ref events = get(iteration, s_events);
-  return events && PyList_Check(events.get()) && PyList_Size(events.get()) < own.limits_.most_without_step;
-}
-
-Ref known_scalar(const Visits& own, PyObject* value) {
+Ref known_scalar(const Visits& own, PyObject* value, bool is_used) {
   Ref scalar = made(own.scalar);
-  const bool is_made =
-      scalar && set(scalar, s_known, Py_True) && set(scalar, s_used, Py_False) && set(scalar, s_value, value) && set(scalar, s_tensor, Py_None);
+  const bool is_made = scalar && set(scalar, s_known, Py_True) && set(scalar, s_used, is_used ? Py_True : Py_False) && set(scalar, s_value, value) &&
+                       set(scalar, s_tensor, Py_None);
   return is_made ? std::move(scalar) : Ref();
 }
 

@@ -38,8 +38,8 @@ bool ask_window(const Visits& own, Known& known) {
   int64_t num_made;
   bool is_eager, evaluates_again;
   return keep(own.loop, s_window, &known.window) && !is_none(known.window) && keep(own.loop, s_windows, &known.windows) &&
-         is(own.registry, s_open_windows, known.windows.get()) && is_empty(own.registry, s_died) && is_empty(own.guard, s_failures) &&
-         is(own.visits, s__has_stepped, Py_True) && is(known.window, s_thread_state, known.state.get()) &&
+         keep(own.loop, s_optimizer, &known.optimizer) && is(own.registry, s_open_windows, known.windows.get()) && is_empty(own.registry, s_died) &&
+         is_empty(own.guard, s_failures) && is(own.visits, s__has_stepped, Py_True) && is(known.window, s_thread_state, known.state.get()) &&
          keep(known.window, s_clearing, &known.clearing) && keep(known.window, s_per_loss, &known.per_loss) &&
          keep(known.window, s_probe, &known.probe) && keep(known.window, s_index, &known.index) && keep(known.window, s_bit, &known.bit) &&
          take(known.bit, &known.bit_number) && take(known.window, s_num_made, &num_made) && num_made <= 1 && flag(known.window, s_eager, &is_eager) &&
@@ -48,23 +48,55 @@ bool ask_window(const Visits& own, Known& known) {
          is_empty(own.successors, s_loaded) && is(own.successors, s_compared, known.windows.get());
 }
 
+// The running iteration of this thread.
+bool ask_iteration(const Visits& own, Known& known) {
+  HeardIteration& running = known.iteration;
+  running = HeardIteration();
+  const Ref alone = get(own.endings, s_alone);
+  const int is_alone = alone && PyAnySet_Check(alone.get()) ? PySet_Contains(alone.get(), known.index.get()) : -1;
+  if (is_alone < 0 || !keep(known.state, s_iteration, &running.object)) return false;
+  known.is_alone = is_alone == 1;
+  Ref events, steps;
+  if (!list(running.object, s_events, &events) || !list(running.object, s_steps, &steps)) return false;
+  known.num_events = PyList_Size(events.get());
+  const Py_ssize_t num_steps = PyList_Size(steps.get());
+  known.has_stepped = num_steps != 0;
+  known.ends_alone = num_steps == 1 && known.is_alone && are_equal(get(PyList_GetItem(steps.get(), 0), s_optimizer), known.index);
+  return keep(running.object, s_epoch, &running.epoch) && take(running.object, s_overhead_s, &running.overhead_s);
+}
+
 // Where the loop is.
 bool ask_place(const Visits& own, Known& known) {
-  const Ref clips = get(known.window, s_clips), ready = get(known.window, s_ready), carried = get(known.window, s_carried);
-  const Ref pending = get(known.probe, s_pending), applied = get(known.window, s_applied);
-  known.clipping = get(known.state, s_clipping);
+  const Ref carried = get(known.window, s_carried), pending = get(known.probe, s_pending), applied = get(known.window, s_applied),
+            last = get(known.window, s_last);
+  if (!carried || !pending || !applied || !last) return false;
+  known.has_carried = !is_none(carried);
+  known.has_applied = !is_none(applied);
+  known.is_probed = !is_none(pending);
+  known.last_used = used_of(own, last);
+  known.is_in_backward = known.has_loss = known.has_site = known.has_begun = known.has_ended = known.has_read = false;
+  known.last = Ref();
+  known.last_step_site = Ref();
+  known.slices = Ref();
+  known.num_scalars = -1;
+  known.probes_s = 0;
+  if (!keep(known.state, s_clipping, &known.clipping) || !keep(known.window, s_ready, &known.ready)) return false;
   known.is_clipping = known.clipping.get() != own.no_clip;
-  known.has_ready = ready && !is_none(ready);
-  known.has_carried = !carried || !is_none(carried) || !applied || !is_none(applied);
-  known.is_probed = !pending || !is_none(pending);
-  known.has_clips = !clips || PyObject_Size(clips.get()) != 0;
+  known.has_ready = !is_none(known.ready);
+  known.ready_used = used_of(own, known.ready);
   return flag(known.window, s_stepping, &known.is_stepping) && flag(known.clearing, s_is_used, &known.is_used) &&
-         list(known.clearing, s_parameters, &known.references) && keep(known.clearing, s_none, &known.none) &&
+         flag(known.per_loss, s_is_clear, &known.is_clear) && list(known.clearing, s_parameters, &known.references) &&
          keep(known.clearing, s_not_carried, &known.not_carried) && is(known.clearing, s_carried, known.not_carried.get()) &&
-         keep(known.state, s_loss, &known.loss) && keep(known.state, s_captured, &known.captured) && list(known.window, s_losses, &known.losses) &&
-         take(known.window, s_num_steps, &known.num_steps) && take(known.window, s_num_backwards, &known.num_backwards) &&
-         take(known.window, s_num_heard, &known.num_heard) && take(known.window, s_num_backwards_before, &known.num_heard_before) &&
-         take(known.window, s_last_operation, &known.last_operation) && take(known.state, s_last_operation, &known.operation);
+         take(get(known.clearing, s_last), &known.marks_last) && take(get(known.clearing, s_before), &known.marks_before) &&
+         keep(known.state, s_loss, &known.loss) && keep(known.state, s_captured, &known.captured) &&
+         keep(known.state, s_loss_scale, &known.next_scale) && keep(known.window, s_loss_scale, &known.loss_scale) &&
+         keep(known.window, s_grad_scale, &known.grad_scale) && list(known.window, s_losses, &known.losses) &&
+         list(known.window, s_clips, &known.clips) && keep(known.window, s_step, &known.step) &&
+         keep(known.window, s_step_heard, &known.step_heard) && take(known.window, s_num_steps, &known.num_steps) &&
+         take(known.window, s_num_backwards, &known.num_backwards) && take(known.window, s_num_heard, &known.num_heard) &&
+         take(known.window, s_num_backwards_before, &known.num_heard_before) && take(known.window, s_last_operation, &known.last_operation) &&
+         take(known.state, s_last_operation, &known.operation) && take(known.probe, s__num_steps, &known.num_probed_steps) &&
+         take(known.probe, s__due, &known.probe_due) && keep(known.probe, s__copies, &known.copies) && ask_iteration(own, known);
 }
 
 // The models whose mode is looked at, where each was in train mode ever since: then nothing is noted of one that still is.
@@ -86,6 +118,12 @@ bool ask_modes(const Visits& own, Known& known) {
 
 // What is looked at in a backward now and then only.
 bool ask_looks(const Visits& own, Known& known) {
+  known.num_at_site = -1;
+  known.num_zeros = known.num_flat = 0;
+  if (!dictionary(get(own.inspection, s__zero_gradients), s__num, &known.zeros) ||
+      !dictionary(get(own.inspection, s_flat_functions), s__num, &known.flat) || !is_empty(get(own.inspection, s_sample_cuts), s_waiting)) {
+    return false;
+  }
   const Ref version = get(own.table, s_version), withheld = get(own.inspection, s_withheld), profiles = get(own.inspection, s_time_profiles);
   const Ref sums = get(own.inspection, s_sums);
   bool is_asked;
@@ -104,24 +142,34 @@ bool ask_looks(const Visits& own, Known& known) {
 // The weights that are followed, none where nothing is sampled.
 bool ask_followed(const Visits& own, Known& known) {
   const Ref by_index = get(own.overwritten, s__followed);
+  known.are_followed = known.has_kept = false;  // no tensor is asked here, where a mode of the program's may be on
   if (!by_index || !PyDict_Check(by_index.get()) || !is(own.overwritten, s__windows, known.windows.get())) return false;
   PyObject* followed = PyDict_GetItemWithError(by_index.get(), known.index.get());  // borrowed
   if (own.sampling != Py_True) {
-    known.followed_slices = Ref(PyList_New(0));
-    return !followed && known.followed_slices;
+    known.followed.clear();
+    known.are_followed = true;
+    return !followed;
   }
   return followed && is(followed, s_is_loaded, Py_False) && are_equal(get(followed, s_num_made), get(known.window, s_num_made)) &&
-         keep(followed, s_slices, &known.followed_slices);
+         list(followed, s_slices, &known.followed_slices);
 }
 
 // What is held of calls of the model, and of the weights behind the last step.
 bool ask_held(const Visits& own, Known& known) {
   if (!ask_followed(own, known) || !is(own.torch_cuda, s__initialized, Py_False) || !is_empty(own.rates, s_loaded) ||
-      !is(own.births, s_keeps_batches, Py_False) || !list(own.operands, s_losses, &known.operands) || !keep(own.births, s_calls, &known.calls)) {
+      !is(own.births, s_keeps_batches, Py_False) || !is_empty(own.births, s_batches) || !list(own.operands, s_losses, &known.operands) ||
+      !keep(own.births, s_calls, &known.calls)) {
     return false;
   }
-  return is_none(known.calls) ||
-         (dictionary(known.calls, s__parameters, &known.parameters_by_model) && are_equal(get(own.births, s__version), get(own.table, s_version)));
+  return is_none(known.calls) || (is(known.calls, s_is_paused, Py_False) && dictionary(known.calls, s__parameters, &known.parameters_by_model) &&
+                                  are_equal(get(own.births, s__version), get(own.table, s_version)));
+}
+
+// The iterations that wait for their rows.
+bool ask_waiting(const Visits& own, Known& known) {
+  if (!list(get(own.iteration_queue, s__pending), s_waiting, &known.waiting)) return false;
+  known.num_waiting = PyList_Size(known.waiting.get());
+  return known.num_waiting == 0 || take(PyList_GetItem(known.waiting.get(), 0), s_ended_s, &known.oldest_s);
 }
 
 // The queue of iterations, and the budget.
@@ -129,17 +177,18 @@ bool ask_queue(const Visits& own, Known& known) {
   const Ref thinning = get(own.iteration_queue, s_thinning);
   int64_t full_every;
   if (!is(thinning, s_extras, Py_True) || !take(thinning, s_full_every, &full_every) || full_every > 1 ||
-      !is_empty(get(own.iteration_queue, s_outlet), s_others) || !keep(own.endings, s_alone, &known.alone) ||
-      !list(get(own.iteration_queue, s__pending), s_waiting, &known.waiting) || !keep(own.table, s_parameters, &known.columns) ||
+      !is_empty(get(own.iteration_queue, s_outlet), s_others) || !ask_waiting(own, known) || !keep(own.table, s_parameters, &known.columns) ||
       !is(own.iteration_queue, s__columns, known.columns.get()) || !take(own.iteration_queue, s__num_together, &known.num_together) ||
       !take(own.iteration_queue, s_num_rows, &known.num_rows) || !keep(own.iteration_queue, s_epoch, &known.epoch) ||
       !take(own.log, s_start_s, &known.start_s) || !dictionary(own.call_sites, s__kinds, &known.kinds) ||
       !dictionary(own.call_sites, s__places, &known.places)) {
     return false;
   }
-  return own.budget == Py_None || (keep(own.budget, s__steps, &known.judged) && take(own.budget, s__num_steps, &known.num_budgeted) &&
-                                   take(own.budget, s__min_steps, &known.least_budgeted) && take(own.budget, s__start_s, &known.budget_start_s) &&
-                                   take(own.budget, s__min_time_s, &known.budget_least_s));
+  if (own.budget == Py_None) return true;
+  if (!keep(own.budget, s__steps, &known.judged)) return false;
+  known.num_judged = PyObject_Size(known.judged.get());
+  return known.num_judged >= 0 && take(own.budget, s__num_steps, &known.num_budgeted) && take(own.budget, s__min_steps, &known.least_budgeted) &&
+         take(own.budget, s__start_s, &known.budget_start_s) && take(own.budget, s__min_time_s, &known.budget_least_s);
 }
 
 }  // namespace
@@ -171,8 +220,7 @@ bool ask_reading(const Visits& own, Known& known) {
          keep(known.table, s_known_at, &known.known_at) && keep(known.table, s_entries_at, &known.entries_at) &&
          keep(own.native_backend, s__measure_at, &known.kernel) && keep(own.native_backend, s__instruction_set, &known.instructions) &&
          keep(own.reductions, s_num_before, &known.num_collectives) && take(own.spent, s_plain_s, &known.plain_s) &&
-         take(own.spent, s_num_plain, &known.num_plain) && take(known.probe, s__num_steps, &known.num_probed_steps) &&
-         take(known.probe, s__due, &known.probe_due);
+         take(own.spent, s_num_plain, &known.num_plain);
 }
 
 void ask_after(Visits& own, Event event) {
@@ -189,7 +237,8 @@ void ask_after(Visits& own, Event event) {
   known.num_taken += 1;
   known.num_full = num_full;
   if (event == kScheduled) {
-    known.is_steady = is_empty(own.guard, s_failures) && is_empty(own.rates, s_loaded);
+    known.is_steady = is_empty(own.guard, s_failures) && is_empty(own.rates, s_loaded) && ask_iteration(own, known);
+    if (!known.is_steady) PyErr_Clear();
     return;
   }
   const bool is_of_backward = event == kBackwardBegins || event == kBackwardEnds, is_of_step = event == kStepBegins || event == kStepEnds;

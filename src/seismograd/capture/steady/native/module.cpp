@@ -16,9 +16,9 @@ namespace seismograd {
 
 namespace {
 
-constexpr long kInterface = 1;  // as in native_visits.py
+constexpr long kInterface = 2;  // as in native_visits.py
 constexpr Py_ssize_t kMostArguments = 4;
-constexpr int kNumLimits = 15;
+constexpr int kNumLimits = 19;
 const char* const kEvents[kNumEvents] = {"zero_grad_ends", "backward_begins", "backward_ends", "step_begins",
                                          "step_ends",      "clip_begins",     "clip_ends",     "scheduled"};
 
@@ -47,6 +47,7 @@ int traverse(PyObject* self, visitproc visit, void* arg) {
 }
 
 int clear(PyObject* self) {
+  if (of(self).lock && lock_of(of(self)).visits == self) lock_of(of(self)).visits = nullptr;
   if (of(self).known) *of(self).known = Known();
   for_each_part(of(self), [](PyObject*& part) { Py_CLEAR(part); });
   return 0;
@@ -64,9 +65,9 @@ void dealloc(PyObject* self) {
 
 bool fill_limits(Visits& own) {
   Limits& to = own.limits_;
-  int64_t* const numbers[] = {&to.user,          &to.library,      &to.most_without_step, &to.first_losses, &to.sample_every,
-                              &to.budget_window, &to.state_every,  &to.state_first,       &to.last_early,   &to.dense,
-                              &to.most_turns,    &to.fewest_turns, &to.turn_every};
+  int64_t* const numbers[] = {&to.user,        &to.library,     &to.most_without_step, &to.first_losses, &to.sample_every, &to.budget_window,
+                              &to.state_every, &to.state_first, &to.last_early,        &to.dense,        &to.most_turns,   &to.fewest_turns,
+                              &to.turn_every,  &to.max_slice,   &to.min_slice,         &to.min_copied};
   constexpr Py_ssize_t kWhole = sizeof(numbers) / sizeof(*numbers);
   if (!PyTuple_Check(own.limits) || PyTuple_Size(own.limits) != kNumLimits) {
     PyErr_SetString(PyExc_ValueError, "other limits are wanted");
@@ -75,7 +76,8 @@ bool fill_limits(Visits& own) {
   for (Py_ssize_t i = 0; i < kWhole; ++i) {
     if (!take(held(PyTuple_GetItem(own.limits, i)), numbers[i])) return false;
   }
-  return take(held(PyTuple_GetItem(own.limits, kWhole)), &to.max_age_s) && take(held(PyTuple_GetItem(own.limits, kWhole + 1)), &to.min_loss);
+  return take(held(PyTuple_GetItem(own.limits, kWhole)), &to.max_age_s) && take(held(PyTuple_GetItem(own.limits, kWhole + 1)), &to.min_loss) &&
+         take(held(PyTuple_GetItem(own.limits, kWhole + 2)), &to.share_copied);
 }
 
 // Whether `time.perf_counter` is the steady clock of the library, as nearly everywhere; then it is read without a call of Python's.
@@ -109,18 +111,21 @@ PyObject* create(PyTypeObject* type, PyObject* args, PyObject*) {
 #include "parts.inc"
 #undef X
   of(self).known = new (std::nothrow) Known();
-  if (are_there && of(self).known && fill_limits(of(self)) && compare_clocks(of(self))) return self;
+  if (are_there && of(self).known && fill_limits(of(self)) && compare_clocks(of(self))) {
+    lock_of(of(self)).visits = self;
+    return self;
+  }
   if (!PyErr_Occurred()) PyErr_NoMemory();
   Py_DECREF(self);
   return nullptr;
 }
 
 // Have the guard report what was raised: it is ours.
-void report(const Visits& own, Event event) {
+void report(const Visits& own, const char* part) {
   PyObject *kind = nullptr, *error = nullptr, *trace = nullptr;
   PyErr_Fetch(&kind, &error, &trace);
   PyErr_NormalizeException(&kind, &error, &trace);
-  const Ref own_kind(kind), own_error(error), own_trace(trace), name(PyUnicode_FromString(kEvents[event]));
+  const Ref own_kind(kind), own_error(error), own_trace(trace), name(PyUnicode_FromString(part));
   if (error && name) Ref(PyObject_CallMethodObjArgs(own.guard, s_failed, name.get(), error, nullptr));
   PyErr_Clear();
   own.known->num_taken = -1;
@@ -147,40 +152,39 @@ bool is_alone(const Visits& own, Event event) {
   return true;
 }
 
-Outcome handle(Visits& own, Event event, const Moment& now, PyObject* const* args) {
+Outcome handle(Visits& own, Event event, PyObject* const* args) {
   switch (event) {
     case kZeroGradEnds:
-      return zero_grad_ends(own, now, args[0]);
+      return zero_grad_ends(own, args[0]);
     case kBackwardBegins:
-      return backward_begins(own, now, args[0]);
+      return backward_begins(own, args[0]);
     case kBackwardEnds:
-      return backward_ends(own, now);
+      return backward_ends(own);
     case kClipBegins:
-      return clip_begins(own, now, args[0]);
+      return clip_begins(own, args[0]);
     case kClipEnds:
-      return clip_ends(own, now, args[0], args[1], args[2], args[3]);
+      return clip_ends(own, args[0], args[1], args[2], args[3]);
     case kScheduled:
       return Outcome::kNo;
     case kStepBegins:
-      return step_begins(own, now, args[0], args[1], args[2]);
+      return step_begins(own, args[0], args[1], args[2]);
     default:
-      return step_ends(own, now, args[0]);
+      return step_ends(own, args[0]);
   }
 }
 
 // What `EventVisits` does around a visit, where all is as it was asked.
 Outcome handle_timed(Visits& own, Event event, PyObject* const* args) {
-  Moment now;
+  Known& known = *own.known;
+  double began_s, ended_s;
   own.rare_s = 0;
-  if (!clock_s(own, &now.began_s)) return Outcome::kNo;
-  now.iteration = get(own.known->state, s_iteration);
-  if (!now.iteration || !set(own.known->state, s_now_s, boxed(now.began_s))) return Outcome::kNo;
-  const Outcome found = handle(own, event, now, args);
+  if (!clock_s(own, &began_s)) return Outcome::kNo;
+  known.now_s = began_s;
+  const Outcome found = handle(own, event, args);
   if (found != Outcome::kYes) return found;
-  double spent_s, ended_s;
-  const Ref iteration = get(own.known->state, s_iteration);  // it may be another one now
-  return outcome(clock_s(own, &ended_s) && take(iteration, s_overhead_s, &spent_s) &&
-                 set(iteration, s_overhead_s, boxed(spent_s + (ended_s - now.began_s - own.rare_s))));
+  if (!clock_s(own, &ended_s)) return Outcome::kBroken;
+  known.iteration.overhead_s += ended_s - began_s - own.rare_s;  // it may be another one now
+  return found;
 }
 
 PyObject* visit(PyObject* self, Event event, Py_ssize_t num_wanted, PyObject* const* args, Py_ssize_t num_args) {
@@ -194,10 +198,16 @@ PyObject* visit(PyObject* self, Event event, Py_ssize_t num_wanted, PyObject* co
   // Another thread in the middle of a visit is waited for in Python.
   if (num_args != num_wanted || lock.depth != 0 || own.is_inside) return by_python(own, event, args, num_args);
   own.is_inside = true;
+  prefetch(own.known, sizeof(Known) - sizeof(own.known->lines));
+  prefetch(&own.known->lines[event], sizeof(KnownLine));
+  for (const void* each : own.known->touched) prefetch(each, 1);
   if (own.known->num_taken != lock.num_taken) ask_all(own);
   Outcome found = Outcome::kNo;
-  if (own.known->is_steady && own.known->thread == PyThread_get_thread_ident() && is_alone(own, event)) found = handle_timed(own, event, args);
-  if (found == Outcome::kBroken) report(own, event);
+  const Known& known = *own.known;
+  // What began here ends here: nobody else has come in between.
+  const bool is_end = (event == kBackwardEnds && known.is_in_backward) || (event == kStepEnds && known.is_stepping && known.step.get() == Py_None);
+  if (known.is_steady && known.thread == PyThread_get_thread_ident() && (is_end || is_alone(own, event))) found = handle_timed(own, event, args);
+  if (found == Outcome::kBroken) report(own, kEvents[event]);
   own.is_inside = false;
   if (found == Outcome::kRaised) return nullptr;
   if (found == Outcome::kNo) return by_python(own, event, args, num_args);
@@ -220,6 +230,7 @@ PyCFunction as_method(Fast function) { return reinterpret_cast<PyCFunction>(rein
 
 // forget(): something that was asked may have changed without the lock.
 PyObject* forget(PyObject* self, PyObject*) {
+  if (lock_of(of(self)).depth == 0 && !hand_over(of(self))) report(of(self), "hand over");
   of(self).known->num_taken = -1;
   Py_INCREF(Py_None);
   return Py_None;
@@ -290,6 +301,7 @@ PyObject* enter_lock(PyObject* self, PyObject*) {
   if (!taken) return nullptr;
   own.depth += 1;
   own.num_taken += 1;
+  if (own.depth == 1 && own.visits && !hand_over(of(own.visits))) report(of(own.visits), "hand over");
   Py_INCREF(Py_True);
   return Py_True;
 }

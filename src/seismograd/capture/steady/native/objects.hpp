@@ -49,6 +49,8 @@ bool take(const Object& object, PyObject* name, Number* number) {
   return take(get(object, name), number);
 }
 
+inline PyObject* truth(bool is_so) { return is_so ? Py_True : Py_False; }
+
 inline Ref boxed(int64_t number) { return Ref(PyLong_FromLongLong(number)); }
 inline Ref boxed(double number) { return Ref(PyFloat_FromDouble(number)); }
 

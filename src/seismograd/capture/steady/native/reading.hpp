@@ -32,41 +32,45 @@ class Reading {
  public:
   // Read them, in the second of ten steps behind a look for new parameters; or have Python read them, with samples in the first.
   Outcome read(Visits& own, PyObject* optimizer, const Ref& parameters, Event event) {
-    const Known& known = *own.known;
+    Known& known = *own.known;
     const bool is_sketched = known.sketch_every && known.num_steps % known.sketch_every == 0;
     const int64_t turn = known.num_steps % own.limits_.sample_every;
     const bool is_read = !is_sketched && turn != 0, looks = is_read && turn == 1;
-    if (!is_read || looks) {
-      const Outcome found =
-          looks ? have_done(own, event, 1, {optimizer}) : have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
-      if (found != Outcome::kYes) return found;
+    if (is_read && !looks) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
+    if (!tell(own)) return Outcome::kBroken;
+    const Outcome found = looks ? have_done(own, event, 1, {optimizer}) : have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
+    if (found != Outcome::kYes) return found;
+    known.num_parameters = Ref();
+    if (!ask_reading(own, known)) {
+      known.num_taken = -1;
+      return Outcome::kNo;
     }
-    if ((!looks && is_read) || ask_reading(own, *own.known)) {
-      if (is_read ? prepare(own, parameters) : take_over(own)) return Outcome::kYes;
-    } else {
-      own.known->num_taken = -1;
-    }
-    return Outcome::kNo;
+    if (is_read) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
+    known.ready = get(known.window, s_ready);
+    known.has_ready = known.ready && known.ready.get() != Py_None;
+    known.ready_used = used_of(own, known.ready);
+    return take_over(own) ? Outcome::kYes : Outcome::kNo;
   }
 
-  // Take what was read for a clip; false where one is not ordinary.
+  // Take what was read already; false where a number is not finite.
   bool take_over(const Visits& own) {
-    reading_ = get(own.known->window, s_ready);
     is_read_ = true;
-    return reading_ && reading_.get() != Py_None && is(reading_, s_is_ordinary, Py_True);
+    return own.known->has_ready && own.known->ready_used != Used::kOther;
   }
 
-  bool commit(Visits& own) const {
-    if (is_read_) return true;
+  // Whether the numbers are new, and nobody has made an object of them.
+  bool is_new() const { return !is_read_; }
+
+  // Hand on the new numbers.
+  HeardReading commit(Visits& own) {
     Known& known = *own.known;
     known.plain_s += spent_s_;
     known.num_plain += 1;
-    const Ref spent = held(own.spent);
-    return set(known.window, s_num_collectives, known.num_collectives) && set(known.window, s_num_parameters, num_parameters_) &&
-           set(known.window, s_ready, reading_) && set(spent, s_plain_s, boxed(known.plain_s)) && set(spent, s_num_plain, known.num_plain);
+    known.ready_used = reading_.is_ordinary ? Used::kOrdinary : Used::kZeros;
+    known.num_parameters = std::move(num_parameters_);
+    known.has_read = known.is_heard = true;
+    return std::move(reading_);
   }
-
-  const Ref& reading() const { return reading_; }
 
  private:
   bool prepare(const Visits& own, const Ref& parameters) {
@@ -74,38 +78,31 @@ class Reading {
     double began_s, ended_s;
     if (!is_empty(own.table, s_died) || !clock_s(own, &began_s)) return false;
     const Ref gradients = call(own.gradients, parameters.get(), known.ids.get());
-    const Ref values = gradients && gradients.get() != Py_None ? measured(own, gradients) : Ref();
-    const Ref losses = hidden(PyList_AsTuple(known.losses.get())), scale = get(known.window, s_grad_scale),
-              loss_scale = get(known.window, s_loss_scale);
-    num_parameters_ = boxed(static_cast<int64_t>(PyList_Size(parameters.get())));
-    if (!values || !losses || !scale || !loss_scale || !num_parameters_) return false;
-    reading_ = made(own.gradient_reading);
-    if (!reading_ || !set(reading_, s_columns, known.positions) || !set(reading_, s_numels, known.numels) || !set(reading_, s_present, Py_None) ||
-        !set(reading_, s_values, values) || !set(reading_, s_samples, own.no_samples) || !set(reading_, s_elements, own.no_elements) ||
-        !set(reading_, s_scale, scale) || !set(reading_, s_losses, losses) || !set(reading_, s_loss_scale, loss_scale) ||
-        !set(reading_, s_whole, known.whole) || !set(reading_, s_arrival, Py_None) || !set(reading_, s_is_unread, Py_False) ||
-        !set(reading_, s_sketches, Py_None) || !set(reading_, s_is_ordinary, Py_True) || !clock_s(own, &ended_s)) {
-      return false;
-    }
+    if (!gradients || gradients.get() == Py_None || !measure(own, gradients)) return false;
+    if (!known.has_loss) reading_.losses = known.losses ? Ref(PyList_AsTuple(known.losses.get())) : Ref(PyTuple_New(0));
+    reading_.scale = held(known.grad_scale.get());
+    reading_.loss_scale = held(known.loss_scale.get());
+    num_parameters_ = known.num_parameters ? held(known.num_parameters.get()) : boxed(static_cast<int64_t>(PyList_Size(parameters.get())));
+    if (!(known.has_loss || reading_.losses) || !num_parameters_ || !clock_s(own, &ended_s)) return false;
     spent_s_ = ended_s - began_s;
     return true;
   }
 
-  // The numbers of gradients that are all ordinary; else none.
-  Ref measured(const Visits& own, const Ref& gradients) const {
+  // Take the numbers of gradients; false where one is not finite.
+  bool measure(const Visits& own, const Ref& gradients) {
     const Known& known = *own.known;
     const Ref threads = call(own.num_threads);
-    if (PyList_Size(gradients.get()) != known.num_measured || !threads || !set(known.table, s_pointers, own.pointers_not_known)) return Ref();
+    if (PyList_Size(gradients.get()) != known.num_measured || !threads || !set(known.table, s_pointers, own.pointers_not_known)) return false;
     const Ref found = call(own.measure, known.is_still_so.get(), gradients.get(), known.known_at.get(), known.entries_at.get(), own.entry_words,
                            known.kernel.get(), threads.get(), known.instructions.get(), own.num_numbers, own.norm, own.nonfinite);
-    if (!found || !PyTuple_Check(found.get()) || PyTuple_Size(found.get()) != 2 || PyTuple_GetItem(found.get(), 1) != Py_True) return Ref();
-    Ref values = made(own.number_table);
-    const bool is_made = values && set(values, s_num_rows, own.num_numbers) && set(values, s_places, own.places) &&
-                         set(values, s_kept, PyTuple_GetItem(found.get(), 0));
-    return is_made ? std::move(values) : Ref();
+    if (!found || !PyTuple_Check(found.get()) || PyTuple_Size(found.get()) != 2) return false;
+    reading_.numbers = held(PyTuple_GetItem(found.get(), 0));
+    reading_.is_ordinary = PyTuple_GetItem(found.get(), 1) == Py_True;
+    return reading_.is_ordinary || used_of(own, reading_.numbers.get()) == Used::kZeros;
   }
 
-  Ref reading_, num_parameters_;
+  HeardReading reading_;
+  Ref num_parameters_;
   double spent_s_ = 0;
   bool is_read_ = false;
 };

@@ -21,10 +21,10 @@ class DroppedCalls {
     if (!PyList_Check(listed.get()) || !kept_ || !id) return false;
     for (Py_ssize_t i = 0; i < PyList_Size(listed.get()); ++i) {
       const Ref each = held(PyList_GetItem(listed.get(), i)), reference = get(each, s_model);
-      const Ref model = reference ? call(reference.get()) : Ref();
-      if (!model) return false;
-      if (model.get() == Py_None) continue;
-      const Ref key(PyLong_FromVoidPtr(model.get()));
+      PyObject* model = reference ? referent(reference.get()) : nullptr;
+      if (PyErr_Occurred()) return false;
+      if (!model) continue;
+      const Ref key(PyLong_FromVoidPtr(model));
       PyObject* its = key ? PyDict_GetItemWithError(known.parameters_by_model.get(), key.get()) : nullptr;  // borrowed
       const int holds = its ? PySet_Contains(its, id.get()) : 0;
       if (holds < 0 || (!holds && PyList_Append(kept_.get(), each.get()) < 0)) return false;
@@ -41,6 +41,9 @@ class DroppedCalls {
 // How many parameters are probed in this step, as `UpdateProbe.num_requested` says, and what is due then.
 int64_t num_probed(const Visits& own, int64_t num_parameters, int64_t* due) {
   const Limits& limits = own.limits_;
+  *due = own.known->probe_due;
+  if (own.known->num_probed_steps + 1 <= limits.dense)
+    return std::min((num_parameters + limits.turn_every - 1) / limits.turn_every, limits.most_turns);
   *due = std::min(own.known->probe_due + num_parameters, limits.most_turns * limits.turn_every);
   if (*due < std::min(num_parameters, limits.fewest_turns) * limits.turn_every) return 0;
   const int64_t num = *due / limits.turn_every;
@@ -48,45 +51,12 @@ int64_t num_probed(const Visits& own, int64_t num_parameters, int64_t* due) {
   return num;
 }
 
-// The event and the record of a step that begins, as `StepVisit` makes them.
-class BegunStep {
- public:
-  bool prepare(const Visits& own, const Moment& now, const Ref& site, const Ref& rate, const Ref& reading) {
-    const Known& known = *own.known;
-    rate_ = held(rate.get());
-    lr_ = is(own.step_visit, s__rate, rate.get()) ? get(own.step_visit, s__lr) : known_scalar(own, rate.get());
-    const Ref scale = get(known.window, s_grad_scale), clips = get(known.window, s_clips);
-    const Ref all_clips(clips && PyList_Check(clips.get()) ? PyList_AsTuple(clips.get()) : nullptr);
-    steps_ = get(now.iteration, s_steps);
-    events_ = get(now.iteration, s_events);
-    if (!lr_ || !scale || !all_clips || !events_ || !steps_ || !PyList_Check(steps_.get()) || PyList_Size(steps_.get()) != 0 ||
-        !has_room(own, now.iteration)) {
-      return false;
-    }
-    captured_ = captured_call(own, now, own.kind_step, own.zero, site, {known.index.get(), lr_.get(), lr_.get(), scale.get(), 0, known.bit.get()});
-    step_ = made(own.optimizer_step);
-    return captured_ && step_ && set(step_, s_optimizer, known.index) && set(step_, s_number, known.num_steps) && set(step_, s_lr, lr_) &&
-           set(step_, s_num_backwards, known.num_backwards) && set(step_, s_flags, own.step_flag_none) && set(step_, s_carried, own.no_columns) &&
-           set(step_, s_clips, all_clips) && set(step_, s_reading, reading) && set(step_, s_applied, Py_None) && set(step_, s_probed, Py_None);
-  }
-
-  bool commit(Visits& own) const {
-    const Ref visit = held(own.step_visit);
-    const Known& known = *own.known;
-    return set(visit, s__lr, lr_) && set(visit, s__rate, rate_) && PyList_Append(events_.get(), captured_.get()) == 0 &&
-           set(known.window, s_was_stepped, Py_True) && PyList_Append(steps_.get(), step_.get()) == 0 && set(known.window, s_step, step_) &&
-           set(known.window, s_step_heard, captured_);
-  }
-
- private:
-  Ref rate_, lr_, steps_, events_, captured_, step_;
-};
-
 // Whether each clip of the window was one of all its gradients by their norm, and none has left any out before, as `ClipCoverage` asks it.
 bool are_whole(const Visits& own) {
   const Known& known = *own.known;
-  const Ref clips = get(known.window, s_clips), reported = get(own.coverage, s__reported);
-  if (!clips || !PyList_Check(clips.get()) || !reported || !PyDict_Check(reported.get())) return false;
+  const Ref& clips = known.clips;
+  const Ref reported = get(own.coverage, s__reported);
+  if (!clips || !reported || !PyDict_Check(reported.get())) return false;
   PyObject* left_out = PyDict_GetItemWithError(reported.get(), known.index.get());  // borrowed
   bool are_all = !left_out || PyObject_Size(left_out) == 0;
   for (Py_ssize_t i = 0; are_all && i < PyList_Size(clips.get()); ++i) {
@@ -96,106 +66,164 @@ bool are_whole(const Visits& own) {
   return are_all && PyList_Size(known.ids.get()) > 0;
 }
 
-// What `OptimizerWindow.restart` sets, but for what is so already.
-bool restart(Visits& own, const Ref& step_heard) {
+bool has_clips(const Known& known) { return known.clips && PyList_Size(known.clips.get()) != 0; }
+
+// Have the rate of the step at hand, as a number that is known.
+bool remember_rate(const Visits& own, const Ref& rate) {
   Known& known = *own.known;
-  const Ref &window = known.window, clips(PyList_New(0));
-  Ref losses(PyList_New(0));
-  const bool is_done = losses && clips && set(window, s_last_step_site, get(step_heard, s_site)) && set(window, s_ready, Py_None) &&
-                       set(window, s_num_backwards, own.zero) && set(window, s_num_heard, own.zero) && set(window, s_losses, losses) &&
-                       set(window, s_grad_scale, Py_None) && set(window, s_loss_scale, Py_None) && set(window, s_clips, clips) &&
-                       set(window, s_stepping, Py_False) && set(window, s_step, Py_None) && set(window, s_step_heard, Py_None) &&
-                       set(window, s_cleared_within, Py_False) && set(window, s_evaluates_again, Py_False) &&
-                       set(window, s_last_operation, own.minus_one);
-  known.losses = std::move(losses);
+  if (known.lr && known.rate.get() == rate.get()) return true;
+  const bool is_of_python = is(own.step_visit, s__rate, rate.get());
+  known.lr = is_of_python ? get(own.step_visit, s__lr) : known_scalar(own, rate.get());
+  known.rate = held(rate.get());
+  return static_cast<bool>(known.lr);
+}
+
+// Have objects tell the end of a step that Python has begun.
+bool end_begun_by_python(const Visits& own) {
+  const Known& known = *own.known;
+  int64_t before;
+  const Ref clips(known.clips ? PyList_AsTuple(known.clips.get()) : PyTuple_New(0));
+  bool is_done = clips && take(known.step, s_num_backwards, &before) && set(known.step, s_probed, Py_None) &&
+                 set(known.step, s_reading, known.ready) && set(known.step, s_clips, clips) &&
+                 (before >= known.num_backwards || set(known.step, s_num_backwards, known.num_backwards));
+  for (Py_ssize_t i = 0; is_done && known.losses && i < PyList_Size(known.losses.get()); ++i) {
+    is_done = set(held(PyList_GetItem(known.losses.get(), i)), s_used, Py_True);
+  }
+  return is_done;
+}
+
+// As `OptimizerWindow.restart`.
+void restart(Known& known, Ref site) {
+  known.last_step_site = std::move(site);
+  known.losses = Ref();
+  known.clips = Ref();
+  known.ready = held(Py_None);
+  known.step = held(Py_None);
+  known.step_heard = held(Py_None);
+  known.grad_scale = held(Py_None);
+  known.loss_scale = held(Py_None);
   known.num_backwards = known.num_heard = 0;
   known.last_operation = -1;
-  known.is_stepping = known.has_ready = known.has_clips = false;
-  return is_done;
+  known.has_loss = known.is_stepping = known.has_ready = false;
+  known.sites = Ref();
+  known.has_site = false;
+  known.is_clear = true;
 }
 
 }  // namespace
 
-Outcome step_begins(Visits& own, const Moment& now, PyObject* optimizer, PyObject* closure, PyObject* compiled) {
+Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObject* compiled) {
   Known& known = *own.known;
   const Limits& limits = own.limits_;
   const bool is_sampling = own.sampling == Py_True;
-  if (closure != Py_False || compiled != Py_False || known.is_stepping || known.loss.get() != Py_None || known.is_clipping || known.is_used ||
-      (is_sampling && known.num_probed_steps < limits.dense) || known.num_steps <= limits.last_early ||
-      known.num_steps % limits.state_every == limits.state_first || (known.has_clips && !are_whole(own)) || !was_ordinary(known) ||
-      !is_only(own, optimizer)) {
+  if (closure != Py_False || compiled != Py_False || known.is_stepping || known.is_in_backward || known.loss.get() != Py_None || known.is_clipping ||
+      known.is_used || known.has_stepped || known.is_probed || known.num_steps <= limits.last_early ||
+      known.num_steps % limits.state_every == limits.state_first || (has_clips(known) && !are_whole(own)) || known.last_used == Used::kOther ||
+      !is_only(own, optimizer) || !has_room(own)) {
     return Outcome::kNo;
   }
-  const Ref marks = marks_of(own);
-  if (!marks || !are_equal(marks, get(known.clearing, s_last)) || are_equal(marks, known.none)) return Outcome::kNo;
+  if (!take_marks(own, &known.now) || !(known.now == known.marks_last) || known.now.are_none()) return Outcome::kNo;
   const Group group(optimizer);
-  const Ref site = site_here(own);
+  Ref site = site_here(own, kStepBegins);
   int64_t due = 0;
   DroppedCalls dropped;
   Reading reading;
-  BegunStep begun;
-  if (!group || !site || call(own.unchanged, known.followed_slices.get()).get() != Py_True || !dropped.prepare(own, group.parameters)) {
+  if (!group || !site || !are_unchanged(own) || !dropped.prepare(own, group.parameters)) {
     return Outcome::kNo;
   }
   const Outcome read = !known.has_ready         ? reading.read(own, optimizer, group.parameters, kStepBegins)
                        : reading.take_over(own) ? Outcome::kYes
                                                 : Outcome::kNo;
   if (read != Outcome::kYes) return read;
-  if (!begun.prepare(own, now, site, group.rate, reading.reading()) || !is_as_asked(own)) {
-    return Outcome::kNo;
-  }
   const int64_t num = is_sampling ? num_probed(own, PyList_Size(group.parameters.get()), &due) : 0;
-  known.is_stepping = known.has_ready = true;
+  Ref clips(has_clips(known) ? PyList_AsTuple(known.clips.get()) : nullptr);
+  if (!remember_rate(own, group.rate) || (has_clips(known) && !clips) || !is_as_asked(own)) return Outcome::kNo;
+  HeardStep& step = known.iteration.step;
+  step = HeardStep();
+  step.time_s = known.now_s;
+  step.site = std::move(site);
+  step.rate = held(known.lr.get());
+  step.scale = held(known.grad_scale.get());
+  step.clips = std::move(clips);
+  step.number = known.num_steps;
+  step.num_backwards = known.num_backwards;
+  if (reading.is_new()) {
+    step.reading = reading.commit(own);
+  } else {
+    step.ready = held(known.ready.get());
+  }
+  known.iteration.hear(Heard::kStep);
+  known.num_events += 1;
+  known.has_stepped = true;
+  known.ends_alone = known.is_alone;
+  known.is_stepping = known.has_ready = known.has_begun = known.is_heard = true;
   if (is_sampling) {
     known.num_probed_steps += 1;
     known.probe_due = due;
   }
-  known.is_probed = false;
-  Outcome found =
-      outcome(set(known.window, s_steps_within, own.zero) && set(known.window, s_stepping, Py_True) && set(known.window, s_closure, Py_False) &&
-              reading.commit(own) && PyList_SetSlice(known.operands.get(), 0, PyList_Size(known.operands.get()), nullptr) == 0 &&
-              dropped.commit(own) && begun.commit(own) && set(known.probe, s_pending, Py_None) &&
-              set(known.probe, s__num_steps, known.num_probed_steps) && set(known.probe, s__due, known.probe_due));
-  if (found == Outcome::kYes && num) {
+  if (PyList_Size(known.operands.get()) != 0 && PyList_SetSlice(known.operands.get(), 0, PyList_Size(known.operands.get()), nullptr) < 0) {
+    return Outcome::kBroken;
+  }
+  if (!dropped.commit(own)) return Outcome::kBroken;
+  Outcome found = Outcome::kYes;
+  const bool looks = known.num_steps % limits.sample_every == 0, is_left = num && !copy_slices(own, group.parameters, num);
+  if ((is_left || looks) && !tell(own)) return Outcome::kBroken;
+  if (is_left) {
+    PyErr_Clear();
     known.is_probed = true;
+    known.num_scalars = -1;
     found = have_done(own, kStepBegins, 2, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
   }
-  if (found == Outcome::kYes && known.num_steps % limits.sample_every == 0) found = have_done(own, kStepBegins, 3, {optimizer});
+  if (found == Outcome::kYes && looks) found = have_done(own, kStepBegins, 3, {optimizer});
   return found;
 }
 
-Outcome step_ends(Visits& own, const Moment&, PyObject* optimizer) {
+Outcome step_ends(Visits& own, PyObject* optimizer) {
   Known& known = *own.known;
-  int64_t num_within;
-  bool is_unusual = !known.is_stepping || !known.has_ready || known.has_carried || !is_only(own, optimizer) || PyList_Size(known.sites.get()) > 1 ||
-                    known.num_rows + 1 >= known.xray_due || !take(known.window, s_steps_within, &num_within) || num_within ||
-                    !is(known.window, s_is_left_out, Py_False) || !is(known.window, s_evaluated, Py_False) || !is(known.window, s_closure, Py_False);
-  if (is_unusual) return Outcome::kNo;
-  const Ref ready = get(known.window, s_ready), step = get(known.window, s_step), step_heard = get(known.window, s_step_heard);
-  int64_t before;
-  if (!ready || ready.get() == Py_None || !step || step.get() == Py_None || !step_heard || step_heard.get() == Py_None ||
-      !is(step, s_applied, Py_None) || !take(step, s_num_backwards, &before)) {
+  const bool is_object = known.step.get() != Py_None;
+  if (!known.is_stepping || !known.has_ready || known.has_carried || known.has_applied || !is_only(own, optimizer) ||
+      (known.sites && PyList_Size(known.sites.get()) > 1) || known.num_rows + 1 >= known.xray_due) {
     return Outcome::kNo;
   }
-  const Ref marks = marks_of(own), clips = get(known.window, s_clips);
-  const Ref all_clips(clips && PyList_Check(clips.get()) ? PyList_AsTuple(clips.get()) : nullptr);
-  Ref no_sites(PyList_New(0));
-  if (!marks || !all_clips || !no_sites || !is_as_asked(own) || call(own.keep, known.followed_slices.get()).get() != Py_True) return Outcome::kNo;
-  known.num_steps += 1;
-  known.num_heard_before = known.num_heard;
-  bool is_done = set(step, s_probed, Py_None) && set(step, s_reading, ready) && set(step, s_clips, all_clips) &&
-                 (before >= known.num_backwards || set(step, s_num_backwards, known.num_backwards)) && set(known.per_loss, s_sites, no_sites) &&
-                 set(known.per_loss, s_is_clear, Py_True) && set(known.window, s_num_steps, known.num_steps) &&
-                 set(known.window, s_was_stepped, Py_True) && set(known.window, s_num_backwards_before, known.num_heard_before);
-  for (Py_ssize_t i = 0; is_done && i < PyList_Size(known.losses.get()); ++i) {
-    is_done = set(held(PyList_GetItem(known.losses.get(), i)), s_used, Py_True);
+  int64_t num_within;
+  if (is_object && (!take(known.window, s_steps_within, &num_within) || num_within || !is(known.window, s_is_left_out, Py_False) ||
+                    !is(known.window, s_evaluated, Py_False) || !is(known.window, s_closure, Py_False) || known.step_heard.get() == Py_None ||
+                    known.ready.get() == Py_None || !is(known.step, s_applied, Py_None))) {
+    return Outcome::kNo;
   }
-  is_done = is_done && set(known.window, s_last, ready) && set(known.clearing, s_is_used, Py_True) && set(known.clearing, s_last, marks) &&
-            restart(own, step_heard);
-  known.sites = std::move(no_sites);
-  known.is_used = true;
-  if (!is_done || !known.is_probed) return outcome(is_done);
+  Ref site = is_object ? get(known.step_heard, s_site) : held(known.iteration.step.site.get());
+  if (!site || !take_marks(own, &known.now) || !is_as_asked(own)) {
+    return Outcome::kNo;
+  }
+  Ref probed = known.slices ? compared_slices(own, optimizer) : Ref();
+  if (known.slices && !probed) {
+    PyErr_Clear();
+    return Outcome::kNo;
+  }
+  if (!keep_followed(own)) return Outcome::kNo;
+  known.slices = Ref();
+  known.slice_dtypes = Ref();
+  const Ref step = held(known.step.get());
+  if (is_object) {
+    if (!end_begun_by_python(own)) return Outcome::kBroken;
+    known.last = held(known.ready.get());
+  } else {
+    known.iteration.step.is_ended = true;
+    known.iteration.step.probed = std::move(probed);
+    if (known.has_loss) known.iteration.backward.is_used = true;
+    for (Py_ssize_t i = 0; known.losses && i < PyList_Size(known.losses.get()); ++i) {
+      if (!set(held(PyList_GetItem(known.losses.get(), i)), s_used, Py_True)) return Outcome::kBroken;
+    }
+  }
+  known.num_steps += 1;
+  known.last_used = known.ready_used;
+  known.num_heard_before = known.num_heard;
+  known.marks_last.each.swap(known.now.each);
+  known.is_used = known.has_ended = known.is_heard = true;
+  restart(known, std::move(site));
+  if (!known.is_probed) return Outcome::kYes;
   known.is_probed = false;
+  if (!tell(own)) return Outcome::kBroken;
   return have_done(own, kStepEnds, 0, {optimizer, known.window.get(), step.get()});
 }
 
