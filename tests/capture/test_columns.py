@@ -15,6 +15,7 @@ from tests.capture.watched import watched
 
 Keep = Callable[[int, torch.Tensor], None]
 NUM_STEPS = 6
+KINDS = ("dict", "list", "attribute", "set", "list of a module")
 
 
 class Holder:
@@ -43,8 +44,16 @@ def kept_in(kind: str) -> tuple[Keep, Callable[[], Iterator[torch.Tensor]]]:
 
 
 @pytest.mark.parametrize("one_optimizer", [True, False], ids=["one optimizer", "one each"])
-@pytest.mark.parametrize("kind", ["dict", "list", "attribute", "set", "list of a module"])
-@pytest.mark.parametrize("num", [4, 70])
+@pytest.mark.parametrize(
+    ("num", "kind"),
+    [
+        *((4, kind) for kind in KINDS),
+        *(
+            pytest.param(70, kind, marks=() if kind == "dict" else pytest.mark.extended)
+            for kind in KINDS
+        ),
+    ],
+)
 def test_what_is_made_one_after_the_other_in_one_variable(
     kind: str, num: int, one_optimizer: bool
 ) -> None:

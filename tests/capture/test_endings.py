@@ -42,8 +42,22 @@ with seismograd.watch(model, optimizer, out=sys.argv[1], **eval(sys.argv[3])):
 """
 
 
-@pytest.mark.parametrize("selection", ["{}", "{'halt_on': ['error']}"])
-@pytest.mark.parametrize("num_steps", [1, 5, 70])
+@pytest.mark.parametrize(
+    ("num_steps", "selection"),
+    [
+        (1, "{}"),
+        (70, "{'halt_on': ['error']}"),
+        *(
+            pytest.param(*each, marks=pytest.mark.extended)
+            for each in (
+                (1, "{'halt_on': ['error']}"),
+                (5, "{}"),
+                (5, "{'halt_on': ['error']}"),
+                (70, "{}"),
+            )
+        ),
+    ],
+)
 def test_all_steps_before_an_evaluation_survive_a_kill(
     tmp_path: Path, num_steps: int, selection: str
 ) -> None:

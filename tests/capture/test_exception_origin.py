@@ -202,7 +202,7 @@ def test_what_is_thrown_into_our_code_from_a_thread_is_heard_by_the_program(
     "kind",
     [
         MemoryError,
-        RecursionError,
+        pytest.param(RecursionError, marks=pytest.mark.extended),
         pytest.param(OSError, marks=pytest.mark.extended),
         pytest.param(KeyError, marks=pytest.mark.extended),
     ],

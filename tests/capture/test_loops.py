@@ -5,7 +5,8 @@ changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from seismograd.schema import State, StepFlag
 from tests.capture.loops import LOOPS, Loop, told_nothing
-from tests.capture.watched import watched
+from tests.capture.watched import Watched, watched
 from tests.single_rows import SingleRow
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -45,11 +46,30 @@ def by_name(row: SingleRow, statistic: str = "grad_norm") -> dict[str, float]:
     return {p.name: row.values[statistic][i] for i, p in enumerate(row.parameters) if there[i]}
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
-def test_the_recorded_norms_are_those_of_the_ready_gradients(loop: Loop) -> None:
+@dataclass
+class Trained:
+    """A loop that was run without us, and then watched."""
+
+    bare: Sequence[torch.Tensor]
+    bare_random: torch.Tensor
+    seen: Sequence[torch.Tensor]
+    seen_random: torch.Tensor
+    told: Told
+    kept: Watched
+
+
+@pytest.fixture(scope="module", params=LOOPS, ids=lambda loop: loop.name)
+def trained(request: pytest.FixtureRequest) -> Trained:
+    loop: Loop = request.param
+    bare, bare_random = loop.run(Told()), torch.get_rng_state()
     told = Told()
     with watched() as kept:
-        loop.run(told)
+        seen = loop.run(told)
+    return Trained(bare, bare_random, seen, torch.get_rng_state(), told, kept)
+
+
+def test_the_recorded_norms_are_those_of_the_ready_gradients(trained: Trained) -> None:
+    told, kept = trained.told, trained.kept
     assert kept.session.guard.failures == {}, kept.notes
     assert [int(row.step["iteration"]) for row in kept.rows] == list(range(len(told.steps)))
     for row, expected in zip(kept.rows, told.steps, strict=True):
@@ -69,15 +89,10 @@ def test_the_recorded_norms_are_those_of_the_ready_gradients(loop: Loop) -> None
                 )
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
-def test_watching_changes_nothing(loop: Loop) -> None:
-    bare = loop.run(Told())
-    after_bare = torch.get_rng_state()
-    with watched():
-        seen = loop.run(Told())
-    assert torch.equal(after_bare, torch.get_rng_state())
-    assert len(bare) == len(seen)
-    for one, other in zip(bare, seen, strict=True):
+def test_watching_changes_nothing(trained: Trained) -> None:
+    assert torch.equal(trained.bare_random, trained.seen_random)
+    assert len(trained.bare) == len(trained.seen) > 0
+    for one, other in zip(trained.bare, trained.seen, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(
             torch.view_as_real(one) if one.is_complex() else one,
@@ -85,12 +100,10 @@ def test_watching_changes_nothing(loop: Loop) -> None:
         )
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.name)
-def test_no_loop_that_clears_its_gradients_seems_to_carry_them_over(loop: Loop) -> None:
-    with watched() as kept:
-        loop.run(Told())
-    assert not any(row.values["carried"].any() for row in kept.rows)
-    assert not any(int(row.step["flags"]) & StepFlag.NO_BACKWARD for row in kept.rows)
+def test_no_loop_that_clears_its_gradients_seems_to_carry_them_over(trained: Trained) -> None:
+    rows = trained.kept.rows
+    assert not any(row.values["carried"].any() for row in rows)
+    assert not any(int(row.step["flags"]) & StepFlag.NO_BACKWARD for row in rows)
 
 
 def test_a_step_the_scaler_leaves_out_is_recorded_with_its_gradients() -> None:

@@ -46,7 +46,12 @@ def with_fault(fault: str, out: Path, late_s: int) -> Ended:
 
 @pytest.mark.parametrize(
     ("fault", "word"),
-    [("killed", "disappeared"), ("hung", "late"), ("shorter", "ended"), ("unwatched", "late")],
+    [
+        ("killed", "disappeared"),
+        ("hung", "late"),
+        pytest.param("shorter", "ended", marks=pytest.mark.extended),
+        pytest.param("unwatched", "late", marks=pytest.mark.extended),
+    ],
 )
 def test_the_others_train_and_end_as_without_us_and_the_record_says_who_is_missing(
     fault: str, word: str, tmp_path: Path

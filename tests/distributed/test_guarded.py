@@ -38,7 +38,12 @@ def test_replicas_leave_out_the_same_updates_and_stay_the_same(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "how", ["separate", "unsynced", pytest.param("sharded", marks=pytest.mark.extended)]
+    "how",
+    [
+        pytest.param("separate", marks=pytest.mark.extended),
+        "unsynced",
+        pytest.param("sharded", marks=pytest.mark.extended),
+    ],
 )
 def test_where_processes_could_decide_differently_nothing_is_left_out(
     how: str, tmp_path: Path

@@ -86,8 +86,10 @@ SCRIPTS = {
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 print(pool.map(square, [1, 2, 3]))
         """,
-    "training": TRAIN,
 }
+
+
+EXTENDED = {"an exception", "an exception inside step"}  # one inside backward is of both kinds
 
 
 def python(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +118,13 @@ def write(folder: Path, text: str, name: str = "script.py") -> Path:
     return path
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(text, id=name, marks=pytest.mark.extended if name in EXTENDED else ())
+        for name, text in SCRIPTS.items()
+    ],
+)
 def test_a_script_behaves_as_under_python(script: str, tmp_path: Path) -> None:
     write(tmp_path, script)
     bare = python("script.py", "--lang", "x y", "--out", "--quiet", cwd=tmp_path)
@@ -163,6 +171,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path) -> None:
     from seismograd import open_run
+    from seismograd.views.run_condition import end_code
 
     write(tmp_path, TRAIN + "\nimport signal\nprint('ready', flush=True), signal.pause()\n")
     results: list[tuple[int, str]] = []
@@ -184,6 +193,7 @@ def test_ctrl_c_ends_it_as_python_ends_and_the_record_reads_back(tmp_path: Path)
     assert results[0] == results[1]
     run = open_run(tmp_path / "record")
     assert run.ended
+    assert end_code(run) == "interrupted"
     assert len(run.steps) == 3
 
 
@@ -223,15 +233,14 @@ def test_bad_input_is_one_line_and_exit_code_2(words: list[str], said: str, tmp_
 def test_quiet_prints_nothing_and_otherwise_only_on_stderr(tmp_path: Path) -> None:
     write(tmp_path, TRAIN)
     bare = python("script.py", cwd=tmp_path)
-    ours = python("-m", "seismograd", "run", "--out", "record", "script.py", cwd=tmp_path)
-    assert ours.stdout == bare.stdout
-    assert "record" in ours.stderr
-    assert re.search("next: seismograd (view|report) record", ours.stderr)
-
-
-def test_the_default_place_is_below_runs_with_the_time_and_the_name(tmp_path: Path) -> None:
-    write(tmp_path, TRAIN)
-    python("-m", "seismograd", "run", "--quiet", "script.py", cwd=tmp_path)
+    loud = python("-m", "seismograd", "run", "--out", "record", "script.py", cwd=tmp_path)
+    assert loud.stdout == bare.stdout
+    assert "record" in loud.stderr
+    assert re.search("next: seismograd (view|report) record", loud.stderr)
+    # the default place is below runs, with the time and the name
+    quiet = python("-m", "seismograd", "run", "--quiet", "script.py", cwd=tmp_path)
+    assert (quiet.stdout, quiet.returncode) == (bare.stdout, bare.returncode)
+    assert quiet.stderr == bare.stderr
     (made,) = (tmp_path / "runs").iterdir()
     assert made.name.endswith("-script")
     assert (made / "meta.json").is_file()

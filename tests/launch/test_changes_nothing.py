@@ -63,7 +63,7 @@ for step in range(20):
 """
 
 HERE = Path(__file__).parent
-EACH_TIME = ("small_net", "transformer")
+EACH_TIME = ("small_net",)
 SMALL_NET = HERE.parents[1] / "examples" / "small_net.py"
 
 
@@ -204,6 +204,7 @@ def test_a_full_disk_ends_the_record_and_not_the_training(tmp_path: Path) -> Non
     assert "Writer" in ours.stderr, "it says what was left out"
 
 
+@pytest.mark.extended  # test_how_it_ended.py has one more that does not
 def test_an_element_that_does_not_exist_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
     ran = python(
         "-m",

@@ -22,15 +22,11 @@ TIMEOUT_S = 120
 # One of each kind: an end of the main thread, threads, pools, processes and an event loop. Not a
 # daemon thread that still trains: at its end python itself aborts now and then, without us too.
 EACH_TIME = {
-    "the end of the program",
-    "sys.exit(3)",
     "a call at exit after an exception",
     "a thread that goes on training",
-    "a daemon thread that waits for ever",
     "a ProcessPoolExecutor left open",
     "a child process made by os.fork that exits with sys.exit",
     "a DataLoader with persistent workers",
-    "a multiprocessing queue with things in it",
     "an asyncio loop left open",
 }
 OURS = ("-m", "seismograd", "run", "--quiet", "--out", "record")

@@ -57,8 +57,10 @@ def run_script(
     ("ending", "code", "words"),
     [
         ("raise ValueError('a password')", "crashed", "it raised ValueError"),
-        ("raise KeyboardInterrupt", "interrupted", "interrupted"),
-        ("", "complete", ""),
+        pytest.param(
+            "raise KeyboardInterrupt", "interrupted", "interrupted", marks=pytest.mark.extended
+        ),
+        pytest.param("", "complete", "", marks=pytest.mark.extended),
         ("try:\n    1 / 0\nexcept ZeroDivisionError:\n    pass\nsys.exit(0)", "complete", ""),
     ],
 )
@@ -98,6 +100,7 @@ def test_a_with_block_that_an_exception_left_is_a_crash(tmp_path: Path) -> None:
     assert end_code(open_run(tmp_path / "run")) == "crashed"
 
 
+@pytest.mark.extended  # test_as_python.py has one
 def test_ctrl_c_is_told_from_a_crash(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     # a shell starts what goes on in the background with SIGINT ignored, which is inherited

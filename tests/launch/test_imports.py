@@ -258,10 +258,14 @@ FIRST = {
     "skorch": "import numpy as np\nfrom sklearn.datasets import make_classification\nfrom skorch "
     "import NeuralNetClassifier",
 }
+EACH_TIME = ("importlib.util", "a lazy module", "lightning")  # the ways themselves: see WAYS
 LIBRARIES = ("transformers", "datasets", "lightning", "accelerate", "peft", "skorch")
 
 
-@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize(
+    "first",
+    [pytest.param(name, marks=() if name in EACH_TIME else pytest.mark.extended) for name in FIRST],
+)
 def test_a_training_is_recorded_whoever_asked_for_torch_before(first: str, tmp_path: Path) -> None:
     if first in LIBRARIES and importlib.util.find_spec(first) is None:
         pytest.skip(f"{first} is not installed")

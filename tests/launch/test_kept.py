@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,33 +11,38 @@ import pytest
 from tests.launch.test_guarded import SCRIPT, command
 
 
-def test_what_was_kept_is_listed(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that kept snapshots."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "train.py").write_text(SCRIPT)
     options = ["--snapshot", "every=5,weights", "--snapshot", "on-finding", "--snapshot", "batch"]
-    ended = command(tmp_path, "run", *options, "--out", "one", "train.py")
+    ended = command(folder, "run", *options, "--out", "one", "train.py")
     assert ended.returncode == 0, ended.stderr
-    shown = command(tmp_path, "show", "one", "--snapshots")
+    return folder
+
+
+def test_what_was_kept_is_listed(folder: Path) -> None:
+    shown = command(folder, "show", "one", "--snapshots")
     assert shown.returncode == 0, shown.stderr
     assert "step-00000005-weights.safetensors" in shown.stdout
     assert "gradients not finite" in shown.stdout
-    listed = json.loads(command(tmp_path, "show", "one", "--snapshots", "--format", "json").stdout)
+    listed = json.loads(command(folder, "show", "one", "--snapshots", "--format", "json").stdout)
     assert {(each["step"], each["content"], each["reason"]) for each in listed} >= {
         (5, "weights", "every"),
         (7, "gradients", "nonfinite"),
         (7, "batch", "nonfinite"),
     }
-    of_step = command(tmp_path, "show", "one", "--snapshots", "--step", "7", "--format", "json")
+    of_step = command(folder, "show", "one", "--snapshots", "--step", "7", "--format", "json")
     assert {each["step"] for each in json.loads(of_step.stdout)} == {7}
 
 
-def test_a_file_that_is_no_snapshot_is_a_line(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    ended = command(tmp_path, "run", "--snapshot", "step=2", "--out", "one", "train.py")
-    assert ended.returncode == 0, ended.stderr
+def test_a_file_that_is_no_snapshot_is_a_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "one", tmp_path / "one")
     (tmp_path / "one" / "snapshots" / "step-00000009.safetensors").write_bytes(b"\x1b[2J" * 9)
     shown = command(tmp_path, "show", "one", "--snapshots")
     assert shown.returncode == 0
-    assert "step-00000002.safetensors" in shown.stdout
+    assert "step-00000005-weights.safetensors" in shown.stdout
     assert "is no snapshot, or a damaged one" in " ".join(shown.stdout.split())
     assert "\x1b[2J" not in shown.stdout
 

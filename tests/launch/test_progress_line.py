@@ -27,7 +27,7 @@ import torch
 torch.manual_seed(0)
 model = torch.nn.Linear(4, 2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for step in range(30):
+for step in range(12):
     optimizer.zero_grad()
     loss = model(torch.randn(8, 4)).square().mean()
     loss.backward()

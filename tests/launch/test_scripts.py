@@ -26,7 +26,7 @@ LOADER = """
         torch.manual_seed(0)
         model = torch.nn.Linear(4, 1)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        loader = DataLoader(Squares(), batch_size=8, shuffle=True, num_workers=2, multiprocessing_context=sys.argv[1])
+        loader = DataLoader(Squares(), batch_size=8, shuffle=True, num_workers=1, multiprocessing_context=sys.argv[1])
         for epoch in range(2):
             for x, y in loader:
                 optimizer.zero_grad()
@@ -119,12 +119,18 @@ def run(folder: Path, text: str, *arguments: str) -> seismograd.Run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.extended)]
+    "method",
+    [
+        pytest.param("fork", marks=pytest.mark.extended),  # test_ends.py has such workers
+        "spawn",
+        pytest.param("forkserver", marks=pytest.mark.extended),
+    ],
 )
 def test_dataloader_workers_are_left_alone_however_they_start(method: str, tmp_path: Path) -> None:
     assert len(run(tmp_path, LOADER, method).steps) == 6
 
 
+@pytest.mark.extended  # test_as_python.py has arguments
 def test_a_configuration_by_arguments_reaches_the_script(tmp_path: Path) -> None:
     record = run(tmp_path, CONFIGURED, "lr=0.01", "+steps=5")
     assert len(record.steps) == 5

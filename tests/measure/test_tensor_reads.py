@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seismograd.capture.birth.held_calls import HeldCall
 from seismograd.capture.birth.singular_operands import KEPT, MAX_OPERATIONS, LossOperands
 from seismograd.capture.graph.loss_reduction import MAX_HOPS, shape_reduced
 from seismograd.capture.graph.traversal import LEAF
@@ -212,49 +213,77 @@ def test_the_kernel_measures_for_the_extension_as_for_python(size: int, value: f
             assert np.array_equal(whole[name], np.stack([numbers] * 2), equal_nan=True)
 
 
+class Owner:
+    """As `HeldCalls` is for the extension."""
+
+    def __init__(self) -> None:
+        self.calls: list[HeldCall] = []
+        self.is_paused = False
+
+
+def entered(owner: Owner, model: nn.Module, args: tuple[Any, ...], **kwargs: Any) -> Any:
+    models = {id(model): [weakref.ref(model), 9, True]}
+    return tensor_reads.entered(models, owner, model, args, kwargs, HeldCall, 3)
+
+
 @needs_extension
-def test_what_a_call_holds_is_what_python_holds() -> None:
+def test_a_call_is_held_where_all_is_plain_and_trains() -> None:
+    model, owner = nn.Linear(3, 3), Owner()
     inputs = [torch.randn(3), torch.randn(2, 2).mul_(2)]
-    state = tensor_reads.called(tuple(inputs))
-    assert state is not None
-    versions, random, autocast = state
-    assert [(id(each), version) for each, version in versions] == [
+    held = entered(owner, model, tuple(inputs))
+    assert isinstance(held, HeldCall)
+    assert owner.calls == [held]
+    assert [(id(each), version) for each, version in held.versions] == [
         (id(each), each._version) for each in inputs
     ]
-    assert torch.equal(random, torch.default_generator.get_state())
-    assert autocast == (False, torch.get_autocast_dtype("cpu"))
+    assert held.random is not None
+    assert torch.equal(held.random, torch.default_generator.get_state())
+    assert held.autocast in (None, (False, torch.get_autocast_dtype("cpu")))
+    assert (held.model(), held.args, held.kwargs) == (model, tuple(inputs), {})
+    assert (held.gradients, held.last, held.problem) == ({}, -1, "")
     with torch.autocast("cpu", torch.float16):
-        state = tensor_reads.called(())
-        assert state is not None
-        assert state[2] == (True, torch.float16)
+        assert entered(owner, model, ()).autocast == (True, torch.float16)
     odd: list[Any] = [inputs[0].as_subclass(Odd), torch.randn(3, device="meta"), [inputs[0]], 3]
     for each in odd:
-        assert tensor_reads.called((inputs[0], each)) is None
+        assert entered(owner, model, (inputs[0], each)) is False
+    assert entered(owner, model, (), scale=3) is False
+    for models in ({}, {id(model): [weakref.ref(owner), 9, True]}):
+        assert tensor_reads.entered(models, owner, model, (), {}, HeldCall, 3) is None
+    due = {id(model): [weakref.ref(model), 0, True]}
+    assert tensor_reads.entered(due, owner, model, (), {}, HeldCall, 3) is False
     with torch.no_grad():
-        assert tensor_reads.called(tuple(inputs)) is None
+        assert entered(owner, model, tuple(inputs)) is None
     with onlookers() as seen:
-        assert tensor_reads.called(tuple(inputs)) is None
+        assert entered(owner, model, tuple(inputs)) is None
         assert seen == []
+    assert len(owner.calls) == 2
+    last = [entered(owner, model, ()) for _ in range(4)][-3:]
+    assert all(one is other for one, other in zip(owner.calls, last, strict=True))
+    owner.is_paused = True
+    assert entered(owner, model, ()) is None
 
 
 @needs_extension
 def test_the_gradient_of_what_a_model_returned_is_kept() -> None:
     weight = torch.ones(3, requires_grad=True)
-    kept: dict[int, Tensor] = {}
+    model, owner, lender = nn.Linear(3, 3), Owner(), torch.empty(0)
+    held = entered(owner, model, ())
     result = weight * 2
-    number = tensor_reads.returned(result, kept, 1000)
-    assert number == result.grad_fn._sequence_nr()  # pyright: ignore
+    assert tensor_reads.left(held, result, lender, 1000)
+    assert held.last == result.grad_fn._sequence_nr()  # pyright: ignore
+    assert lender._backward_hooks is result._backward_hooks is None
     (result * 5).sum().backward()
-    assert kept[0].tolist() == [5, 5, 5]
-    kept.clear()
+    assert held.gradients[0].tolist() == [5, 5, 5]
+    held.last = -1
     second = torch.stack([weight, weight * 3]).unbind()[1]
-    tensor_reads.returned(second, kept, 1000)
-    (second * 7).sum().backward()
-    assert kept[0].tolist() == [7, 7, 7]
-    assert tensor_reads.returned(torch.ones(3), kept, 1000) == -1
-    assert tensor_reads.returned(weight * 2, kept, 11) == -2
+    assert not tensor_reads.left(held, second, lender, 1000)
+    assert tensor_reads.left(held, torch.ones(3), lender, 1000)
+    assert not tensor_reads.left(held, weight * 2, lender, 11)
     for odd in ((weight * 2).as_subclass(Odd), (weight * 2,), None):
-        assert tensor_reads.returned(odd, kept, 1000) == -2
+        assert not tensor_reads.left(held, odd, lender, 1000)
+    assert held.last == -1
+    (second * 7).sum().backward()
+    assert held.gradients[0].tolist() == [5, 5, 5]
 
 
 class NamedLike(torch.autograd.Function):
@@ -372,9 +401,14 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
         assert reads.slice_table(nonsense, NUMBERS, ITEM_SIZES, 0) is None
         assert reads.of_kinds(nonsense, nonsense) is None
         assert reads.of_kinds([1], (nonsense,)) is None
-        assert reads.called(nonsense) is None
-        assert reads.called((nonsense,)) is None
-        assert reads.returned(nonsense, {}, 10) == -2
+        assert reads.entered(nonsense) is False
+        assert reads.entered(*[nonsense] * 7) is False
+        assert reads.entered({id(3): nonsense}, None, 3, (), {}, HeldCall, 3) is False
+        assert reads.left(nonsense) is False
+        assert (
+            reads.left(nonsense, torch.ones(1, requires_grad=True) * 2, torch.ones(1), 9) is False
+        )
+        assert reads.left(nonsense, nonsense, nonsense, nonsense) is False
         assert reads.shape_below(nonsense, 3) is None
         assert reads.has_none(nonsense, 0, LEAF, KEPT, 5) is False
         assert reads.has_none([nonsense], 0, LEAF, KEPT, 5) is False
@@ -401,6 +435,10 @@ def test_references_are_given_back() -> None:
     backend = backend_of(gradients) if load() is not None else None  # pyright: ignore
     probed = [(weight, weight.grad, 0, 5) for weight in held]
     things += [probed, *probed, NUMBERS, ITEM_SIZES]
+    model, owner, lender = nn.Linear(3, 3), Owner(), torch.empty(0)
+    hooked = torch.ones(16, requires_grad=True)
+    things += [model, owner, lender, owner.calls, HeldCall, hooked]
+    constants = None, False, True  # also held elsewhere now and then
     four = KEYS[:4]
     if backend is not None:
         backend._last.keys = four  # pyright: ignore
@@ -408,7 +446,7 @@ def test_references_are_given_back() -> None:
     def counts() -> list[int]:
         return [sys.getrefcount(each) for each in things]
 
-    before = counts()
+    before, of_constants = counts(), [sys.getrefcount(each) for each in constants]
     for _ in range(2000):
         tensor_reads.marks(references)
         tensor_reads.gradients(held, ids)
@@ -422,10 +460,14 @@ def test_references_are_given_back() -> None:
         kept.clear()
         if backend is not None:
             assert backend.measure_again(gradients, four)  # pyright: ignore
-        tensor_reads.called((gradients[0], gradients[1]))
-        tensor_reads.called((gradients[0], None))
-        tensor_reads.returned(gradients[0], kept, 1000)
-        tensor_reads.returned(loss, kept, 0)
+        call = entered(owner, model, (gradients[0], gradients[1]))
+        assert entered(owner, model, (gradients[0], None)) is False
+        assert tensor_reads.left(call, gradients[0], lender, 1000)
+        assert not tensor_reads.left(call, loss, lender, 0)
+        assert tensor_reads.left(call, gradients[0] * hooked, lender, 1000)
+        assert not tensor_reads.left(None, gradients[0] * hooked, lender, 1000)
+        del call
+        owner.calls.clear()
         for top in (loss.grad_fn, other.grad_fn):
             tensor_reads.shape_below(top, MAX_HOPS)
             tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
@@ -438,3 +480,5 @@ def test_references_are_given_back() -> None:
             tensor_reads.of_kinds([loss, slices], (Tensor,)) is None
         )  # its class is of a metaclass
     assert counts() == before
+    for each, count in zip(constants, of_constants, strict=True):
+        assert abs(sys.getrefcount(each) - count) < 500

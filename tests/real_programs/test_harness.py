@@ -54,20 +54,26 @@ def test_a_right_record_of_the_same_training_is_found_right(
     assert verdict == Verdict((), num_steps=12, num_recorded=12, num_parameters=4, num_norms=24)
 
 
+RANDOM = "torch.rand(int('seismograd' in sys.modules and step == 2))"
+WEIGHTS = "first.bias.data += 1e-4 * ('seismograd' in sys.modules and step == 2)"
+
+
 @pytest.mark.parametrize(
-    ("besides", "difference"),
+    ("besides", "differing"),
     [
-        ("torch.rand(int('seismograd' in sys.modules and step == 2))", "random"),
-        ("first.bias.data += 1e-4 * ('seismograd' in sys.modules and step == 2)", "weights"),
+        (f"{RANDOM}; {WEIGHTS}", ("random", "weights")),
+        pytest.param(RANDOM, ("random",), marks=pytest.mark.extended),
+        pytest.param(WEIGHTS, ("weights",), marks=pytest.mark.extended),
     ],
 )
 def test_what_differs_under_seismograd_is_found_at_the_step_after(
     besides: str,
-    difference: str,
+    differing: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
     differences = judge(script(besides), tmp_path, tmp_path).differences
-    assert f"{difference} differ from step 6 on" in differences
+    for difference in differing:
+        assert f"{difference} differ from step 6 on" in differences
     assert "another output" in differences
 
 

@@ -20,12 +20,8 @@ IN_CI = (
     "torch.optim.Muon and AdamW",
 )
 
-EACH_TIME = {
-    "Transformers, Trainer",
-    "accelerate, no_trainer loop",
-    "Lightning, automatic",
-    "torch.optim.Muon and AdamW",
-}
+# A framework that drives the loop, and a loop by hand; tests/integrations has the others.
+EACH_TIME = {"Lightning, automatic", "torch.optim.Muon and AdamW"}
 
 
 @pytest.mark.slow

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from seismograd import SeismogradError, open_run
 from seismograd.cli import main
+from seismograd.record import run_directory
 from seismograd.record.lazy_writer import LazyWriter, paths_of_others
-from seismograd.record.run_claim import STARTED, claim, release
+from seismograd.record.run_claim import STARTED, claim, is_starting, release
 from seismograd.record.run_directory import create_run_directory
 from seismograd.record.run_listing import list_runs
 from seismograd.record.writer import Writer
@@ -98,6 +100,41 @@ def test_the_second_program_that_begins_in_a_directory_has_its_own_verdict(tmp_p
     second.close()
     assert (second.path, open_run(second.path).num_rows) == (path, 0)
     assert open_run(tmp_path / "run").num_rows == 3
+
+
+def test_a_program_that_claims_it_in_between_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claimed_behind_the_look(path: Path) -> bool:
+        monkeypatch.setattr(run_directory, "is_starting", is_starting)
+        claimed_by(os.getppid(), path)
+        return False
+
+    monkeypatch.setattr(run_directory, "is_starting", claimed_behind_the_look)
+    path = create_run_directory(tmp_path / "run", "train.py")
+    assert path == tmp_path / "run-process-2"
+
+
+def test_a_claim_that_is_being_written_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed_by(os.getppid(), tmp_path / "run")
+    started = tmp_path / "run" / STARTED
+    whole = started.read_bytes()
+    started.write_bytes(b"")
+    monkeypatch.setattr(time, "sleep", lambda _: started.write_bytes(whole))
+    path = create_run_directory(tmp_path / "run", "train.py")
+    assert path == tmp_path / "run-process-2"
+
+
+def test_a_claim_that_was_never_written_is_that_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / STARTED).write_bytes(b"")
+    monkeypatch.setattr(run_directory, "_LOOK_S", 0.0)
+    with pytest.raises(SeismogradError, match="not empty"):
+        create_run_directory(tmp_path / "run", "train.py")
 
 
 def test_a_process_of_the_first_program_takes_no_directory_of_the_second(tmp_path: Path) -> None:

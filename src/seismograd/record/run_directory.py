@@ -7,17 +7,18 @@ Of two programs that begin at once with one directory, the second takes one besi
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+import time
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import Message, say
-from seismograd.record.run_claim import claim, is_starting, release
+from seismograd.record.run_claim import STARTED, claim, is_starting, release
 
 RUNS = "runs"
 _LONGEST_NAME = 80
+_MOST_LOOKS, _LOOK_S = 20, 0.01  # at a claim that is being written
 _PROBE_BYTES = 65536  # more than a file system keeps free for itself in a block
 
 
@@ -95,12 +96,36 @@ def _claimed(path: Path, script: str) -> Path:
     """
     for number in count(1):
         free = path if number == 1 else path_of_process(path, number)
-        if not is_starting(free):
+        if is_starting(free):
+            continue
+        try:
             _empty_directory(free)
-            with suppress(FileExistsError):  # taken since
-                claim(free, Path(script).name)
-                return free
+            claim(free, Path(script).name)
+        except FileExistsError:  # taken since
+            continue
+        except SeismogradError:
+            if not _was_claimed_since(free):
+                raise
+        else:
+            return free
     raise AssertionError("endless")
+
+
+def _was_claimed_since(path: Path) -> bool:
+    """Return whether another program has just claimed a directory that was nobody's before; its
+    claim is empty until it is whole.
+    """
+    for _ in range(_MOST_LOOKS):
+        try:
+            is_whole = (path / STARTED).stat().st_size > 0
+        except OSError:
+            return False
+        if is_starting(path):
+            return True
+        if is_whole:
+            return False
+        time.sleep(_LOOK_S)
+    return False
 
 
 def path_of_process(path: Path, number: int) -> Path:

@@ -16,6 +16,7 @@ from seismograd.record.places.pack import FilePiece, Pack
 from seismograd.record.places.place import PlacedFile, RecordPlace
 from seismograd.record.places.place_url import PlaceUrl
 from seismograd.record.places.record_upload import RecordUpload
+from seismograd.record.run_directory import create_run_directory
 from seismograd.record.writer import Writer
 from tests import synthetic
 from tests.record.places.stores import fsspec, stores
@@ -99,6 +100,24 @@ def test_packs_that_become_files_meanwhile_are_no_loss(
     monkeypatch.setattr(RecordPlace, "files", listed_just_before)
     run = open_run(URL)
     assert (run.num_rows, run.ended, is_complete) == (num_packs, True, [True])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_record_whose_first_pack_is_being_written_is_a_run_without_rows(
+    tmp_path: Path, share: float
+) -> None:
+    """As where its machine is lost at that moment."""
+    files: Any = fsspec.filesystem("memory")
+    path = create_run_directory(tmp_path / "one", "train.py")
+    Writer(path, synthetic.info()).observe(endless_block(0, 10))
+    RecordUpload(path, PlaceUrl(URL)).send_changes()
+    (pack,) = files.glob("/bucket/runs/one/packs/*")
+    whole = files.cat_file(pack)
+    files.pipe_file(pack, whole[: int(len(whole) * share)])
+    run = open_run(URL)
+    assert (run.num_rows, run.ended, run.info.script) == (0, False, "train.py")
+    files.pipe_file(pack, whole)
+    assert open_run(URL).num_rows == 10
 
 
 def test_the_progress_ends_with_all_of_it(tmp_path: Path) -> None:

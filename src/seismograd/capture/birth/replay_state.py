@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seismograd.capture.birth.held_calls import HeldCall
+from seismograd.capture.birth.replay_mode import ReplayObstacleError
 from seismograd.random_states import same_random_numbers
 
 CONTAINERS = (list, dict, set)
@@ -31,10 +32,20 @@ def as_it_was(model: torch.nn.Module, call: HeldCall) -> Generator[None, None, N
         stack.enter_context(_no_warnings())
         stack.enter_context(torch._C._EnableTorchFunction())  # pyright: ignore
         stack.enter_context(torch.enable_grad())
-        enabled, dtype = call.autocast
+        enabled, dtype = call.autocast or (False, _dtype_without_autocast())
         stack.enter_context(torch.autocast("cpu", dtype=dtype, enabled=enabled))
-        torch.default_generator.set_state(call.random)
+        before = torch.default_generator.get_state() if call.random is None else call.random
+        torch.default_generator.set_state(before)
         yield
+        if call.random is None and not torch.equal(before, torch.default_generator.get_state()):
+            raise ReplayObstacleError("differs")  # with other numbers than the call
+
+
+def _dtype_without_autocast() -> torch.dtype:
+    """Return the dtype of an autocast that a model turns on without one."""
+    if torch.is_autocast_enabled("cpu"):  # with its own, which is not known to have been that
+        raise ReplayObstacleError("differs")
+    return torch.get_autocast_dtype("cpu")
 
 
 @contextmanager

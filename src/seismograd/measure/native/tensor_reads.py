@@ -23,7 +23,6 @@ INTERFACE = 4  # `kInterface` of the extension
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
 Keeper = Callable[[tuple[Tensor, ...]], None]
-CallState = tuple[list[tuple[Tensor, int]], Tensor, tuple[bool, torch.dtype]]
 
 
 def _marks(references: list[weakref.ref[Tensor]]) -> list[Signature]:
@@ -57,10 +56,6 @@ def _not_measured(_: Callable[..., bool], __: list[Tensor], *___: int) -> None:
 
 def _not_asked(_: Sequence[Any]) -> None:
     return None
-
-
-def _not_registered(_: Any, __: dict[int, Tensor], ___: int) -> int:
-    return -2
 
 
 def _no_shape(_: Any, __: int) -> None:
@@ -131,13 +126,13 @@ keeper: Callable[[dict[int, Tensor], int, int], Keeper] = _keeper
 # the norms and the counts that are not finite. The numbers  # (rows, n), and whether no norm is 0
 # and no number not finite; or `None` where Python must do it.
 measure: Callable[..., tuple[bytes, bool] | None] = _not_measured
-# What `capture.birth.held_calls` holds of a call with these arguments: the tensors and their
-# versions, the state of the generator, that of autocast. `None` where it is not surely one of a
-# training with plain tensors on the CPU.
-called: Callable[[tuple[Any, ...]], CallState | None] = _not_asked
-# Have the gradient of what a model returned kept as its first, up to so many bytes, and return the
-# number of its operation, -1 where there is none; -2 where Python must do it. What torch raises.
-returned: Callable[[Any, dict[int, Tensor], int], int] = _not_registered
+# Hold a call that begins, as `capture.birth.held_calls` does: what is followed, its `HeldCalls`,
+# the model, its arguments; the class of what is held, and how many there are at most. What is held,
+# `None` where the call is no training of a followed model, `False` where Python must see.
+entered: Callable[..., Any] = _not_compared
+# Have the gradient of what a model returned kept by what is held of its call: by a hook that this
+# tensor lends, up to so many bytes. Whether it was done, or there is none.
+left: Callable[[Any, Any, Tensor, int], bool] = _not_compared
 # The shape of the first result below a node that has one, in so many hops; `None` where Python must
 # look.
 shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
@@ -193,8 +188,8 @@ NAMES = (
     "number_of_dtype",
     "keeper",
     "measure",
-    "called",
-    "returned",
+    "entered",
+    "left",
     "shape_below",
     "has_none",
     "identities",

@@ -141,8 +141,10 @@ def _fetch(place: RecordPlace, copy: FetchedRecord, told: Told) -> None:
     packs = {name: each for name, each in stored.items() if name.startswith(f"{PACKS}/")}
     if any(pack_number(name) for name in packs):
         _fetch_packs(place, copy, packs, told)
-    else:
-        _fetch_plain(place, copy, stored, told)
+        if copy.packs:
+            return
+        # Not even the first one is whole. What lies beside it is a run that begins.
+    _fetch_plain(place, copy, stored, told)
 
 
 def _manifest(place: RecordPlace) -> dict[str, ListedFile] | None:

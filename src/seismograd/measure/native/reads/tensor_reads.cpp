@@ -1,9 +1,8 @@
 // Asks many tensors for what a steady step wants of each, in one call: the same questions as `tensor_reads.py`, which says what each
 // function returns. Nothing of torch's ABI: tensors are asked through Python's own limited API, so one build serves every version.
 //
-// Every function but `marks`, `identities` and `returned` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
-// raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here. `returned` has
-// torch register a hook, which is Python: what is raised there is passed on.
+// Every function but `marks` and `identities` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
+// raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here.
 
 #include <algorithm>
 #include <cmath>
@@ -20,19 +19,19 @@
 
 namespace {
 
-constexpr long kInterface = 4;             // as in tensor_reads.py
-constexpr int kRows = 4;                   // of a slice of a weight
-constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
-constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
-constexpr int kCount = 1, kMaxSeen = 64;   // the word of an entry that says how many numbers it has; nodes of a graph
+constexpr long kInterface = 4;            // as in tensor_reads.py
+constexpr int kRows = 4;                  // of a slice of a weight
+constexpr int kSliceWords = 7;            // as SLICE_WORDS in library.py
+constexpr int64_t kHeldFor = 1 << 18;     // numbers for which the interpreter is not left to other threads: giving it back takes as long
+constexpr int kCount = 1, kMaxSeen = 64;  // the word of an entry that says how many numbers it has; nodes of a graph
 
 // Held for the life of the process.
 PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbytes, *untyped_storage, *storage_offset, *data_ptr, *is_contiguous,
-    *is_neg, *torch_module, *is_grad_enabled, *num_modes, *num_dispatch_modes, *graph_task, *is_autocast, *autocast_dtype;
-PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_prehook, *s_output_nr, *s_next_functions,
-    *s_input_metadata, *s_name;
+    *is_neg, *torch_module, *is_grad_enabled, *num_modes, *num_dispatch_modes, *graph_task, *is_autocast, *autocast_dtype, *any_autocast;
+PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_hook_dict, *s_backward_hooks, *s_output_nr,
+    *s_next_functions, *s_input_metadata, *s_name;
 PyObject *s_grad, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept, *s_shape,
-    *s_where;
+    *s_where, *s_is_paused, *s_calls, *s_model, *s_args, *s_kwargs, *s_versions, *s_random, *s_autocast, *s_gradients, *s_last, *s_problem, *s_empty;
 
 using seismograd::Ref;
 using seismograd::type_of;
@@ -308,52 +307,114 @@ PyObject* keeper(PyObject*, PyObject* args) {
   return what ? PyCFunction_New(&keep_gradient_def, what.get()) : nullptr;
 }
 
-// called(args) -> (versions, random, autocast) | None
-PyObject* called(PyObject*, PyObject* args) {
-  int64_t modes, dispatch_modes, task;
-  if (!PyTuple_Check(args) || !is_true(PyObject_CallNoArgs(is_grad_enabled)) || !number(PyObject_CallNoArgs(num_modes), &modes) || modes ||
-      !number(PyObject_CallNoArgs(num_dispatch_modes), &dispatch_modes) || dispatch_modes || !number(PyObject_CallNoArgs(graph_task), &task) ||
-      task != -1) {
-    return unexpected(Py_None);
-  }
-  const Py_ssize_t n = PyTuple_Size(args);
-  const Ref versions(PyList_New(n));
-  if (!versions) return unexpected(Py_None);
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* tensor = PyTuple_GetItem(args, i);
-    if (type_of(tensor) != tensor_type || !is_true(PyObject_GetAttr(tensor, s_is_cpu))) return unexpected(Py_None);
-    const Ref version(PyObject_GetAttr(tensor, s_version));
-    PyObject* pair = version ? PyTuple_Pack(2, tensor, version.get()) : nullptr;
-    if (!pair || PyList_SetItem(versions.get(), i, pair) < 0) return unexpected(Py_None);
-  }
-  const Ref enabled(ask(is_autocast, s_cpu)), dtype(ask(autocast_dtype, s_cpu)), generator(PyObject_GetAttr(torch_module, s_default_generator));
-  if (!enabled || !dtype || !generator) return unexpected(Py_None);
-  const Ref random(PyObject_CallMethodObjArgs(generator.get(), s_get_state, nullptr)), autocast(PyTuple_Pack(2, enabled.get(), dtype.get()));
-  PyObject* found = random && autocast ? PyTuple_Pack(3, versions.get(), random.get(), autocast.get()) : nullptr;
-  return found ? found : unexpected(Py_None);
+// What a lent hook calls with the gradient of an output.
+PyObject* keep_own(PyObject* kept, PyObject* gradient) {
+  const Ref zero(PyLong_FromLong(0));
+  if (zero && gradient != Py_None && is_false(PyObject_GetAttr(gradient, s_requires_grad))) PyDict_SetItem(kept, zero.get(), gradient);
+  return unexpected(Py_None);
 }
 
-// returned(result, kept, most) -> int: -2 for what Python must look at
-PyObject* returned(PyObject*, PyObject* args) {
-  PyObject *result, *kept;
-  long long most;
-  int64_t bytes, last, position;
-  if (!PyArg_ParseTuple(args, "OO!L", &result, &PyDict_Type, &kept, &most)) return nullptr;
-  if (type_of(result) != tensor_type) return PyLong_FromLong(-2);
+PyMethodDef keep_own_def = {"keep", keep_own, METH_O, nullptr};
+
+bool set(PyObject* object, PyObject* name, PyObject* value) { return value && PyObject_SetAttr(object, name, value) == 0; }
+
+// Whether a graph is recorded and nothing else listens; 0 if not, 1 if so, -1 for what is unexpected.
+int is_training() {
+  int64_t modes, dispatch_modes, task;
+  const Ref enabled(PyObject_CallNoArgs(is_grad_enabled));
+  if (enabled.get() == Py_False) return 0;
+  if (enabled.get() != Py_True || !number(PyObject_CallNoArgs(num_modes), &modes) ||
+      !number(PyObject_CallNoArgs(num_dispatch_modes), &dispatch_modes) || !number(PyObject_CallNoArgs(graph_task), &task)) {
+    return -1;
+  }
+  return modes == 0 && dispatch_modes == 0 && task == -1;
+}
+
+// The plain tensors among these on the CPU and their versions; null where one is something else.
+PyObject* versions_of(PyObject* args) {
+  const Py_ssize_t n = PyTuple_Size(args);
+  Ref versions(PyList_New(n));
+  for (Py_ssize_t i = 0; versions && i < n; ++i) {
+    PyObject* tensor = PyTuple_GetItem(args, i);
+    if (type_of(tensor) != tensor_type || !is_true(PyObject_GetAttr(tensor, s_is_cpu))) return nullptr;
+    const Ref version(PyObject_GetAttr(tensor, s_version));
+    PyObject* pair = version ? PyTuple_Pack(2, tensor, version.get()) : nullptr;
+    if (!pair || PyList_SetItem(versions.get(), i, pair) < 0) return nullptr;
+  }
+  return versions.release();
+}
+
+PyObject* random_state() {
+  const Ref generator(PyObject_GetAttr(torch_module, s_default_generator));
+  return generator ? PyObject_CallMethodObjArgs(generator.get(), s_get_state, nullptr) : nullptr;
+}
+
+// What there is of autocast; None where it is on for no device.
+PyObject* autocast_state() {
+  if (any_autocast && is_false(PyObject_CallNoArgs(any_autocast))) return answer(Py_None);
+  const Ref enabled(ask(is_autocast, s_cpu)), dtype(enabled ? ask(autocast_dtype, s_cpu) : nullptr);
+  return dtype ? PyTuple_Pack(2, enabled.get(), dtype.get()) : nullptr;
+}
+
+// entered(models, owner, model, args, kwargs, kind, most) -> HeldCall | None | False
+PyObject* entered(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
+  if (num_given != 7 || !PyDict_Check(given[0]) || !PyTuple_Check(given[3]) || !PyDict_Check(given[4]) || !PyType_Check(given[5])) {
+    return unexpected(Py_False);
+  }
+  PyObject *owner = given[1], *model = given[2], *args = given[3], *kwargs = given[4];
+  const Ref key(PyLong_FromVoidPtr(model));
+  PyObject* known = key ? PyDict_GetItemWithError(given[0], key.get()) : nullptr;  // borrowed
+  if (!known) return key && !PyErr_Occurred() ? answer(Py_None) : unexpected(Py_False);
+  if (!PyList_Check(known) || PyList_Size(known) != 3) return unexpected(Py_False);
+  const Ref followed(answer(known)), paused(PyObject_GetAttr(owner, s_is_paused)), reference(answer(PyList_GetItem(known, 0)));
+  if (paused.get() == Py_True) return answer(Py_None);
+  const Ref living(paused.get() == Py_False ? PyObject_CallNoArgs(reference.get()) : nullptr);
+  if (!living) return unexpected(Py_False);
+  if (living.get() != model) return answer(Py_None);
+  int64_t due, most;
+  const int trains = is_training();
+  if (trains <= 0) return trains == 0 ? answer(Py_None) : unexpected(Py_False);
+  if (PyDict_Size(kwargs) != 0 || !number(answer(PyList_GetItem(known, 1)), &due) || due <= 0 || !number(answer(given[6]), &most)) {
+    return unexpected(Py_False);
+  }
+  const Ref versions(versions_of(args)), autocast(versions ? autocast_state() : nullptr),
+      calls(autocast ? PyObject_GetAttr(owner, s_calls) : nullptr);
+  const Ref random(calls && PyList_GetItem(known, 2) != Py_False ? random_state() : answer(Py_None));
+  const Ref gradients(PyDict_New()), last(PyLong_FromLong(-1)), left_calls(PyLong_FromLongLong(due - 1));
+  if (!calls || !PyList_Check(calls.get()) || !random || !gradients || !last || !left_calls) return unexpected(Py_False);
+  Ref held(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(given[5]), 0));
+  const bool is_held = held && set(held.get(), s_model, reference.get()) && set(held.get(), s_args, args) && set(held.get(), s_kwargs, kwargs) &&
+                       set(held.get(), s_versions, versions.get()) && set(held.get(), s_random, random.get()) &&
+                       set(held.get(), s_autocast, autocast.get()) && set(held.get(), s_gradients, gradients.get()) &&
+                       set(held.get(), s_last, last.get()) && set(held.get(), s_problem, s_empty) && PyList_Append(calls.get(), held.get()) == 0;
+  if (!is_held) return unexpected(Py_False);
+  if (PyList_Size(calls.get()) > most) PySequence_DelItem(calls.get(), 0);
+  PyList_SetItem(known, 1, answer(left_calls.get()));
+  PyErr_Clear();
+  return held.release();
+}
+
+// left(held, result, lender, most) -> bool: nothing is registered where it is not done
+PyObject* left(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
+  int64_t bytes, most, position;
+  if (num_given != 4 || type_of(given[1]) != tensor_type || type_of(given[2]) != tensor_type) return unexpected(Py_False);
+  PyObject *held = given[0], *result = given[1], *lender = given[2];
   const Ref node(PyObject_GetAttr(result, s_grad_fn));
-  if (!node) return nullptr;
-  if (node.get() == Py_None) return PyLong_FromLong(-1);
-  if (!number_of(result, s_nbytes, &bytes)) return nullptr;
-  if (bytes > most) return PyLong_FromLong(-2);
-  const Ref zero(PyLong_FromLong(0)), where(PyObject_GetAttr(result, s_output_nr));
-  if (!zero || !where) return nullptr;
-  position = PyLong_AsLongLong(where.get());
-  if (position < 0) return PyErr_Occurred() ? nullptr : PyLong_FromLong(-2);
-  const Ref what(PyTuple_Pack(3, kept, zero.get(), where.get()));
-  const Ref keep(what ? PyCFunction_New(&keep_gradient_def, what.get()) : nullptr);
-  if (!keep || !number(PyObject_CallMethodObjArgs(node.get(), s_sequence_nr, nullptr), &last)) return nullptr;
-  const Ref handle(PyObject_CallMethodObjArgs(node.get(), s_register_prehook, keep.get(), nullptr));
-  return handle ? PyLong_FromLongLong(last) : nullptr;
+  if (node.get() == Py_None) return answer(Py_True);
+  if (!node || !number_of(result, s_output_nr, &position) || position != 0 || !number_of(result, s_nbytes, &bytes) ||
+      !number(answer(given[3]), &most) || bytes > most) {
+    return unexpected(Py_False);
+  }
+  const Ref gradients(PyObject_GetAttr(held, s_gradients)), last(PyObject_CallMethodObjArgs(node.get(), s_sequence_nr, nullptr)),
+      zero(PyLong_FromLong(0));
+  const Ref keep(gradients && PyDict_Check(gradients.get()) && last ? PyCFunction_New(&keep_own_def, gradients.get()) : nullptr), hooks(PyDict_New());
+  if (!keep || !zero || !hooks || PyDict_SetItem(hooks.get(), zero.get(), keep.get()) < 0 || !set(held, s_last, last.get()))
+    return unexpected(Py_False);
+  bool is_registered = set(lender, s_backward_hooks, hooks.get());
+  is_registered = is_registered && Ref(PyObject_CallMethodObjArgs(node.get(), s_register_hook_dict, lender, nullptr));
+  PyErr_Clear();
+  set(lender, s_backward_hooks, Py_None);
+  return unexpected(is_registered ? Py_True : Py_False);
 }
 
 // The node that the gradient of a node's input at this position goes to; `None` where there is none, null for what is unexpected.
@@ -548,8 +609,8 @@ PyMethodDef functions[] = {
     {"number_of_dtype", number_of_dtype, METH_VARARGS, nullptr},
     {"keeper", keeper, METH_VARARGS, nullptr},
     {"measure", measure, METH_VARARGS, nullptr},
-    {"called", called, METH_O, nullptr},
-    {"returned", returned, METH_VARARGS, nullptr},
+    {"entered", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(entered)), METH_FASTCALL, nullptr},
+    {"left", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(left)), METH_FASTCALL, nullptr},
     {"shape_below", shape_below, METH_VARARGS, nullptr},
     {"has_none", has_none, METH_VARARGS, nullptr},
     {"identities", identities, METH_O, nullptr},
@@ -582,16 +643,21 @@ bool prepare() {
                      take(&data_ptr, tensor_type, "data_ptr") && take(&is_contiguous, tensor_type, "is_contiguous") &&
                      take(&is_neg, tensor_type, "is_neg") && take(&is_grad_enabled, torch.get(), "is_grad_enabled") &&
                      take(&is_autocast, torch.get(), "is_autocast_enabled") && take(&autocast_dtype, torch.get(), "get_autocast_dtype") &&
-                     take(&num_modes, own.get(), "_len_torch_function_stack") &&
-                     take(&num_dispatch_modes, own.get(), "_len_torch_dispatch_stack") && take(&graph_task, own.get(), "_current_graph_task_id");
+                     take(&num_modes, own.get(), "_len_torch_function_stack") && take(&num_dispatch_modes, own.get(), "_len_torch_dispatch_stack") &&
+                     take(&graph_task, own.get(), "_current_graph_task_id");
   Py_XDECREF(storage_type);
+  any_autocast = PyObject_GetAttrString(own.get(), "_is_any_autocast_enabled");  // not in every version
+  PyErr_Clear();
   return found && intern(&s_grad, "grad") && intern(&s_version, "_version") && intern(&s_layout, "layout") && intern(&s_is_cpu, "is_cpu") &&
          intern(&s_dtype, "dtype") && intern(&s_nbytes, "nbytes") && intern(&s_element_size, "element_size") &&
          intern(&s_requires_grad, "requires_grad") && intern(&s_weight, "weight") && intern(&s_rows, "rows") && intern(&s_kept, "kept") &&
          intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
          intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
-         intern(&s_register_prehook, "register_prehook") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
-         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare() &&
+         intern(&s_register_hook_dict, "_register_hook_dict") && intern(&s_backward_hooks, "_backward_hooks") && intern(&s_is_paused, "is_paused") &&
+         intern(&s_calls, "calls") && intern(&s_model, "model") && intern(&s_args, "args") && intern(&s_kwargs, "kwargs") &&
+         intern(&s_versions, "versions") && intern(&s_random, "random") && intern(&s_autocast, "autocast") && intern(&s_gradients, "gradients") &&
+         intern(&s_last, "last") && intern(&s_problem, "problem") && intern(&s_empty, "") && intern(&s_output_nr, "output_nr") &&
+         intern(&s_next_functions, "next_functions") && intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare() &&
          prepare_entries();
 }
 
