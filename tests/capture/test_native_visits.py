@@ -354,7 +354,7 @@ def test_an_exception_of_a_signal_handler_passes_through_wherever_python_runs() 
     def interrupt(*_: object) -> None:
         raise PreemptedError
 
-    training, numbers = LongTraining(), range(1, 130, 9)
+    training, numbers = LongTraining(), range(1, 90, 7)
     before = signal.signal(signal.SIGUSR1, interrupt)
     with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64) as record:
         try:

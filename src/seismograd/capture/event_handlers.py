@@ -180,6 +180,7 @@ class EventHandlers:
                     copies.step_begins,
                     self._cuts.step_begins,
                 ),
+                late_looks=(settings.step_begins, copies.step_begins),
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, cast
 
 from seismograd.capture.loop.fact_log import Facts
@@ -18,6 +19,7 @@ DECOUPLED = ("AdamW", "Lion", "SGDW", "Muon")
 
 Settings = tuple[float, ...]
 NAMES = ("weight_decay", "momentum", "eps", "beta1", "beta2", "decoupled", "fused")
+KEYS = ("weight_decay", "momentum", "eps", "betas", "decoupled_weight_decay", "fused")
 
 
 @dataclass(slots=True)
@@ -29,6 +31,10 @@ class GroupSettings:
     _known: dict[tuple[int, int], Settings] = field(
         default_factory=dict[tuple[int, int], "tuple[float, ...]"]
     )
+    # what a group had by `KEYS` when they were read
+    _read: dict[tuple[int, int], list[object]] = field(
+        default_factory=dict[tuple[int, int], "list[object]"]
+    )
 
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Compare the settings with those last reported."""
@@ -36,11 +42,16 @@ class GroupSettings:
         if window is None or (window.num_steps > 1 and window.num_steps % SAMPLE_EVERY):
             return
         for number, group in enumerate(groups_of(optimizer)[:MAX_GROUPS]):
-            settings = _settings(optimizer, group)
             key = window.index, number
-            if self._known.get(key, ()) == settings or not self.facts.has_room(
-                FactKind.GROUP_SETTINGS
-            ):
+            read: list[object] = list(map(group.get, KEYS)) if type(group) is dict else []  # pyright: ignore
+            # the very same, as nearly always: the numbers need not be looked at
+            if read and key in self._read and all(map(is_, read, self._read[key])):
+                continue
+            settings = _settings(optimizer, group)
+            if self._known.get(key, ()) == settings:
+                self._read[key] = read
+                continue
+            if not self.facts.has_room(FactKind.GROUP_SETTINGS):
                 continue
             self._known[key] = settings
             values: dict[str, Any] = {

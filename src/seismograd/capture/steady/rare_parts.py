@@ -23,7 +23,7 @@ class RareParts:
     def __init__(self, parts: SteadyParts) -> None:
         self._guard, self._births, self._steps = parts.guard, parts.births, parts.steps
         self._losses = parts.backwards.inspection.losses
-        self._spent, self._reader, self._looks = parts.spent, parts.reader, parts.looks
+        self._spent, self._reader, self._looks = parts.spent, parts.reader, parts.late_looks
         self._table = parts.registry.parameter_table
 
     def hold(self, _: ThreadState, tops: list[Any], after: int) -> bool:

@@ -30,8 +30,8 @@ from seismograd.capture.xray.xray import Xray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyParts:
-    """`sampling`: sampled statistics and updates are measured. `looks` are made in the first steps
-    and in those with samples.
+    """`sampling`: sampled statistics and updates are measured. `looks` are made in the first steps,
+    those of `late_looks` in later ones with samples as well.
     """
 
     loop: SteadyLoop
@@ -55,3 +55,4 @@ class SteadyParts:
     frozen: FrozenWeights
     xray: Xray
     looks: Sequence[Callable[[ThreadState, Any], None]]
+    late_looks: Sequence[Callable[[ThreadState, Any], None]]

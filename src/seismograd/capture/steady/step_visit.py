@@ -34,7 +34,7 @@ class StepVisit:
         self._births, self._reductions, self._spent = parts.births, parts.reductions, parts.spent
         self._coverage, self._successors = parts.coverage, parts.successors
         self._overwritten, self._rates, self._xray = parts.overwritten, parts.rates, parts.xray
-        self._looks = parts.looks
+        self._looks, self._late_looks = parts.looks, parts.late_looks
         self._rate, self._lr = math.nan, Scalar(math.nan)  # of the last step
 
     def step_begins(
@@ -114,7 +114,7 @@ class StepVisit:
         if successors.common or successors.loaded or successors.compared is not loop.windows:
             successors.step_begins(thread_state, optimizer)
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
-            for look in self._looks:
+            for look in self._looks if window.num_steps <= LAST_EARLY_LOOK else self._late_looks:
                 look(thread_state, optimizer)
         is_allowed = self._sampling and self._iteration_queue.thinning.extras
         self._overwritten.step_begins(window, loop.windows, is_allowed)
