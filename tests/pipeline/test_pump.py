@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from seismograd import open_run
 from seismograd.pipeline import pump as pump_module
 from seismograd.pipeline.pump import Pump
-from seismograd.schema import STATISTICS, Fact, Note, RowBatch
+from seismograd.schema import (
+    SAMPLE_FIELDS,
+    STATISTICS,
+    Fact,
+    Note,
+    RowBatch,
+    SampleBatch,
+    SampleKind,
+    SampleSubject,
+)
 from tests import synthetic
 from tests.record.processes import run_python
 
@@ -26,7 +35,7 @@ class Collector:
     """A sink that keeps everything, and waits for `gate` first."""
 
     gate: threading.Event = field(default_factory=threading.Event)
-    got: list[RowBatch | Note | Fact] = field(default_factory=list)
+    got: list[RowBatch | Note | Fact | SampleBatch] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     num_closed: int = 0
 
@@ -41,16 +50,22 @@ class Collector:
     def learn(self, fact: Fact) -> None:
         self.got.append(fact)
 
+    def sampled(self, batch: SampleBatch) -> None:
+        self.got.append(batch)
+
     def close(self) -> None:
         self.num_closed += 1
 
     def order(self) -> list[int | str]:
-        """Iterations and kinds of notes, in the order in which they came."""
+        """Iterations, kinds of notes and samples, in the order in which they came."""
+        named = {Note: lambda note: note.kind, SampleBatch: lambda batch: f"sample {batch.step}"}
         return [
             each
             for item in self.got
             for each in (
-                [item.kind] if isinstance(item, Note) else item.steps["iteration"].tolist()
+                [named[type(item)](item)]
+                if type(item) in named
+                else item.steps["iteration"].tolist()
             )
         ]
 
@@ -121,6 +136,32 @@ def test_equal_parameters_share_a_block_though_they_are_not_the_same_tuple() -> 
         pump.put(replace(row, parameters=tuple(replace(parameter) for parameter in row.parameters)))
     pump.close()
     assert [len(block) for block in collector.got] == [5]
+
+
+def sample(step: int) -> SampleBatch:
+    values = np.zeros((1, len(SAMPLE_FIELDS[SampleKind.OPTIMIZER_STATE].names)))
+    return SampleBatch(SampleKind.OPTIMIZER_STATE, step, (SampleSubject("w"),), values)
+
+
+def test_a_sample_comes_before_the_rows_around_it_which_make_one_block() -> None:
+    """Not before the first rows, with which a record is opened, nor before what was told earlier."""
+    collector = open_collector()
+    pump = Pump([collector], ignore, interval_s=60)
+    rows = rows_of(6)
+    pump.put(rows[0])
+    pump.sampled(sample(7))
+    pump.drain()
+    pump.put(rows[1])
+    pump.sampled(sample(8))
+    pump.put(rows[2])
+    pump.note(synthetic.note(kind="told"))
+    pump.put(rows[3])
+    pump.sampled(sample(9))
+    pump.put(rows[4])
+    pump.put(rows[5])
+    pump.close()
+    assert collector.order() == [0, "sample 7", "sample 8", 1, 2, "told", "sample 9", 3, 4, 5]
+    assert [len(each) for each in collector.got if isinstance(each, RowBatch)] == [1, 2, 3]
 
 
 def test_a_block_has_the_dtypes_of_the_record_and_finite_stays_finite() -> None:
