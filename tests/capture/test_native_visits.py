@@ -130,6 +130,15 @@ EACH = [
 @example(EACH[1])
 @example(EACH[2])
 @example(EACH[3])
+@example([(111, "cleared", "remade_optimizer")])
+@example(
+    [
+        (104, "cleared", "remade_optimizer"),
+        (114, "cleared", "another_optimizer"),
+        (118, "cleared", "other_thread"),
+        (119, "ready", "remade_optimizer"),
+    ]
+)
 def test_the_record_is_that_of_the_full_way(listed: list[tuple[int, str, str]]) -> None:
     unwatched = LongTraining()
     torch.manual_seed(0)

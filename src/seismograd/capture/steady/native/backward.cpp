@@ -71,7 +71,8 @@ bool is_usual(const Visits& own, double loss) {
 bool passes_zeros(Known& known) {
   if (known.last_used != Used::kZeros) return true;
   if (!known.num_zeros) {
-    PyObject *zeros = PyDict_GetItemWithError(known.zeros.get(), known.index.get()), *flat = PyDict_GetItemWithError(known.flat.get(), known.index.get());
+    PyObject *zeros = PyDict_GetItemWithError(known.zeros.get(), known.index.get()),
+             *flat = PyDict_GetItemWithError(known.flat.get(), known.index.get());
     if (!zeros || !flat || !take(held(zeros), &known.num_zeros) || !take(held(flat), &known.num_flat)) return false;
   }
   return !is_look(known.num_zeros + 1) && !is_look(known.num_flat + 1);

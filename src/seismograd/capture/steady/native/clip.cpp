@@ -20,7 +20,8 @@ bool are_the_same(PyObject* one, const Ref& other) {
 
 Outcome clip_begins(Visits& own, PyObject* parameters) {
   Known& known = *own.known;
-  if (known.is_stepping || known.is_used || known.is_clipping || known.is_in_backward || known.loss.get() != Py_None || known.last_used == Used::kOther) {
+  if (known.is_stepping || known.is_used || known.is_clipping || known.is_in_backward || known.loss.get() != Py_None ||
+      known.last_used == Used::kOther) {
     return Outcome::kNo;
   }
   const Ref optimizer = held(referent(known.optimizer.get()));

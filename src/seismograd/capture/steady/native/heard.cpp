@@ -247,6 +247,7 @@ bool tell(Visits& own) {
 
 bool hand_over(Visits& own) {
   Known& known = *own.known;
+  if (!known.is_heard && known.finished.empty()) return true;
   if (own.rare_thread == PyThread_get_thread_ident()) return tell(own);
   const HeardStep& running = known.iteration.step;
   const bool are_finished = known.finished.empty() || finish(own);

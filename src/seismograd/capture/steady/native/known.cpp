@@ -250,7 +250,12 @@ void ask_after(Visits& own, Event event) {
 
 bool ask_all(Visits& own) {
   Known& known = *own.known;
+  const bool is_told = hand_over(own);  // by what was asked before
   known.is_steady = false;
+  if (!is_told) {
+    PyErr_Clear();
+    return false;
+  }
   known.num_full = -1;
   known.num_taken = lock_of(own).num_taken;
   known.thread = PyThread_get_thread_ident();

@@ -180,10 +180,16 @@ Outcome handle_timed(Visits& own, Event event, PyObject* const* args) {
   own.rare_s = 0;
   if (!clock_s(own, &began_s)) return Outcome::kNo;
   known.now_s = began_s;
-  const Outcome found = handle(own, event, args);
+  Outcome found = Outcome::kBroken;
+  try {
+    found = handle(own, event, args);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
   if (found != Outcome::kYes) return found;
   if (!clock_s(own, &ended_s)) return Outcome::kBroken;
   known.iteration.overhead_s += ended_s - began_s - own.rare_s;  // it may be another one now
+  known.is_heard = true;
   return found;
 }
 

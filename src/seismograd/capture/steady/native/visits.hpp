@@ -64,7 +64,7 @@ struct Known {
   // Where the loop is. What an event or a step of the running iteration tells stands there.
   bool is_stepping = false, is_used = false, is_clipping = false, is_clear = false, has_ready = false, has_applied = false, has_carried = false,
        is_probed = false;
-  Used last_used = Used::kOther, ready_used = Used::kOther;  // by the last step, and by the next one
+  Used last_used = Used::kOther, ready_used = Used::kOther;     // by the last step, and by the next one
   bool is_alone = false;                                        // no other optimizer has stepped beside this one in an iteration
   bool is_heard = false;                                        // something is to be handed over
   bool is_in_backward = false;                                  // of a loss in the running iteration
