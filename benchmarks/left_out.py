@@ -9,7 +9,8 @@ Bare steps, steps with a norm of each gradient and steps with each of the record
 one process, in an order drawn anew each time: the training empties the caches in between, so a part
 by itself in a loop says little. Printed are the microseconds that nine steps in ten exceed, and how
 much more than the bare step that is, then the processor time of a step with everything in it that
-does not happen at each. `--visits` prints the medians of the visits, by the step of ten.
+does not happen at each. `--visits` prints the medians of the visits, by the step of ten, and how
+much longer the steps of a hundred take in which more is looked at.
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ from seismograd.settings.levels import NORMAL
 
 TURN = MAX_BATCH_ROWS  # steps: in each turn rows are made once, of as many
 EVENTS = ("zero_grad_ends", "backward_begins", "backward_ends", "step_begins", "step_ends")
+USUAL = [step for step in range(100) if 2 <= step % 10 <= 8]
+LOOKS = {
+    0: "the signals of the modules",
+    10: "the state of the optimizer",
+    20: "samples alone",
+    9: "the probe",
+}
 BARE, NORMS, WHOLE, BY_EXTENSION = "bare", "norm loop", "whole, by Python", "whole, in C"
 
 
@@ -214,7 +222,10 @@ def compare(workload: Workload, folder: Path, num_turns: int) -> None:
 
 
 def by_turn(workload: Workload, folder: Path, num_steps: int) -> None:
-    """Print what each visit takes, by the step of ten."""
+    """Print what each visit takes, by the step of ten, and how much longer the steps of a hundred
+    are in which more is looked at.
+    """
+    whole: defaultdict[int, list[float]] = defaultdict(list)  # by the step of a hundred
     taken: defaultdict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(10)])
     watched = WatchedTraining(workload, NORMAL, folder / "visits")
     watched.begin()
@@ -233,13 +244,19 @@ def by_turn(workload: Workload, folder: Path, num_steps: int) -> None:
 
     for event in EVENTS:
         setattr(HUB, event, timed(event))
-    for number in range(WARM, WARM + num_steps):  # noqa: B007
-        train(workload, 1, defaultdict(list))
+    for number in range(WARM, WARM + num_steps):
+        times: Times = defaultdict(list)
+        train(workload, 1, times)
+        whole[number % 100] += times["together"]
     watched.end()  # makes the attributes of the hub anew
     watched.close()
     print(f"| µs | {' | '.join(map(str, range(10)))} |\n|{'---|' * 11}")
     for event, turns in taken.items():
         print(f"| {event} | {' | '.join(f'{1e6 * statistics.median(t):.0f}' for t in turns)} |")
+    usual = statistics.median(t for step in USUAL for t in whole[step])
+    for step, what in LOOKS.items():
+        more = 1e6 * (statistics.median(whole[step]) - usual)
+        print(f"step {step} of a hundred, with {what}: {more:+.0f} µs, of {1e6 * usual:.0f}")
 
 
 def main() -> None:
