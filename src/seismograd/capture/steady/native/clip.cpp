@@ -6,9 +6,6 @@ namespace seismograd {
 
 namespace {
 
-// Make an attribute of an object whose class lets nobody set one.
-bool set_frozen(const Ref& object, PyObject* name, PyObject* value) { return value && PyObject_GenericSetAttr(object.get(), name, value) == 0; }
-
 bool are_the_same(PyObject* one, const Ref& other) {
   const Py_ssize_t n = PyList_Size(other.get());
   bool are_same = PyList_CheckExact(one) && PyList_Size(one) == n;

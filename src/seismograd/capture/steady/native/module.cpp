@@ -1,7 +1,7 @@
 // The visits of a steady step in one call each: what `capture/steady/` does in Python where a training does what nearly every training does, for
 // the same objects and the same record. Each asks everything before it changes anything; where anything is not as expected, and where anything
 // raises, Python handles the event as if nothing had been asked. Nothing of torch's ABI: all is asked through Python's limited API, of plain
-// tensors only, so no code of the program's runs in here.
+// tensors only, so no code of the program's runs in here. What a visit hears stands in `Known` until somebody takes the session's lock.
 
 #include <cmath>
 #include <new>

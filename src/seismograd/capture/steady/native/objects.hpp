@@ -58,6 +58,11 @@ inline bool set(const Ref& object, PyObject* name, PyObject* value) { return val
 inline bool set(const Ref& object, PyObject* name, const Ref& value) { return set(object, name, value.get()); }
 inline bool set(const Ref& object, PyObject* name, int64_t number) { return set(object, name, boxed(number)); }
 
+// The same of an object whose class lets nobody set an attribute.
+inline bool set_frozen(const Ref& object, PyObject* name, PyObject* value) {
+  return value && PyObject_GenericSetAttr(object.get(), name, value) == 0;
+}
+
 inline Ref call(PyObject* function) { return Ref(PyObject_CallNoArgs(function)); }
 template <typename... Args>
 Ref call(PyObject* function, Args... args) {

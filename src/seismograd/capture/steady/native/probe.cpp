@@ -55,8 +55,6 @@ Ref columns_of(const Visits& own, const Ref& slices) {
   return found;
 }
 
-bool set_frozen(const Ref& object, PyObject* name, PyObject* value) { return value && PyObject_GenericSetAttr(object.get(), name, value) == 0; }
-
 }  // namespace
 
 bool copy_slices(Visits& own, const Ref& parameters, int64_t num) {
