@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch
@@ -37,6 +38,23 @@ def batch_bytes(batch: RowBatch) -> int:
 def sample_bytes(batch: SampleBatch) -> int:
     """Return the memory that what was sampled takes while it waits, roughly."""
     return batch.nbytes + _OBJECT_BYTES * (2 + len(batch))
+
+
+def rows_together(items: Iterable[Queued]) -> list[Queued]:
+    """Return what waits with samples before the rows that are next to them, as they nearly always
+    come before those of their step, so that rows are behind each other: sinks cost about as much
+    per block as per row.
+    """
+    ordered, rows = list[Queued](), list[Queued]()
+    for item in items:
+        if isinstance(item, RowBatch):
+            rows.append(item)
+            continue
+        if not isinstance(item, SampleBatch):  # what a fact or a note is about comes before it
+            ordered += rows
+            rows.clear()
+        ordered.append(item)
+    return ordered + rows
 
 
 def take_batches(queue: deque[Queued], max_bytes: int) -> list[RowBatch]:

@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from seismograd.pipeline.batch import Queued, batch_bytes, sample_bytes, take_batches
+from seismograd.pipeline.batch import (
+    Queued,
+    batch_bytes,
+    rows_together,
+    sample_bytes,
+    take_batches,
+)
 from seismograd.pipeline.sketch_samples import sketch_samples
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch, Sink, concatenate
 
@@ -221,29 +227,12 @@ class Pump:
         large.
         """
         num_items = len(self._queue)
-        self._bring_rows_together(num_items)
+        if self._has_observed:  # with the first row a record is opened
+            # only this thread takes from the queue, and others add at its end
+            taken = [self._queue.popleft() for _ in range(num_items)]
+            self._queue.extendleft(reversed(rows_together(taken)))
         while num_items > 0:
             num_items -= self._hand_on_next()
-
-    def _bring_rows_together(self, num_items: int) -> None:
-        """Bring samples before the rows that are next to them in the queue, as they nearly always
-        come before those of their step, and the rows behind each other: sinks cost about as much
-        per block as per row.
-        """
-        if not self._has_observed:  # with the first row a record is opened
-            return
-        # only this thread takes from the queue, and others add at its end
-        taken = [self._queue.popleft() for _ in range(num_items)]
-        ordered, rows = list[Queued](), list[Queued]()
-        for item in taken:
-            if isinstance(item, RowBatch):
-                rows.append(item)
-                continue
-            if not isinstance(item, SampleBatch):  # what a fact or a note is about comes before it
-                ordered += rows
-                rows.clear()
-            ordered.append(item)
-        self._queue.extendleft(reversed(ordered + rows))
 
     def _hand_on_next(self) -> int:
         """Hand on the first note or fact, or the rows of the first batch; return how many items
