@@ -231,7 +231,7 @@ def test_of_many_parameters_all_have_their_turn(tmp_path: Path) -> None:
 
 
 def test_states_of_another_shape_or_kind_are_passed_over() -> None:
-    from seismograd.capture.probes.optimizer_state import _numbers_of
+    from seismograd.capture.probes.parameter_state import numbers_of
 
     p = nn.Parameter(torch.ones(3, 4))
     p.grad = torch.ones(3, 4)
@@ -244,25 +244,25 @@ def test_states_of_another_shape_or_kind_are_passed_over() -> None:
         {"momentum_buffer": [1.0]},
     ]
     for state in states:
-        assert _numbers_of(p, group, state, turn=0, scale=1.0, is_made=False) == {}
+        assert numbers_of(p, group, state, turn=0, scale=1.0, is_made=False) == {}
 
 
 def test_what_has_nothing_to_be_compared_with_is_not_measured() -> None:
     from seismograd.capture.probes.optimizer_state import (
         _batch,
         _MeasuredState,
-        _numbers_of,
         _Pending,
-        _stacked,
+        _together,
     )
+    from seismograd.capture.probes.parameter_state import numbers_of
     from seismograd.schema import SampleSubject
 
     p = nn.Parameter(torch.ones(4))
     p.grad = torch.zeros(4)
     state = {"exp_avg_sq": torch.zeros(4), "exp_avg": torch.zeros(4), "momentum_buffer": p.data}
     group = {"params": [p], "betas": (0.9, 0.999), "eps": 1e-8}
-    found = _numbers_of(p, group, state, turn=0, scale=1.0, is_made=False)
-    measured = _MeasuredState(SampleSubject("p"), tuple(found), _stacked(found))
+    found = numbers_of(p, group, state, turn=0, scale=1.0, is_made=False)
+    measured = _MeasuredState(SampleSubject("p"), tuple(found), _together(found))
     batch: SampleBatch = _batch(_Pending(0, 0, [measured]))
     for name in ("gradient_to_state", "momentum_to_root", "momentum_to_gradient"):
         assert not batch.was_measured(name).any()
@@ -270,11 +270,11 @@ def test_what_has_nothing_to_be_compared_with_is_not_measured() -> None:
 
 
 def test_a_gradient_that_is_not_finite_shows() -> None:
-    from seismograd.capture.probes.optimizer_state import _numbers_of
+    from seismograd.capture.probes.parameter_state import numbers_of
 
     p = nn.Parameter(torch.ones(4))
     p.grad = torch.tensor([1.0, math.nan, 1.0, 1.0])
-    found = _numbers_of(
+    found = numbers_of(
         p, {"eps": 1e-8}, {"exp_avg_sq": torch.ones(4)}, turn=0, scale=1.0, is_made=False
     )
     assert math.isnan(float(found["gradient_to_state"]))

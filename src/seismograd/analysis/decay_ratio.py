@@ -1,90 +1,104 @@
-"""Compare weight decay with what the gradient does to a weight."""
+"""Compare weight decay with what the gradient does to a weight.
+
+Shapes: S sampled steps, W weights.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from seismograd.analysis.block_rows import (
-    as_list,
-    iteration_at,
-    names_at,
-    statistic,
-    weight_norms,
-)
+from seismograd.analysis.block_rows import BoolArray, integers, names_at, numbers, statistic
 from seismograd.analysis.known_settings import KnownSettings
-from seismograd.analysis.medians import median
+from seismograd.analysis.medians import medians
 from seismograd.schema import FloatArray, IntArray, RowBatch, State
 
 
 @dataclass(frozen=True, slots=True)
-class SampledDecay:
-    """The weights of an optimizer at a sampled step, and their decay over their gradients."""
+class SampledDecays:
+    """The weights of an optimizer at the sampled steps of a block, and their decay over their
+    gradients.
+    """
 
-    step: int
-    names: tuple[str, ...]
-    norm: float  # of all weights
-    is_mostly_without_gradient: bool  # by their squared norm
-    ratio: float  # median of the weights'
-    worst: str  # of the largest ratio
-    decay: float  # the largest
+    block: RowBatch
+    columns: IntArray  # (W,)
+    positions: list[int]  # of these steps among the rows that were asked for
+    steps: list[int]  # iterations
+    norms: list[float]  # of all weights
+    are_mostly_without_gradient: list[bool]  # by their squared norm
+    ratios: FloatArray  # NaN: not known, or not finite  # (S, W)
+    middle: list[float]  # median of the weights' ratios
+    decays: list[float]  # the largest
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the weights."""
+        return names_at(self.block, self.columns)
+
+    def worst(self, index: int) -> str:
+        """Return the weight with the largest ratio at a step."""
+        ratios = self.ratios[index]
+        return self.names[int(np.argmax(np.where(np.isfinite(ratios), ratios, -1)))]
 
 
-def sampled_decay(
-    block: RowBatch, row: int, columns: IntArray, settings: KnownSettings
-) -> SampledDecay | None:
-    """Return what is known of the weights in these columns; `None` where they were not sampled."""
-    sampled = weight_norms(block, row)
-    if sampled is None or not len(columns):
-        return None
-    norms, names = sampled[columns], names_at(block, columns)
+def sampled_decays(
+    block: RowBatch, rows: IntArray, columns: IntArray, settings: KnownSettings
+) -> SampledDecays:
+    """Return what is known of the weights in these columns, in those of these rows in which they
+    were sampled.
+    """
+    sampled = np.flatnonzero(np.isin(block.sample_rows, rows))
+    if not len(sampled) or not len(columns) or "weight_norm" not in block.samples:
+        return SampledDecays(block, columns, [], [], [], [], np.zeros((0, len(columns))), [], [])
+    looked = block.sample_rows[sampled]
+    norms = np.asarray(block.samples["weight_norm"], np.float64)[np.ix_(sampled, columns)]
+    ratios, decays = decay_ratios(block, looked, columns, norms, settings)
+    squares = norms**2
+    squares[np.isnan(squares)] = 0
+    whole = np.add.reduce(squares, axis=1)
     # A decay over nothing would be beyond any bound.
-    without = norms[block.state[row, columns] == State.ZERO]
-    ratios, decay = decay_ratios(block, row, columns, norms, settings)
-    square = _sum_of_squares(norms)
-    return SampledDecay(
-        iteration_at(block, row),
-        names,
-        math.sqrt(square),
-        2 * _sum_of_squares(without) > square,
-        median(ratios),
-        names[int(np.argmax(np.where(np.isfinite(ratios), ratios, -1)))],
-        decay,
+    without = block.state[np.ix_(looked, columns)] == State.ZERO
+    return SampledDecays(
+        block,
+        columns,
+        np.searchsorted(rows, looked).tolist(),
+        integers(block.steps, "iteration")[looked].tolist(),
+        np.sqrt(whole).tolist(),
+        (2 * _sums_where(squares, without) > whole).tolist(),
+        ratios,
+        medians(ratios, np.isfinite(ratios), axis=1).tolist(),
+        decays.tolist(),
     )
 
 
-def _sum_of_squares(norms: FloatArray) -> float:
-    """Return what `np.nansum` of the squares is, in a third of the time."""
-    squares = norms**2
-    squares[np.isnan(squares)] = 0
-    return float(np.add.reduce(squares))
+def _sums_where(squares: FloatArray, wanted: BoolArray) -> FloatArray:
+    """Return the sum of those that are wanted  # (S, W) -> (S,)."""
+    sums = np.zeros(len(squares))
+    for row in np.flatnonzero(wanted.any(axis=1)).tolist():
+        sums[row] = np.add.reduce(squares[row, wanted[row]])
+    return sums
 
 
 def decay_ratios(
-    block: RowBatch, row: int, columns: IntArray, norms: FloatArray, settings: KnownSettings
-) -> tuple[FloatArray, float]:
+    block: RowBatch, rows: IntArray, columns: IntArray, norms: FloatArray, settings: KnownSettings
+) -> tuple[FloatArray, FloatArray]:
     """Return the decay of each weight in these columns over what its gradient does, NaN where it is
-    not known or not finite, and the largest decay. `norms` are those of the weights.
+    not known or not finite  # (S, W), and the largest decay  # (S,). `norms` are those of the
+    weights.
 
     Decoupled decay acts beside the gradient, so it is compared with the whole update.
     """
-    ratios, largest = np.full(len(columns), np.nan), 0.0
-    gradients, lr = statistic(block, "grad_norm")[row], float(block.steps["lr"][row])
-    updates = np.full(len(block.parameters), np.nan)
+    at, steps = np.ix_(rows, columns), integers(block.steps, "iteration")[rows]
+    decay = settings.numbers("weight_decay", steps, block.parameters, columns)
+    is_decoupled = settings.numbers("decoupled", steps, block.parameters, columns) != 0
+    is_known = ~np.isnan(decay) & (block.state[at] == State.FINITE) & (norms > 0)
+    other = np.full(norms.shape, np.nan)
     if "update_ratio" in block.values:
-        updates = statistic(block, "update_ratio")[row]
-    for position, column in enumerate(as_list(columns)):
-        fact = settings.at(iteration_at(block, row), block.parameters[column])
-        decay = math.nan if fact is None else fact.number("weight_decay")
-        is_finite = block.state[row, column] == State.FINITE and norms[position] > 0
-        if fact is None or math.isnan(decay) or not is_finite:
-            continue
-        largest = max(largest, decay)
-        pull, other = decay * norms[position], gradients[column]
-        if fact.number("decoupled"):
-            pull, other = lr * decay, updates[column]
-        if not math.isnan(other):
-            ratios[position] = pull / max(other, 1e-30) if pull else 0.0
-    return ratios, largest
+        other = statistic(block, "update_ratio")[at]
+    other = np.where(is_decoupled, other, statistic(block, "grad_norm")[at])
+    pull = decay * np.where(is_decoupled, numbers(block.steps, "lr")[rows, None], norms)
+    ratios = np.full(norms.shape, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.divide(pull, np.maximum(other, 1e-30), out=ratios, where=is_known & ~np.isnan(other))
+    return ratios, np.maximum.reduce(decay, axis=1, where=is_known, initial=0.0)

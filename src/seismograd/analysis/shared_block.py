@@ -13,6 +13,7 @@ import numpy as np
 
 from seismograd.analysis.block_rows import BoolArray, by_optimizer, updates
 from seismograd.analysis.depth_profile import LayerReader
+from seismograd.analysis.held_columns import HeldColumns
 from seismograd.analysis.step_group_collector import StepGroupCollector
 from seismograd.analysis.windows import WindowReader
 from seismograd.exception_origin import raised_by_user
@@ -31,13 +32,21 @@ class BlockReader(Protocol[DerivedByReader]):
         ...
 
 
+@dataclass(frozen=True)
 class SharedBlock(RowBatch):
-    """A block that the rules share."""
+    """A block that the rules share. `held`: which columns an optimizer holds."""
+
+    held: HeldColumns = field(default_factory=HeldColumns)
 
     @classmethod
-    def of(cls, block: RowBatch) -> SharedBlock:
-        """Return a shared block from which nothing has been derived yet."""
-        return cls(**{name: getattr(block, name) for name in _FIELDS})
+    def of(cls, block: RowBatch, held: HeldColumns | None = None) -> SharedBlock:
+        """Return a shared block from which nothing has been derived yet; `held` is that of blocks
+        with the same parameters.
+        """
+        return cls(
+            **{name: getattr(block, name) for name in _FIELDS},
+            held=HeldColumns(block.parameters) if held is None else held,
+        )
 
     @cached_property
     def updates(self) -> BoolArray:
@@ -56,14 +65,10 @@ class SharedBlock(RowBatch):
         """Return the optimizers that stepped first in any row, in ascending order."""
         return tuple(optimizer for optimizer, _ in by_optimizer(self, np.ones(len(self), np.bool_)))
 
-    @cached_property
+    @property
     def columns_of(self) -> dict[int, IntArray]:
         """Return the columns of each optimizer's parameters, by optimizers in ascending order."""
-        owned: dict[int, list[int]] = {}
-        for column, each in enumerate(self.parameters):
-            if each.optimizer is not None:
-                owned.setdefault(each.optimizer, []).append(column)
-        return {each: np.array(owned[each], np.int64) for each in sorted(owned)}
+        return self.held.all
 
     @cached_property
     def _made(self) -> dict[int, tuple[object, Exception | None]]:

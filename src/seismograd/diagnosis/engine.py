@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 
+from seismograd.analysis.held_columns import HeldColumns
 from seismograd.analysis.script_names import with_model_name
 from seismograd.analysis.shared_block import SharedBlock, share_readers
 from seismograd.diagnosis.causes import Absorbs, by_cause
@@ -20,7 +21,6 @@ from seismograd.schema import (
     FactKind,
     Finding,
     Note,
-    Parameter,
     RowBatch,
     RuleStatus,
     SampleBatch,
@@ -61,7 +61,7 @@ class Diagnosis:
         self._waiting: list[Fact | SampleBatch] = []
         self._sample_kinds = kinds_read(self._rules)
         self._fact_kinds = frozenset(fact_kinds)
-        self._parameters: tuple[Parameter, ...] = ()  # of the last block
+        self._held = HeldColumns()  # of the parameters of the last block
         self._seen: set[str] = set()  # names of the available statistics
 
     def observe(self, block: RowBatch) -> frozenset[Key]:
@@ -69,13 +69,14 @@ class Diagnosis:
         if not len(block):
             return frozenset()
         known = frozenset(self._found)
-        self._parameters = block.parameters
+        if block.parameters is not self._held.parameters:
+            self._held = HeldColumns(block.parameters)
         self._seen.update(block.values, block.samples if len(block.sample_rows) else ())
         # Before the block: a rule that reads an iteration must know the facts of that iteration.
         last = int(block.steps["iteration"][-1])
         self._hand_on_waiting(bisect_right(self._waiting, (last, len(_SAMPLE_KINDS)), key=_place))
         # Several rules need the same windows and profiles, which are computed once for all of them.
-        shared = SharedBlock.of(block)
+        shared = SharedBlock.of(block, self._held)
         for rule in self._rules:
             # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
             if all(name in block.values or name in _SAMPLED for name in rule.needs):
@@ -151,7 +152,7 @@ class Diagnosis:
             for finding in look():
                 # The same key again replaces the finding, which is how it grows.
                 self._found[finding.code, finding.optimizer] = with_model_name(
-                    finding, self._parameters
+                    finding, self._held.parameters
                 )
         # One broken rule costs its own answer and nobody else's.
         except Exception as error:

@@ -26,9 +26,9 @@ class SettingsRule(Rule):
     _num_steps: int = memory(int)
 
     @abstractmethod
-    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
-        """Judge the updates of an optimizer in these rows, of the parameters in these columns;
-        what is wrong goes to `found`.
+    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray) -> None:
+        """Judge the updates of an optimizer that holds parameters, in these rows; what is wrong
+        goes to `found`.
         """
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -41,7 +41,7 @@ class SettingsRule(Rule):
         for optimizer, rows in block.updated:
             self._num_steps += len(rows)
             if optimizer in block.columns_of:
-                self.judge(block, optimizer, rows, block.columns_of[optimizer])
+                self.judge(block, optimizer, rows)
         return self.found.take()
 
     def shortfall(self) -> Message | None:

@@ -7,19 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
-import numpy as np
-
-from seismograd.analysis.block_rows import as_list, numbers, site_of
-from seismograd.analysis.decay_ratio import SampledDecay, sampled_decay
+from seismograd.analysis.block_rows import numbers, site_of
+from seismograd.analysis.decay_ratio import SampledDecays, sampled_decays
 from seismograd.analysis.loss_level import LossLevel
-from seismograd.analysis.parameter_index import is_weight
 from seismograd.analysis.script_names import optimizer_kind
 from seismograd.analysis.setting_sources import SettingSources
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import memory, per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
-from seismograd.schema import EventKind, Evidence, Fact, Finding, IntArray, RowBatch
+from seismograd.schema import EventKind, Evidence, Fact, Finding, IntArray
 
 LOWERED = 0.01  # of the decay
 
@@ -91,57 +88,60 @@ class WeightDecayDominates(SettingsRule):
         self._sources.learn(fact)
         return super().learn(fact)
 
-    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
-        track = self._tracks[optimizer]
-        weights = columns[[is_weight(block.parameters[column]) for column in as_list(columns)]]
-        losses, added = numbers(block.steps, "loss")[rows].tolist(), 0
-        for position in np.flatnonzero(np.isin(rows, block.sample_rows)).tolist():
-            track.loss.add(losses[added : position + 1])
-            added = position + 1
-            sampled = sampled_decay(block, int(rows[position]), weights, self.settings)
-            if sampled is not None:
-                self._look(track, block, sampled, optimizer)
+    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray) -> None:
+        track, losses = self._tracks[optimizer], numbers(block.steps, "loss")[rows].tolist()
+        sampled = sampled_decays(block, rows, block.held.weights[optimizer], self.settings)
+        added = 0
+        for index, position in enumerate(sampled.positions):
+            if self._is_shrunk(track, sampled, index, optimizer):
+                track.loss.add(losses[added : position + 1])
+                added = position + 1
+                if track.loss.stays(self.min_loss) or track.loss.has_risen(self.risen):
+                    self.found.add(self._finding(track, sampled, index, optimizer))
         track.loss.add(losses[added:])
 
-    def _look(
-        self, track: _DecayTrack, block: RowBatch, sampled: SampledDecay, optimizer: int
-    ) -> None:
-        """Judge a sampled step."""
-        step, norm, ratio, loss = sampled.step, sampled.norm, sampled.ratio, track.loss
+    def _is_shrunk(
+        self, track: _DecayTrack, sampled: SampledDecays, index: int, optimizer: int
+    ) -> bool:
+        """Judge the weights at a sampled step; return whether the loss decides about a finding."""
+        step, norm = sampled.steps[index], sampled.norms[index]
         track.first_norm = norm if math.isnan(track.first_norm) else track.first_norm
-        if sampled.is_mostly_without_gradient:
-            return
-        track.num = track.num + 1 if ratio >= self.min_ratio else 0
+        if sampled.are_mostly_without_gradient[index]:
+            return False
+        track.num = track.num + 1 if sampled.middle[index] >= self.min_ratio else 0
         if optimizer in self.found:
             if track.num:
                 self.found.extend(step, optimizer)
-            return
-        limit = self.max_left * track.first_norm
-        stays = loss.stays(self.min_loss) or loss.has_risen(self.risen)
-        if track.num < self.in_a_row or norm > limit or not stays:
-            return
+            return False
+        return track.num >= self.in_a_row and not norm > self.max_left * track.first_norm
+
+    def _finding(
+        self, track: _DecayTrack, sampled: SampledDecays, index: int, optimizer: int
+    ) -> Finding:
+        step, norm, ratio = sampled.steps[index], sampled.norms[index], sampled.middle[index]
+        block, decay, limit = sampled.block, sampled.decays[index], self.max_left * track.first_norm
         change = self._sources.decay_times(optimizer, LOWERED)
         site = site_of(block, EventKind.STEP, step, optimizer)
-        finding = self.finding(
+        return self.finding(
             optimizer=optimizer,
             first_step=0,
             last_step=step,
             parameters=sampled.names,
             evidence=(
-                Evidence("decay_ratio", sampled.worst, step, ratio, self.min_ratio),
+                Evidence("decay_ratio", sampled.worst(index), step, ratio, self.min_ratio),
                 Evidence("weight_norm", "", step, norm, limit),
             ),
             cause=say(
                 "weight_decay={decay:g} is too large: at step {step} the decay is {ratio:.2g} "
                 "times the gradient, the norm of the weights has fallen from {before:.3g} to "
                 "{norm:.3g}, and the loss is {loss:.3g} (it started at {first_loss:.3g})",
-                decay=sampled.decay,
+                decay=decay,
                 ratio=ratio,
                 step=step,
                 before=track.first_norm,
                 norm=norm,
-                loss=loss.now,
-                first_loss=loss.at_first,
+                loss=track.loss.now,
+                first_loss=track.loss.at_first,
             ),
             advice=say(
                 "divide weight_decay by a hundred, or set it to 0 to check whether the loss falls; "
@@ -149,8 +149,7 @@ class WeightDecayDominates(SettingsRule):
             ),
             where=site if change is None else change.where,
             excerpt=f"torch.optim.{optimizer_kind(block, optimizer) or 'AdamW'}("
-            f"model.parameters(), weight_decay={sampled.decay * LOWERED:.1g})"
+            f"model.parameters(), weight_decay={decay * LOWERED:.1g})"
             if change is None
             else change.text,
         )
-        self.found.add(finding)

@@ -1,17 +1,31 @@
-"""Measure one tensor: its size in numbers that stay on its device until all are fetched at once."""
+"""Measure one tensor: its size, by the kernel in one call, or else in numbers that stay on its
+device until all are fetched at once.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from seismograd.measure.native import one_tensor
 from seismograd.measure.transfer import wide_dtype
 from seismograd.tensors.freed_memory import is_readable
 
 _linalg: Any = torch.linalg
+Number = float | Tensor  # of one element
+
+
+class Size(NamedTuple):
+    """The root of the mean square, the largest magnitude, NaN where there is one, and the share of
+    scalars that are exactly zero.
+    """
+
+    rms: Number
+    largest: Number
+    zeros: Number
 
 
 def is_measurable(tensor: Any) -> bool:
@@ -29,9 +43,12 @@ def is_measurable(tensor: Any) -> bool:
     )
 
 
-def rms(tensor: Tensor) -> Tensor:
-    """Return the root of the mean square, which does not overflow where the tensor does not."""
-    return norm(tensor.detach().reshape(-1)) / math.sqrt(tensor.numel())
+def size_of(tensor: Tensor) -> Size:
+    """Return the size of a tensor that can be measured."""
+    measured, num = one_tensor.measure(tensor), tensor.numel()
+    if measured is None:
+        return Size(_rms(tensor), _largest(tensor), _zero_share(tensor))
+    return Size(measured.norm / math.sqrt(num), measured.largest, measured.zeros / num)
 
 
 def norm(tensor: Tensor) -> Tensor:
@@ -40,27 +57,19 @@ def norm(tensor: Tensor) -> Tensor:
     return result
 
 
-def largest(tensor: Tensor) -> Tensor:
-    """Return the largest magnitude, NaN where there is one."""
-    low, high = torch.aminmax(tensor.detach())
-    return torch.maximum(low.abs(), high.abs())
-
-
-def zero_share(tensor: Tensor) -> Tensor:
-    """Return the share of scalars that are exactly zero."""
-    found = torch.count_nonzero(tensor.detach())
-    return 1 - found.to(wide_dtype(tensor.device)) / tensor.numel()
-
-
 class Fetched:
     """Numbers on any devices, which are brought to the host together."""
 
     def __init__(self) -> None:
         self._places: dict[torch.device, list[tuple[dict[str, float], str, Tensor]]] = {}
 
-    def add(self, numbers: dict[str, float], name: str, tensor: Tensor) -> None:
-        """Schedule a one-element tensor to become `numbers[name]`."""
-        self._places.setdefault(tensor.device, []).append((numbers, name, tensor))
+    def add(self, numbers: dict[str, float], name: str, number: Number) -> None:
+        """Schedule a one-element tensor to become `numbers[name]`; a number is it at once."""
+        if isinstance(number, Tensor):
+            numbers[name] = float("nan")
+            self._places.setdefault(number.device, []).append((numbers, name, number))
+        else:
+            numbers[name] = number
 
     def finish(self) -> None:
         """Fetch them all: one transfer per device."""
@@ -71,3 +80,20 @@ class Fetched:
             for (numbers, name, _), value in zip(places, arrived, strict=True):
                 numbers[name] = value
         self._places.clear()
+
+
+def _rms(tensor: Tensor) -> Tensor:
+    """Return the root of the mean square, which does not overflow where the tensor does not."""
+    return norm(tensor.detach().reshape(-1)) / math.sqrt(tensor.numel())
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    """Return the largest magnitude, NaN where there is one."""
+    low, high = torch.aminmax(tensor.detach())
+    return torch.maximum(low.abs(), high.abs())
+
+
+def _zero_share(tensor: Tensor) -> Tensor:
+    """Return the share of scalars that are exactly zero."""
+    found = torch.count_nonzero(tensor.detach())
+    return 1 - found.to(wide_dtype(tensor.device)) / tensor.numel()

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from seismograd.capture.xray.call_record import CallRecord
-from seismograd.capture.xray.measured import Fetched, is_measurable, largest, rms
+from seismograd.capture.xray.measured import Fetched, is_measurable, size_of
 from seismograd.tensors.isolation import without_user_modes
 
 OUTPUT, INPUT = "output", "input"
@@ -77,15 +77,14 @@ class SignalHooks:
         wanted = [each for each in self._wanted.get(place, ()) if not _has(*each)]
         if wanted:
             with without_user_modes():
-                size, most = rms(gradient), largest(gradient)
+                size = size_of(gradient)
             for record, what in wanted:
                 if what == OUTPUT:
                     record.has_signal = True
-                    self._fetched.add(record.numbers, "signal_rms", size)
-                    self._fetched.add(record.numbers, "signal_largest", most)
+                    self._fetched.add(record.numbers, "signal_rms", size.rms)
+                    self._fetched.add(record.numbers, "signal_largest", size.largest)
                 else:
-                    self._fetched.add(record.numbers, "input_signal_rms", size)
-                record.numbers.setdefault(_FIELD[what], float("nan"))
+                    self._fetched.add(record.numbers, "input_signal_rms", size.rms)
         for records, name, in_time in self._in_time.get(place, ()):
             self._measure_in_time(gradient, records, name, in_time)
         self.cost_s += time.perf_counter() - began_s
@@ -99,7 +98,6 @@ class SignalHooks:
             sizes = in_time(gradient)
         for record, size in zip(records, sizes, strict=True):
             record.has_signal = True
-            record.numbers[name] = float("nan")
             self._fetched.add(record.numbers, name, size)
 
 

@@ -5,6 +5,7 @@ and ends with it.
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from seismograd.capture.graph.traversal import saved
 from seismograd.capture.xray import attention
 from seismograd.capture.xray.call_record import CallRecord
 from seismograd.capture.xray.followed_modules import FollowedModule
-from seismograd.capture.xray.measured import Fetched, is_measurable, largest, rms, zero_share
+from seismograd.capture.xray.measured import Fetched, Number, is_measurable, size_of
 from seismograd.capture.xray.module_calls import is_in_backward, runs_here
 from seismograd.capture.xray.recurrence import is_recurrent, kept_steps, rms_in_time, time_axis
 from seismograd.capture.xray.saturation import kind_of, saturated_share
@@ -237,14 +238,16 @@ class SignalRecorder:
     def _measure(self, record: CallRecord, tensor: Tensor) -> None:
         record.numbers["numel"] = float(tensor.numel())
         with without_user_modes():
-            self._add(record, "rms", rms(tensor))
-            self._add(record, "largest", largest(tensor))
-            self._add(record, "zeros", zero_share(tensor))
+            size = size_of(tensor)
+        for name, number in zip(size._fields, size, strict=True):
+            self._add(record, name, number)
 
     def _saturation(
         self, record: CallRecord, kind: str, given: Tensor | None, returned: Tensor | None
     ) -> None:
-        if kind and (given is None or is_measurable(given)):
+        if kind == "relu" and _is_known(record):
+            self._add(record, "saturated", record.numbers["zeros"])
+        elif kind and (given is None or is_measurable(given)):
             with without_user_modes():
                 share = saturated_share(kind, given, returned)
             if share is not None:
@@ -288,9 +291,13 @@ class SignalRecorder:
             self._add(record, "attention_logit", found[0])
             self._add(record, "attention_entropy", found[1])
 
-    def _add(self, record: CallRecord, name: str, tensor: Tensor) -> None:
-        record.numbers[name] = float("nan")
-        self._fetched.add(record.numbers, name, tensor)
+    def _add(self, record: CallRecord, name: str, number: Number) -> None:
+        self._fetched.add(record.numbers, name, number)
+
+
+def _is_known(record: CallRecord) -> bool:
+    """Return whether the numbers of a result are here, and all scalars numbers."""
+    return not math.isnan(record.numbers.get("largest", math.nan))
 
 
 def _first(thing: Any) -> Tensor | None:

@@ -86,6 +86,18 @@ def load_sketch() -> Any | None:
     return function
 
 
+@cache
+def load_moments() -> Any | None:
+    """Return the kernel's function that measures what an optimizer remembers, declared, or `None`
+    where there is none, as with `load_sketch`.
+    """
+    library = load()
+    function: Any = None if library is None else getattr(library, "seismograd_moments", None)
+    if function is not None:
+        function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p), None
+    return function
+
+
 def address_of(array: Any) -> Any:
     """Return the address of an array, as an argument: in a third of the time that `array.ctypes`
     takes. `None` for no array and for an empty one.

@@ -7,14 +7,27 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, iteration_at, names_at, site_of, statistic
+from seismograd.analysis.block_rows import as_list, integers, iteration_at, names_at, site_of
 from seismograd.analysis.shared_block import SharedBlock
-from seismograd.analysis.zero_streaks import ZeroStreaks, used_as_zero
+from seismograd.analysis.zero_streaks import StreakRows, ZeroStreaks, used_as_zero
 from seismograd.diagnosis.rule import per_optimizer
 from seismograd.diagnosis.settings_rule import SettingsRule
 from seismograd.i18n import say
 from seismograd.rules.sg112.zero_eps import weights_with_zero_eps, zero_eps_finding
-from seismograd.schema import EventKind, Evidence, IntArray, RowBatch
+from seismograd.schema import EventKind, Evidence, Finding, IntArray, RowBatch
+
+
+@dataclass(frozen=True, slots=True)
+class _Shrinking:
+    """What weight decay moves at a step: the parameters, since when their gradients are zero, and
+    how far the first of them moved, under which decay.
+    """
+
+    names: tuple[str, ...]
+    step: int
+    since: int
+    last: float
+    decay: float
 
 
 @final
@@ -67,51 +80,49 @@ class MovesWithoutGradient(SettingsRule):
 
     _streaks: dict[int, ZeroStreaks] = per_optimizer(ZeroStreaks)
 
-    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray, columns: IntArray) -> None:
+    def judge(self, block: SharedBlock, optimizer: int, rows: IntArray) -> None:
         step = iteration_at(block, int(rows[0]))
         if optimizer not in self.found and (
-            half := weights_with_zero_eps(block, step, columns, self.settings)
+            half := weights_with_zero_eps(block, step, optimizer, self.settings)
         ):
             self.found.add(zero_eps_finding(self, half, optimizer, step))
-        zero, streaks = used_as_zero(block, rows, columns), self._streaks[optimizer]
-        if not zero.any() and not streaks.by_name:
-            streaks.num_steps += len(rows)
-            return
-        updates = statistic(block, "update_ratio")[np.ix_(rows, columns)]
-        for number, row in enumerate(as_list(rows)):
-            names = names_at(block, columns[zero[number]])
-            moved = dict(zip(names, updates[number, zero[number]].tolist(), strict=True))
-            streaks.add(iteration_at(block, row), moved)
-            if moved:
-                self._judge_decay(block, streaks, optimizer, iteration_at(block, row))
+        columns = block.columns_of[optimizer]
+        zero = used_as_zero(block, rows, columns)
+        seen = self._streaks[optimizer].read(block, rows, columns, zero)
+        if seen is not None:
+            self._judge_decay(block, optimizer, rows, seen)
 
     def _judge_decay(
-        self, block: RowBatch, streaks: ZeroStreaks, optimizer: int, step: int
+        self, block: RowBatch, optimizer: int, rows: IntArray, seen: StreakRows
     ) -> None:
-        """Judge whether any of those that are at zero now have moved for long enough."""
-        moved = streaks.moving(self.min_steps, self.min_moves, self.min_share, self.max_ended)
-        decays = {
-            each.name: fact.number("weight_decay")
-            for each in block.parameters
-            if each.name in moved
-            and (fact := self.settings.at(step, each)) is not None
-            and fact.number("weight_decay") > 0
-        }
+        """Judge whether any of those that are at zero have moved for long enough."""
+        moving = seen.going(self.min_steps, self.min_moves, self.min_share, self.max_ended)
+        if not moving.any():
+            return
+        steps = integers(block.steps, "iteration")[rows]
+        decays = self.settings.numbers("weight_decay", steps, block.parameters, seen.columns)
+        moving &= decays > 0
+        counts = np.count_nonzero(moving, axis=1)
         known = self.found.get(optimizer)
-        if not decays:
-            return
-        if known is not None and len(decays) <= len(known.parameters):
-            self.found.extend(step, optimizer)
-            return
-        (name, decay), num = next(iter(decays.items())), len(decays)
-        since = min(moved[each].since for each in decays)
-        values = {"parameter": name, "num": num, "since": since, "decay": decay}
-        finding = self.finding(
+        most = np.maximum.accumulate([0 if known is None else len(known.parameters), *counts])
+        for row in as_list(np.flatnonzero(np.diff(most))):
+            own = np.flatnonzero(moving[row])
+            decay, names = float(decays[row, own[0]]), names_at(block, seen.columns[own])
+            since, last = int(seen.since[row, own].min()), float(seen.last[row, own[0]])
+            shrinking = _Shrinking(names, int(steps[row]), since, last, decay)
+            self.found.add(self._finding(block, optimizer, shrinking))
+        if counts.any():
+            self.found.extend(int(steps[counts > 0][-1]), optimizer)
+
+    def _finding(self, block: RowBatch, optimizer: int, seen: _Shrinking) -> Finding:
+        known, (name, *_), num = self.found.get(optimizer), seen.names, len(seen.names)
+        values = {"parameter": name, "num": num, "since": seen.since, "decay": seen.decay}
+        return self.finding(
             optimizer=optimizer,
-            first_step=since if known is None else known.first_step,
-            last_step=step,
-            parameters=tuple(decays),
-            evidence=(Evidence("update_ratio", name, step, moved[name].last, 0.0),),
+            first_step=seen.since if known is None else known.first_step,
+            last_step=seen.step,
+            parameters=seen.names,
+            evidence=(Evidence("update_ratio", name, seen.step, seen.last, 0.0),),
             cause=say(
                 "the gradient of {parameter} has been zero since step {since}, but the parameter "
                 "still changes: weight_decay={decay:g} shrinks it at every step",
@@ -128,8 +139,7 @@ class MovesWithoutGradient(SettingsRule):
                 "freeze parameters with requires_grad_(False), or set their gradients to None "
                 "instead of zero: the optimizer then skips them"
             ),
-            where=site_of(block, EventKind.STEP, step, optimizer),
+            where=site_of(block, EventKind.STEP, seen.step, optimizer),
             seen_only=True,
             excerpt="for p in frozen:\n    p.requires_grad_(False)",
         )
-        self.found.add(finding)

@@ -8,22 +8,22 @@ import numpy as np
 
 from seismograd.analysis.block_rows import as_list
 from seismograd.analysis.known_settings import KnownSettings
+from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule
 from seismograd.i18n import say
-from seismograd.schema import Evidence, Fact, Finding, IntArray, RowBatch
+from seismograd.schema import Evidence, Fact, Finding
 
 
 def weights_with_zero_eps(
-    block: RowBatch, step: int, columns: IntArray, settings: KnownSettings
+    block: SharedBlock, step: int, optimizer: int, settings: KnownSettings
 ) -> dict[str, Fact]:
-    """Return the weights in float16 whose eps rounds to zero there, and the settings of each. A
-    fused optimizer computes in single precision.
+    """Return the weights of an optimizer in float16 whose eps rounds to zero there, and the
+    settings of each. A fused optimizer computes in single precision.
     """
     return {
         each.name: fact
-        for each in (block.parameters[column] for column in as_list(columns))
-        if each.dtype == "float16"
-        and (fact := settings.at(step, each)) is not None
+        for each in (block.parameters[at] for at in as_list(block.held.in_float16[optimizer]))
+        if (fact := settings.at(step, each)) is not None
         and fact.number("eps") > 0
         and not fact.number("fused")
         and np.float16(fact.number("eps")) == 0

@@ -13,6 +13,7 @@
 
 #include "entry.hpp"
 #include "machine.hpp"
+#include "moments.hpp"
 #include "sketch.hpp"
 #include "split.hpp"
 #include "updates.hpp"
@@ -257,6 +258,13 @@ SEISMOGRAD_EXPORT void seismograd_keep(const seismograd::Slice* slices, int64_t 
 // the share of the marked numbers that did not move.
 SEISMOGRAD_EXPORT void seismograd_compare(const seismograd::Slice* slices, int64_t n, double* numbers) {
   seismograd::compare_all(slices, n, numbers);
+}
+
+// How large the gradients of one parameter are beside what its optimizer remembers: `numbers`  # (4,) receives the `Ratios`.
+SEISMOGRAD_EXPORT void seismograd_moments(const seismograd::Moments* moments, double* numbers) {
+  const seismograd::DenormalMode keep(false);
+  const seismograd::Ratios found = seismograd::ratios_of(*moments);
+  std::memcpy(numbers, &found, sizeof found);
 }
 
 // Sketches n tensors, or the parts of them that a process holds. `sums`  # (n, 64). Returns -1 where nothing could be sketched.

@@ -1,0 +1,89 @@
+"""One tensor, and what an optimizer remembers of one, measured by the kernel in one call: as torch
+computes it, or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from seismograd.measure.native import moments, one_tensor
+from seismograd.measure.native.library import DTYPES, load
+
+pytestmark = pytest.mark.skipif(load() is None, reason="there is no kernel")
+floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@given(scalars=st.lists(floats, min_size=1, max_size=40))
+def test_a_tensor_has_the_numbers_of_torch(scalars: list[float], dtype: torch.dtype) -> None:
+    tensor = torch.tensor(scalars).to(dtype)
+    measured = one_tensor.measure(tensor)
+    assert measured is not None
+    wide = tensor.double()
+    assert measured.norm == pytest.approx(float(wide.norm()), rel=1e-6, nan_ok=True)
+    assert measured.largest == pytest.approx(float(wide.abs().max()), rel=0, nan_ok=True)
+    assert measured.zeros == (tensor == 0).sum()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6.0).reshape(2, 3).T,
+        torch.ones(3, dtype=torch.int64),
+        torch.ones(3, dtype=torch.complex64).imag,
+        torch.ones(4, dtype=torch.complex64).conj().imag,
+        torch.ones(3, device="meta"),
+    ],
+    ids=["transposed", "integers", "with gaps", "negated", "meta"],
+)
+def test_what_does_not_lie_row_by_row_is_left_to_torch(tensor: Tensor) -> None:
+    assert one_tensor.measure(tensor) is None
+    assert not moments.takes(tensor)
+
+
+def by_torch(
+    gradient: Tensor, squares: Tensor, averages: Tensor, scale: float, biases: Any, eps: float
+) -> tuple[float, ...]:
+    root = (squares.double() / biases[1]).sqrt()
+    there = root > 0
+    ratios = [
+        float((numbers.double()[there] / divisor / root[there]).square().mean().sqrt())
+        for numbers, divisor in ((gradient, scale), (averages, biases[0]))
+    ]
+    return (*ratios, float(there.sum()), float((root < eps).double().mean()))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(floats, st.sampled_from([0.0, 1e-45, 1e-30, 1e-16, 0.5, 3e38, math.nan]), floats),
+        min_size=1,
+        max_size=40,
+    ),
+    scale=st.sampled_from([1.0, 1024.0]),
+)
+def test_moments_have_the_ratios_of_torch(
+    rows: list[tuple[float, float, float]], scale: float
+) -> None:
+    gradient, squares, averages = (torch.tensor(column) for column in zip(*rows, strict=True))
+    assert moments.takes(gradient, squares, averages)
+    biases, eps = (0.1, 0.001), 1e-8
+    ratios = moments.measure(gradient, squares, averages, scale=scale, biases=biases, eps=eps)
+    expected = by_torch(gradient, squares, averages, scale, biases, eps)
+    assert tuple(ratios) == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+def test_without_averages_the_rest_is_the_same() -> None:
+    gradient, squares = torch.randn(1000), torch.rand(1000)
+    both = [
+        moments.measure(gradient, squares, kept, scale=1.0, biases=(1.0, 1.0), eps=0.0)
+        for kept in (None, torch.randn(1000))
+    ]
+    assert both[0].gradient == both[1].gradient > 0
+    assert both[0].places == both[1].places == 1000
