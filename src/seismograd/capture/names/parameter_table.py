@@ -100,18 +100,15 @@ class ParameterTable:
             self._walks = 0
             self._changed()
 
-    def look_for_thawed(self) -> None:
-        """Inspect parameters that no optimizer holds and that were frozen: they may have been
-        thawed.
+    def look_for_others(self) -> None:
+        """Inspect parameters that no optimizer holds and that were frozen, for they may have been
+        thawed; and add those that models have got since they were last looked at.
         """
         if self._frozen and any(
             (tensor := each()) is not None and tensor.requires_grad for each in self._frozen
         ):
             self._walks = 0
             self._changed()
-
-    def look_for_added(self) -> None:
-        """Add the parameters that models have got since they were last looked at."""
         before = len(self._entries)
         for number, module, prefix in self._models.changed():
             for one in named(module, prefix):

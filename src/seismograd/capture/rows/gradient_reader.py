@@ -103,9 +103,9 @@ class GradientReader:
         began_s, planned = perf_counter(), window.plan
         table, measure = self._registry.parameter_table, self._measure_again
         every, turn = self._sketcher.every, window.num_steps % SAMPLE_EVERY
-        if turn == 1:  # as `_reading` does; what they find makes another version of the table
-            table.look_for_thawed()
-            table.look_for_added()
+        # `_is_looked_for`, without a call; what is found makes another version of the table
+        if turn == 0 or window.num_steps == 1:
+            table.look_for_others()
         if (
             measure is None
             or window.num_steps == 0
@@ -221,9 +221,8 @@ class GradientReader:
         parameter_table, held = self._registry.parameter_table, window.held()
         reductions = self._reductions
         window.num_collectives = reductions.num_before + len(reductions.since_backward)
-        if window.num_steps % SAMPLE_EVERY == 1:
-            parameter_table.look_for_thawed()
-            parameter_table.look_for_added()
+        if _is_looked_for(window):
+            parameter_table.look_for_others()
         planned = (
             current_plan(window, parameter_table, held) if window.clearing.parameters else None
         )
@@ -252,3 +251,10 @@ class GradientReader:
             extent,
             self._sketcher.sketch if sketch else None,
         )
+
+
+def _is_looked_for(window: OptimizerWindow) -> bool:
+    """Return whether to look for other parameters: once the first step is made, then in each with
+    samples.
+    """
+    return window.num_steps == 1 or (window.num_steps > 0 and window.num_steps % SAMPLE_EVERY == 0)

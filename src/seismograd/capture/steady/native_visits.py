@@ -93,8 +93,8 @@ class NativeVisits:
         self._event_visits, rare = visits, RareParts(short_ways.parts)
         self._rare: dict[str, tuple[Callable[..., bool], ...]] = {
             "backward_begins": (rare.hold, rare.reduce),
-            "clip_begins": (rare.read, rare.look_for),
-            "step_begins": (rare.read, rare.look_for, rare.copy, rare.look),
+            "clip_begins": (rare.read,),
+            "step_begins": (rare.read, rare.copy, rare.look),
             "step_ends": (rare.compare,),
         }
         named = _named(short_ways, visits)

@@ -24,7 +24,6 @@ class RareParts:
         self._guard, self._births, self._steps = parts.guard, parts.births, parts.steps
         self._losses = parts.backwards.inspection.losses
         self._spent, self._reader, self._looks = parts.spent, parts.reader, parts.late_looks
-        self._table = parts.registry.parameter_table
 
     def hold(self, _: ThreadState, tops: list[Any], after: int) -> bool:
         """Hold what operations of a loss were given whose derivative may be infinite."""
@@ -45,12 +44,6 @@ class RareParts:
     ) -> bool:
         """Read the gradients of a step with samples."""
         self._reader.read_again(thread_state, window, held)
-        return True
-
-    def look_for(self, _: ThreadState, __: torch.optim.Optimizer) -> bool:
-        """Look for parameters that are trained by now, and for new ones."""
-        self._table.look_for_thawed()
-        self._table.look_for_added()
         return True
 
     def look(self, thread_state: ThreadState, optimizer: torch.optim.Optimizer) -> bool:

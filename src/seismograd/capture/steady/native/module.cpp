@@ -16,7 +16,7 @@ namespace seismograd {
 
 namespace {
 
-constexpr long kInterface = 2;  // as in native_visits.py
+constexpr long kInterface = 3;  // as in extension.py
 constexpr Py_ssize_t kMostArguments = 4;
 constexpr int kNumLimits = 19;
 const char* const kEvents[kNumEvents] = {"zero_grad_ends", "backward_begins", "backward_ends", "step_begins",

@@ -30,22 +30,19 @@ struct Group {
 // The gradients as `GradientReader.read_again` reads them, in a step without samples whose gradients lie as they did.
 class Reading {
  public:
-  // Read them, in the second of ten steps behind a look for new parameters; or have Python read them, with samples in the first.
+  // Read them, or have Python read them with samples in one of ten steps.
   Outcome read(Visits& own, PyObject* optimizer, const Ref& parameters, Event event) {
     Known& known = *own.known;
     const bool is_sketched = known.sketch_every && known.num_steps % known.sketch_every == 0;
-    const int64_t turn = known.num_steps % own.limits_.sample_every;
-    const bool is_read = !is_sketched && turn != 0, looks = is_read && turn == 1;
-    if (is_read && !looks) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
+    if (!is_sketched && known.num_steps % own.limits_.sample_every != 0) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
     if (!tell(own)) return Outcome::kBroken;
-    const Outcome found = looks ? have_done(own, event, 1, {optimizer}) : have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
+    const Outcome found = have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
     if (found != Outcome::kYes) return found;
     known.num_parameters = Ref();
     if (!ask_reading(own, known)) {
       known.num_taken = -1;
       return Outcome::kNo;
     }
-    if (is_read) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
     known.ready = get(known.window, s_ready);
     known.has_ready = known.ready && known.ready.get() != Py_None;
     known.ready_used = used_of(own, known.ready);

@@ -172,9 +172,9 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
     PyErr_Clear();
     known.is_probed = true;
     known.num_scalars = -1;
-    found = have_done(own, kStepBegins, 2, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
+    found = have_done(own, kStepBegins, 1, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
   }
-  if (found == Outcome::kYes && looks) found = have_done(own, kStepBegins, 3, {optimizer});
+  if (found == Outcome::kYes && looks) found = have_done(own, kStepBegins, 2, {optimizer});
   return found;
 }
 
