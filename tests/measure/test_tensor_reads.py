@@ -4,10 +4,11 @@ holds on to nothing.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from seismograd.capture.birth.singular_operands import KEPT, MAX_OPERATIONS, Los
 from seismograd.capture.graph.loss_reduction import MAX_HOPS, shape_reduced
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.capture.probes.weight_slice import WeightSlice, have_changed, keep_all
-from seismograd.measure.native import tensor_reads
+from seismograd.measure.native import tensor_reads, torch_shim
 from seismograd.measure.native.library import ENTRY_WORDS, POINTER, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.native_table import make_table
@@ -89,6 +90,42 @@ def test_gradients_are_given_only_where_all_are_plain_and_of_the_same_parameters
 def filled(table: Any, tensors: list[Tensor]) -> bool:
     at = table.known_at, table.entries_at, ENTRY_WORDS
     return tensor_reads.fill(table.is_still_so, tensors, *at)
+
+
+@pytest.fixture
+def asked_by_python() -> Generator[None]:
+    """The extension asks tensors through Python alone, as with a torch without these functions."""
+    from seismograd.measure.native import _tensor_reads  # pyright: ignore
+
+    _tensor_reads.use_torch(0, 0, 0)  # pyright: ignore
+    yield
+    _tensor_reads.use_torch(*(torch_shim.addresses() or (0, 0, 0)))  # pyright: ignore
+
+
+def test_torch_has_functions_that_say_where_a_tensor_lies_and_nobody_sees_them_asked() -> None:
+    with torch.device("meta"), onlookers() as seen:
+        found = torch_shim.addresses()
+        assert seen == []
+    assert found is not None
+    assert all(found)
+
+
+@needs_extension
+def test_no_object_is_left_for_the_storage_of_a_gradient() -> None:
+    tensors = [torch.randn(8, 16) for _ in range(100)]
+    table = make_table(tensors)
+    assert table.fill(tensors)
+    others = [torch.randn(8, 16) for _ in range(100)]
+    gc.collect()
+    before = sum(type(each) is torch.UntypedStorage for each in gc.get_objects())
+    assert filled(table, others)
+    assert sum(type(each) is torch.UntypedStorage for each in gc.get_objects()) == before
+
+
+@needs_extension
+@pytest.mark.usefixtures("asked_by_python")
+def test_pointers_are_filled_in_with_a_torch_without_those_functions() -> None:
+    test_pointers_are_filled_in_where_all_lie_as_they_did_and_else_none_is()
 
 
 @needs_extension

@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INTERFACE = 4  # `kInterface` of the extension
+from seismograd.measure.native import torch_shim
+
+INTERFACE = 5  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -216,6 +218,7 @@ def _load() -> dict[str, Any]:
         return {}
     if not all(hasattr(_tensor_reads, name) for name in NAMES):  # pyright: ignore  # built before
         return {}
+    _tensor_reads.use_torch(*(torch_shim.addresses() or (0, 0, 0)))  # pyright: ignore
     return {name: getattr(_tensor_reads, name) for name in NAMES}  # pyright: ignore
 
 

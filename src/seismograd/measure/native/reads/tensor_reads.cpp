@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr long kInterface = 4;            // as in tensor_reads.py
+constexpr long kInterface = 5;            // as in tensor_reads.py
 constexpr int kRows = 4;                  // of a slice of a weight
 constexpr int kSliceWords = 7;            // as SLICE_WORDS in library.py
 constexpr int64_t kHeldFor = 1 << 18;     // numbers for which the interpreter is not left to other threads: giving it back takes as long
@@ -30,8 +30,9 @@ PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbyte
     *is_neg, *torch_module, *is_grad_enabled, *num_modes, *num_dispatch_modes, *graph_task, *is_autocast, *autocast_dtype, *any_autocast;
 PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_hook_dict, *s_backward_hooks, *s_output_nr,
     *s_next_functions, *s_input_metadata, *s_name;
-PyObject *s_grad, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept, *s_shape,
-    *s_where, *s_is_paused, *s_calls, *s_model, *s_args, *s_kwargs, *s_versions, *s_random, *s_autocast, *s_gradients, *s_last, *s_problem, *s_empty;
+PyObject *s_grad, *s_cdata, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept,
+    *s_shape, *s_where, *s_is_paused, *s_calls, *s_model, *s_args, *s_kwargs, *s_versions, *s_random, *s_autocast, *s_gradients, *s_last, *s_problem,
+    *s_empty;
 
 using seismograd::Ref;
 using seismograd::type_of;
@@ -56,6 +57,27 @@ bool num_bytes(PyObject* tensor, int64_t* value) {
 }
 
 bool address_of(PyObject* tensor, int64_t* value) { return number(ask(data_ptr, tensor), value); }
+
+// torch's own functions for what the next one asks (`torch_shim.py`), given a tensor as where a pointer to what `_cdata` is stands; null where there
+// are none.
+using AskTensor = int32_t (*)(void* const*, int64_t*);
+AskTensor offset_by_torch, num_bytes_by_torch, address_by_torch;
+
+// Where a dense tensor lies: its offset, the bytes of its storage and its address. Those functions are for tensors that were found to have a storage.
+struct Place {
+  int64_t offset, num_bytes, address;
+};
+
+bool place_of(PyObject* tensor, Place* found) {
+  if (!address_by_torch) {
+    return number(ask(storage_offset, tensor), &found->offset) && num_bytes(tensor, &found->num_bytes) && address_of(tensor, &found->address);
+  }
+  int64_t own;
+  if (!number_of(tensor, s_cdata, &own)) return false;
+  void* const handle = reinterpret_cast<void*>(static_cast<intptr_t>(own));
+  return offset_by_torch(&handle, &found->offset) == 0 && num_bytes_by_torch(&handle, &found->num_bytes) == 0 &&
+         address_by_torch(&handle, &found->address) == 0;
+}
 
 bool is_true(PyObject* object) {
   const Ref held(object);
@@ -135,9 +157,9 @@ bool fill_in(PyObject* is_still_so, PyObject* tensors, const int64_t* known, int
   bool is_as_before = addresses != nullptr;
   for (Py_ssize_t i = 0; is_as_before && i < n; ++i) {
     PyObject* tensor = PyTuple_GetItem(all.get(), i);
-    int64_t offset, bytes;
-    is_as_before = is_plain(tensor) && number(ask(storage_offset, tensor), &offset) && offset == known[2 * i] && num_bytes(tensor, &bytes) &&
-                   bytes == known[2 * i + 1] && address_of(tensor, &addresses[i]);
+    Place now;
+    is_as_before = is_plain(tensor) && place_of(tensor, &now) && now.offset == known[2 * i] && now.num_bytes == known[2 * i + 1];
+    if (is_as_before) addresses[i] = now.address;
   }
   for (Py_ssize_t i = 0; is_as_before && i < n; ++i) entries[i * words] = addresses[i];
   PyMem_Free(addresses);
@@ -147,6 +169,16 @@ bool fill_in(PyObject* is_still_so, PyObject* tensors, const int64_t* known, int
 template <typename T>
 T* at(unsigned long long address) {
   return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
+}
+
+// use_torch(offset, num_bytes, address): the functions of torch to ask by; 0 for none
+PyObject* use_torch(PyObject*, PyObject* args) {
+  unsigned long long offset_at, num_bytes_at, address_at;
+  if (!PyArg_ParseTuple(args, "KKK", &offset_at, &num_bytes_at, &address_at)) return nullptr;
+  offset_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(offset_at));
+  num_bytes_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(num_bytes_at));
+  address_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(address_at));
+  return answer(Py_None);
 }
 
 // fill(is_still_so, tensors, known, entries, words) -> bool
@@ -604,6 +636,7 @@ PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
     {"fill", fill, METH_VARARGS, nullptr},
+    {"use_torch", use_torch, METH_VARARGS, nullptr},
     {"unchanged", unchanged, METH_O, nullptr},
     {"keep", keep, METH_O, nullptr},
     {"number_of_dtype", number_of_dtype, METH_VARARGS, nullptr},
@@ -648,8 +681,8 @@ bool prepare() {
   Py_XDECREF(storage_type);
   any_autocast = PyObject_GetAttrString(own.get(), "_is_any_autocast_enabled");  // not in every version
   PyErr_Clear();
-  return found && intern(&s_grad, "grad") && intern(&s_version, "_version") && intern(&s_layout, "layout") && intern(&s_is_cpu, "is_cpu") &&
-         intern(&s_dtype, "dtype") && intern(&s_nbytes, "nbytes") && intern(&s_element_size, "element_size") &&
+  return found && intern(&s_grad, "grad") && intern(&s_cdata, "_cdata") && intern(&s_version, "_version") && intern(&s_layout, "layout") &&
+         intern(&s_is_cpu, "is_cpu") && intern(&s_dtype, "dtype") && intern(&s_nbytes, "nbytes") && intern(&s_element_size, "element_size") &&
          intern(&s_requires_grad, "requires_grad") && intern(&s_weight, "weight") && intern(&s_rows, "rows") && intern(&s_kept, "kept") &&
          intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
          intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
