@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from seismograd.analysis.medians import median, moving_medians
+from seismograd.schema import FloatArray
 
 
 @dataclass(slots=True)
@@ -23,16 +23,16 @@ class LossLevel:
     lowest: float = math.inf  # of the medians of `num_recent` in a row
     num: int = 0
 
-    def add(self, losses: Iterable[float]) -> None:
+    def add(self, losses: FloatArray) -> None:
         """Add the losses of more steps; those that are not finite do not count."""
-        known = [loss for loss in losses if math.isfinite(loss)]
+        known = losses[np.isfinite(losses)]
         self.num += len(known)
-        self.first += known[: max(self.num_first - len(self.first), 0)]
-        recent = [*self.recent, *known]
+        self.first += known[: max(self.num_first - len(self.first), 0)].tolist()
         if self.tracks_lowest:
-            followed = np.array(recent[max(len(self.recent) - self.num_recent + 1, 0) :])
+            followed = np.concatenate([self.recent[-self.num_recent + 1 :], known])
             levels = moving_medians(followed, self.num_recent)
             self.lowest = min(self.lowest, float(levels.min(initial=math.inf)))
+        recent = [*self.recent, *known[-self.num_recent :].tolist()]
         self.recent = recent[-self.num_recent :]
 
     @property

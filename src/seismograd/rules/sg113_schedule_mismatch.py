@@ -144,7 +144,7 @@ class ScheduleMismatch(FactRule):
     _counts: list[float] = memory(list[float])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        self._loss.add(numbers(block.steps, "loss").tolist())
+        self._loss.add(numbers(block.steps, "loss"))
         if len(self._counts) < MAX_COUNTED:
             is_backward = integers(block.events, "kind") == EventKind.BACKWARD
             counts = numbers(block.events, "count")[is_backward]
