@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from seismograd.analysis.medians import median
+import numpy as np
+
+from seismograd.analysis.medians import median, moving_medians
 
 
 @dataclass(slots=True)
@@ -26,16 +28,12 @@ class LossLevel:
         known = [loss for loss in losses if math.isfinite(loss)]
         self.num += len(known)
         self.first += known[: max(self.num_first - len(self.first), 0)]
-        if not self.tracks_lowest:
-            self.recent = [*self.recent, *known][-self.num_recent :]
-            return
-        num, half, recent = self.num_recent, self.num_recent // 2, self.recent
-        for loss in known:
-            recent = [*recent, loss][-num:]
-            if len(recent) == num:  # their median: a call less where all are finite
-                inner = sorted(recent)[half - 1 + num % 2 : half + 1]
-                self.lowest = min(self.lowest, sum(inner) / len(inner))
-        self.recent = recent
+        recent = [*self.recent, *known]
+        if self.tracks_lowest:
+            followed = np.array(recent[max(len(self.recent) - self.num_recent + 1, 0) :])
+            levels = moving_medians(followed, self.num_recent)
+            self.lowest = min(self.lowest, float(levels.min(initial=math.inf)))
+        self.recent = recent[-self.num_recent :]
 
     @property
     def at_first(self) -> float:
