@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from seismograd.analysis.medians import FEW, median, medians
+from seismograd.analysis.medians import FEW, median, medians, moving_medians
 
 NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e308, -1e308]) | st.floats(-1e6, 1e6)
 
@@ -37,3 +37,11 @@ def test_that_of_a_few_in_a_list_is_that_of_the_same_in_an_array(values: list[fl
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(found, median(np.array(values)))
     assert type(found) is float
+
+
+@given(st.lists(st.floats(-1e308, 1e308), max_size=20), st.integers(1, 10))
+def test_a_moving_median_is_that_of_as_many_numbers_in_a_row(values: list[float], num: int) -> None:
+    found = moving_medians(np.array(values), num)
+    with np.errstate(all="ignore"):
+        wanted = [median(values[at : at + num]) for at in range(len(values) - num + 1)]
+    assert found.tolist() == wanted

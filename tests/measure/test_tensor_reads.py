@@ -5,6 +5,7 @@ holds on to nothing.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 import weakref
@@ -340,6 +341,7 @@ def losses() -> list[Tensor]:
     return [
         nn.functional.cross_entropy(x * 2, torch.tensor([0, 1, 2, 0])),
         (x * 2).square().mean(),
+        *((x * 2).abs().pow(each).mean() for each in (2, 1, 0, 0.5, -1, math.nan)),
         x.sum(),
         x.exp().sum() / 3,
         ((x * 2).sum() + x.sqrt().sum()).log(),
@@ -372,6 +374,18 @@ def test_a_graph_is_searched_as_by_python(after: int) -> None:
     assert any(found)
     assert not all(found) or after == 1
     assert tensor_reads.shape_below(losses()[0].grad_fn, MAX_HOPS) == (4, 3)
+
+
+@pytest.mark.parametrize("exponent", [2, 1.0, 0, 0.5, -1, math.nan])
+def test_of_powers_those_are_held_whose_derivative_may_be_infinite(exponent: float) -> None:
+    x = torch.zeros(3, requires_grad=True)
+    loss = (x * 1).pow(exponent).mean()
+    operands = LossOperands()
+    operands.hold([loss.grad_fn], -1)
+    is_regular = exponent in (0, 1, 2)
+    assert bool(operands.losses) is not is_regular
+    known = tensor_reads.has_none([loss.grad_fn], -1, LEAF, KEPT, MAX_OPERATIONS)
+    assert known is (is_regular and tensor_reads.has_extension())
 
 
 def test_identities_are_those_of_python() -> None:

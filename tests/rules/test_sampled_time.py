@@ -146,7 +146,7 @@ def test_of_many_measurements_the_first_and_the_last_are_kept() -> None:
     time = ThroughTime()
     for step in range(100):
         time.learn(Fact("through_time", step, parameters=("w",)), lambda _: True)
-    time.loss.add([1.0] * 100)
+    time.loss.add(np.ones(100))
     (shown,) = time.at_fault(4, 60, 0.95)
     assert len(shown) <= MAX_KEPT + 1
     assert (shown[0].iteration, shown[-1].iteration) == (0, 99)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seismograd.analysis.block_rows import BoolArray, integers, names_at, numbers, statistic
+from seismograd.analysis.block_rows import (
+    BoolArray,
+    as_list,
+    integers,
+    names_at,
+    numbers,
+    statistic,
+)
 from seismograd.analysis.known_settings import KnownSettings
 from seismograd.analysis.medians import medians
 from seismograd.schema import FloatArray, IntArray, RowBatch, State
@@ -56,7 +63,7 @@ def sampled_decays(
     ratios, decays = decay_ratios(block, looked, columns, norms, settings)
     squares = norms**2
     squares[np.isnan(squares)] = 0
-    whole = np.add.reduce(squares, axis=1)
+    whole = _sums(squares, np.ones(squares.shape, np.bool_))
     # A decay over nothing would be beyond any bound.
     without = block.state[np.ix_(looked, columns)] == State.ZERO
     return SampledDecays(
@@ -65,17 +72,19 @@ def sampled_decays(
         np.searchsorted(rows, looked).tolist(),
         integers(block.steps, "iteration")[looked].tolist(),
         np.sqrt(whole).tolist(),
-        (2 * _sums_where(squares, without) > whole).tolist(),
+        (2 * _sums(squares, without) > whole).tolist(),
         ratios,
         medians(ratios, np.isfinite(ratios), axis=1).tolist(),
         decays.tolist(),
     )
 
 
-def _sums_where(squares: FloatArray, wanted: BoolArray) -> FloatArray:
-    """Return the sum of those that are wanted  # (S, W) -> (S,)."""
+def _sums(squares: FloatArray, wanted: BoolArray) -> FloatArray:
+    """Return the sum of those that are wanted of each row  # (S, W) -> (S,); one by one, since the
+    order in which `np.sum` adds depends on how many rows there are.
+    """
     sums = np.zeros(len(squares))
-    for row in np.flatnonzero(wanted.any(axis=1)).tolist():
+    for row in as_list(np.flatnonzero(wanted.any(axis=1))):
         sums[row] = np.add.reduce(squares[row, wanted[row]])
     return sums
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from seismograd.analysis.medians import median
+import numpy as np
+
+from seismograd.analysis.block_rows import as_list
+from seismograd.analysis.medians import median, moving_medians
 from seismograd.analysis.schedule_code import limited
 from seismograd.analysis.schedule_misfit import Misfit, values_of
 from seismograd.i18n import say
-from seismograd.schema import Fact
+from seismograd.schema import Fact, FloatArray, IntArray
 
 NUM = 5  # losses whose median is a level
 MIN_RISES = 3
@@ -43,33 +46,56 @@ class RateGrowth:
     _first: list[float] = field(default_factory=list[float])
     _recent: list[float] = field(default_factory=list[float])
 
-    def add(self, iteration: int, rate: float, loss: float) -> bool:
-        """Add a step; return whether the loss is broken there, and was not before."""
-        if self.broken_at >= 0 or self.has_fallen or math.isnan(rate):
+    def read(self, iterations: IntArray, rates: FloatArray, losses: FloatArray) -> bool:
+        """Read the next steps; return whether the loss is broken in one of them, and was not
+        before. What follows on that, or on a rate that has fallen, is not read.
+        """
+        known = ~np.isnan(rates)
+        if self.broken_at >= 0 or self.has_fallen or not known.any():
             return False
-        if math.isnan(self.first_rate) and rate > 0:
-            self.first_rate = rate
-        self.since_rise += 1
-        if rate > self.rate:
-            self.num_rises += 1
-            self.longest, self.since_rise = max(self.longest, self.since_rise), 0
-        self.has_fallen = rate < self.rate
-        self.rate = rate
-        if not math.isfinite(loss):
-            return self._breaks(iteration, loss) if len(self._first) == NUM else False
-        self._first += [loss] if len(self._first) < NUM else []
-        self._recent = [*self._recent, loss][-NUM:]
-        if len(self._recent) < NUM:
-            return False
-        now = median(self._recent)
-        if now > BROKEN * self.lowest > 0 and now > median(self._first):
-            return self._breaks(iteration, now)
-        self.lowest = min(self.lowest, now)
-        return False
+        iterations, rates, losses = iterations[known], rates[known], losses[known]
+        before = np.concatenate([[self.rate], rates[:-1]])
+        falls = np.flatnonzero(rates < before)
+        stop = int(falls[0]) + 1 if len(falls) else len(rates)
+        broken, level = self._read_losses(losses[:stop])
+        if broken >= 0:
+            self.broken_at, self.loss, stop = int(iterations[broken]), level, broken + 1
+        self._read_rates(before[:stop], rates[:stop])
+        return broken >= 0
 
-    def _breaks(self, iteration: int, loss: float) -> bool:
-        self.broken_at, self.loss = iteration, loss
-        return True
+    def _read_rates(self, before: FloatArray, rates: FloatArray) -> None:
+        """Count how often the rate rose, and how long it stayed before that."""
+        positive = rates[rates > 0]
+        if math.isnan(self.first_rate) and len(positive):
+            self.first_rate = float(positive[0])
+        rises = np.flatnonzero(rates > before)
+        if len(rises):
+            stays = np.diff(rises, prepend=-1 - self.since_rise)
+            self.num_rises += len(rises)
+            self.longest, self.since_rise = max(self.longest, int(stays.max())), -1 - int(rises[-1])
+        self.since_rise += len(rates)
+        self.rate = float(rates[-1])
+        self.has_fallen = bool(rates[-1] < before[-1])
+
+    def _read_losses(self, losses: FloatArray) -> tuple[int, float]:
+        """Return at which of these losses it is broken, and the level there; -1: at none."""
+        is_finite = np.isfinite(losses)
+        is_late = len(self._first) + np.cumsum(is_finite) >= NUM
+        ends = np.flatnonzero(is_late & ~is_finite)[:1].tolist()
+        at = np.flatnonzero(is_finite[: ends[0] if ends else None])
+        known = losses[at].tolist()
+        self._first = [*self._first, *known][:NUM]
+        followed = [*self._recent, *known]
+        self._recent = followed[1 - NUM :]
+        levels = moving_medians(np.array(followed), NUM)
+        lowest = np.minimum.accumulate(np.concatenate([[self.lowest], levels]))
+        limits = BROKEN * lowest[:-1]
+        high = (levels > limits) & (limits > 0) & (levels > median(self._first))
+        for number in as_list(np.flatnonzero(high)[:1]):
+            self.lowest = float(lowest[number])
+            return int(at[len(at) - len(levels) + number]), float(levels[number])
+        self.lowest = float(lowest[-1])
+        return (ends[0], float(losses[ends[0]])) if ends else (-1, math.nan)
 
     @property
     def is_endless(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from seismograd.analysis.block_rows import statistic, weight_norms
+from seismograd.analysis.block_rows import BoolArray, statistic, weight_norms
 from seismograd.analysis.chance_level import plain_loss
 from seismograd.analysis.medians import column_medians, median
 from seismograd.analysis.parameter_index import is_weight
@@ -66,11 +66,15 @@ class LargeUpdateTrack:
         """
         batch, index, limit = step_group.batch, step_group.index, max_growth * self.first_norm
         self.lowest = min(self.lowest, step_group.loss_level)
-        calm, is_calm = step_group.grad_norm <= limit, batch.highest_norms[index] <= limit
+        is_calm = batch.highest_norms[index] <= limit
+
+        def calm() -> BoolArray:  # the steps
+            return step_group.grad_norm <= limit
+
         if is_calm:
             ratios, ratio = batch.ratios[index], batch.ratio_levels[index]
         else:
-            ratios = column_medians(np.where(calm[:, None], step_group.ratio, np.nan))
+            ratios = column_medians(np.where(calm()[:, None], step_group.ratio, np.nan))
             ratio = median(ratios)
         previous = self.group if step_group.number > 0 else self.at_first.ratio
         self.group = 0.0 if math.isnan(ratio) else ratio
@@ -80,11 +84,11 @@ class LargeUpdateTrack:
         if self.since < 0 and previous >= lasting_ratio:
             self.since = self.at_first.step
         elif self.since < 0 and batch.largest_ratios[index] >= lasting_ratio:
-            large = (np.where(calm[:, None], step_group.ratio, 0) >= lasting_ratio).any(axis=1)
+            large = (np.where(calm()[:, None], step_group.ratio, 0) >= lasting_ratio).any(axis=1)
             self.since = int(step_group.steps[large][0]) if large.any() else -1
         if self.group > self.shown.ratio:
             column = _nearest(ratios, ratio)
-            row = int(np.flatnonzero(calm & np.isfinite(step_group.ratio[:, column]))[0])
+            row = int(np.flatnonzero(calm() & np.isfinite(step_group.ratio[:, column]))[0])
             self.shown = RelativeUpdate(
                 ratio,
                 int(step_group.steps[row]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from seismograd.analysis.medians import median
+import numpy as np
+
+from seismograd.analysis.medians import median, moving_medians
+from seismograd.schema import FloatArray
 
 
 @dataclass(slots=True)
@@ -21,21 +23,17 @@ class LossLevel:
     lowest: float = math.inf  # of the medians of `num_recent` in a row
     num: int = 0
 
-    def add(self, losses: Iterable[float]) -> None:
+    def add(self, losses: FloatArray) -> None:
         """Add the losses of more steps; those that are not finite do not count."""
-        known = [loss for loss in losses if math.isfinite(loss)]
+        known = losses[np.isfinite(losses)]
         self.num += len(known)
-        self.first += known[: max(self.num_first - len(self.first), 0)]
-        if not self.tracks_lowest:
-            self.recent = [*self.recent, *known][-self.num_recent :]
-            return
-        num, half, recent = self.num_recent, self.num_recent // 2, self.recent
-        for loss in known:
-            recent = [*recent, loss][-num:]
-            if len(recent) == num:  # their median: a call less where all are finite
-                inner = sorted(recent)[half - 1 + num % 2 : half + 1]
-                self.lowest = min(self.lowest, sum(inner) / len(inner))
-        self.recent = recent
+        self.first += known[: max(self.num_first - len(self.first), 0)].tolist()
+        if self.tracks_lowest:
+            followed = np.concatenate([self.recent[-self.num_recent + 1 :], known])
+            levels = moving_medians(followed, self.num_recent)
+            self.lowest = min(self.lowest, float(levels.min(initial=math.inf)))
+        recent = [*self.recent, *known[-self.num_recent :].tolist()]
+        self.recent = recent[-self.num_recent :]
 
     @property
     def at_first(self) -> float:

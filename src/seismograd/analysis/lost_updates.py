@@ -4,6 +4,7 @@ steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,12 +54,17 @@ class LostUpdateTrack:
         """Return which share of the scalars the last group left unmoved, NaN where none of its
         weights is in few digits.
         """
-        return median(self.unmoved)
+        return median(self.unmoved) if len(self.unmoved) else math.nan
 
     def is_lost(self, num: int, min_unmoved: float) -> bool:
         """Return whether each of the first groups, and the last one, left this share unmoved."""
-        shares = [*self.shares[:num], self.share]
-        return len(shares) > num and all(share >= min_unmoved for share in shares)  # never of a NaN
+        shares = self.shares[:num]
+        # never of a NaN
+        return (
+            len(shares) == num
+            and all(share >= min_unmoved for share in shares)
+            and self.share >= min_unmoved
+        )
 
     def middle(self) -> tuple[int, int]:
         """Return the row and column of a probe, in the last group, of the weight in the middle."""

@@ -39,6 +39,17 @@ def _median_of_few(values: list[float]) -> float:
     return known[half] if len(known) % 2 else (known[half - 1] + known[half]) / 2
 
 
+def moving_medians(values: FloatArray, num: int) -> FloatArray:
+    """Return the median of every `num` finite values in a row  # (n,) -> (n - num + 1,)."""
+    if len(values) < num:
+        return np.zeros(0)
+    low, high = (num - 1) // 2, num // 2
+    starts = np.arange(len(values) - num + 1)[:, None]
+    parted = np.partition(values[starts + np.arange(num)], (low, high), axis=1)
+    with np.errstate(over="ignore"):
+        return parted[:, low] if low == high else (parted[:, low] + parted[:, high]) / 2
+
+
 def column_medians(values: FloatArray) -> FloatArray:
     """Return the median of the finite values in each column, NaN without any  # (n, M) -> (M,)."""
     return medians(values, np.isfinite(values), axis=0)

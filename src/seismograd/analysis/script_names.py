@@ -177,8 +177,10 @@ def with_model_name(finding: Finding, parameters: Sequence[Parameter]) -> Findin
     """Return the finding with the script's own name for the model in its code, where rules write
     `model` and there is only one that may be meant.
     """
+    if not MODEL.search(finding.excerpt):
+        return finding
     names = models_of(parameters, finding.optimizer)
-    if len(names) != 1 or names[0] == "model" or not MODEL.search(finding.excerpt):
+    if len(names) != 1 or names[0] == "model":
         return finding
     return replace(finding, excerpt=MODEL.sub(names[0], finding.excerpt))
 

@@ -11,7 +11,7 @@ import numpy as np
 from seismograd.analysis.block_rows import integers, numbers
 from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.loss_level import LossLevel
-from seismograd.schema import Fact, FactKind, RowBatch, StepFlag
+from seismograd.schema import Fact, FactKind, Parameter, RowBatch, StepFlag
 
 ONE_OPERATION = frozenset({"GRU", "LSTM", "RNN"})  # modules whose steps a graph may not show
 MAX_KEPT = 16  # measurements of a weight: the first one, and the last ones
@@ -27,6 +27,7 @@ class ThroughTime:
     num: int = 0  # measurements
     guess: float = math.nan  # the loss of a classifier that only guesses
     module: str = ""  # one whose steps the graph may not show
+    _parameters: tuple[Parameter, ...] | None = None
     _in_a_row: dict[str, list[Fact]] = field(default_factory=dict[str, "list[Fact]"])
 
     def learn(self, fact: Fact, is_at_fault: Callable[[Fact], bool]) -> None:
@@ -43,10 +44,15 @@ class ThroughTime:
     def read(self, block: RowBatch) -> None:
         """Read the next iterations."""
         unknown = (integers(block.steps, "flags") & int(StepFlag.NO_LOSS)) != 0
-        self.loss.add(np.where(unknown, np.nan, numbers(block.steps, "loss")).tolist())
-        self.guess = chance_loss(block.parameters)
+        self.loss.add(np.where(unknown, np.nan, numbers(block.steps, "loss")))
+        if block.parameters is not self._parameters:
+            self._parameters = block.parameters
+            self._take_in(block.parameters)
+
+    def _take_in(self, parameters: tuple[Parameter, ...]) -> None:
+        self.guess = chance_loss(parameters)
         if not self.module:
-            modules = (each.module for each in block.parameters)
+            modules = (each.module for each in parameters)
             found = next((each for each in modules if each in ONE_OPERATION), "")
             self.module = f"nn.{found}" if found else ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -78,24 +79,25 @@ class ChecksumWriter:
         self, directory: Path, names: Sequence[str], ends: Sequence[int] | None = None
     ) -> None:
         self._column = {name: column for column, name in enumerate(names)}
-        self._entry: Record = np.zeros((), log_dtype(len(names)))
-        if ends is not None:
-            self._entry["end"] = ends
+        # of the entry to come; numbers of Python, in which few are changed the quickest
+        self._ends = [0] * len(names) if ends is None else list(ends)
+        self._sizes, self._crcs = [0] * len(names), [0] * len(names)
+        self._packed = Struct(f"<{len(names)}q{2 * len(names)}I")  # as `log_dtype`, but for `check`
         self._file = AppendFile(directory / CHECKS, ends is not None)
 
     def add(self, name: str, data: bytes | memoryview) -> None:
         """Count bytes that are appended to a file, once for each entry of the log."""
         column = self._column[name]
-        assert not self._entry["size"][column], name
-        self._entry["end"][column] += len(data)
-        self._entry["size"][column] = len(data)
-        self._entry["crc"][column] = checksum(data)
+        assert not self._sizes[column], name
+        self._ends[column] += len(data)
+        self._sizes[column] = len(data)
+        self._crcs[column] = checksum(data)
 
     def commit(self) -> None:
         """Append the entry of everything added since the last one."""
-        self._entry["check"] = entry_check(self._entry)[0]
-        self._file.write(self._entry.tobytes())
-        self._entry["size"] = self._entry["crc"] = 0
+        entry = self._packed.pack(*self._ends, *self._sizes, *self._crcs)
+        self._file.write(entry + zlib.crc32(entry).to_bytes(4, "little"))
+        self._sizes, self._crcs = [0] * len(self._sizes), [0] * len(self._crcs)
 
     def sync(self) -> None:
         """Wait until the log is on the disk."""

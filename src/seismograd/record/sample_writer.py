@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,21 +53,28 @@ class SampleWriter:
 
     def append(self, batch: SampleBatch) -> None:
         """Append a batch; raises `OSError` when the disk rejects it."""
-        (self._path / layout.SAMPLES).mkdir(exist_ok=True)
         if self._checks is None:
+            (self._path / layout.SAMPLES).mkdir(exist_ok=True)
             self._checks = ChecksumWriter(self._path / layout.SAMPLES, layout.CHECKED_OF_SAMPLES)
-        fresh = [each for each in dict.fromkeys(batch.subjects) if each not in self._numbers]
-        lines = b"".join(dumps_sealed(subject_to_json(each)) + b"\n" for each in fresh)
-        self._file(layout.SUBJECTS).write(lines)
-        for each in fresh:
-            self._numbers[each] = len(self._numbers)
-        entries = to_entries(batch, [self._numbers[each] for each in batch.subjects])
+        entries = to_entries(batch, self._numbers_of(batch.subjects))
         self._file(layout.sample_file(batch.kind)).write(layout.raw(entries))
         num_rows = self._num_rows.get(batch.kind, 0) + len(batch)
         self._num_rows[batch.kind] = num_rows
         place = np.array([(batch.step, batch.optimizer, num_rows)], SAMPLE_BATCH_DTYPE)
         self._file(layout.sample_index_file(batch.kind)).write(layout.raw(place))
         self._checks.commit()
+
+    def _numbers_of(self, subjects: Sequence[SampleSubject]) -> list[int]:
+        """Return the numbers of the subjects, after appending those that are new."""
+        known = [self._numbers.get(each, -1) for each in subjects]
+        if -1 not in known and layout.SUBJECTS in self._files:
+            return known
+        fresh = [each for each in dict.fromkeys(subjects) if each not in self._numbers]
+        lines = b"".join(dumps_sealed(subject_to_json(each)) + b"\n" for each in fresh)
+        self._file(layout.SUBJECTS).write(lines)
+        for each in fresh:
+            self._numbers[each] = len(self._numbers)
+        return [self._numbers[each] for each in subjects]
 
     def sync(self) -> None:
         """Wait until everything is on the disk."""

@@ -89,7 +89,7 @@ class WeightDecayDominates(SettingsRule):
         return super().learn(fact)
 
     def judge(self, block: SharedBlock, optimizer: int, rows: IntArray) -> None:
-        track, losses = self._tracks[optimizer], numbers(block.steps, "loss")[rows].tolist()
+        track, losses = self._tracks[optimizer], numbers(block.steps, "loss")[rows]
         sampled = sampled_decays(block, rows, block.held.weights[optimizer], self.settings)
         added = 0
         for index, position in enumerate(sampled.positions):

@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, iteration_at, numbers
+from seismograd.analysis.block_rows import flagged, integers, numbers
 from seismograd.analysis.growing_rate import RateGrowth, endless
 from seismograd.analysis.loss_level import LossLevel
 from seismograd.analysis.plateau_mode import wrong_mode
@@ -26,7 +26,7 @@ from seismograd.analysis.schedule_use import (
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.fact_rule import FactRule
 from seismograd.diagnosis.rule import memory, per_optimizer
-from seismograd.schema import EventKind, Evidence, Fact, FactKind, Finding, StepFlag
+from seismograd.schema import AnyArray, EventKind, Evidence, Fact, FactKind, Finding, StepFlag
 
 MAX_COUNTED = 256  # losses whose number of samples is averaged
 
@@ -144,16 +144,12 @@ class ScheduleMismatch(FactRule):
     _counts: list[float] = memory(list[float])
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
-        self._loss.add(numbers(block.steps, "loss").tolist())
-        is_backward = integers(block.events, "kind") == EventKind.BACKWARD
-        counts = numbers(block.events, "count")[is_backward]
-        self._counts += counts[np.isfinite(counts)].tolist()[: MAX_COUNTED - len(self._counts)]
-        steps = block.events[integers(block.events, "kind") == EventKind.STEP]
-        for optimizer, rate in zip(
-            integers(steps, "optimizer").tolist(), numbers(steps, "value").tolist(), strict=True
-        ):
-            self._rates[optimizer] = max(rate, self._rates.get(optimizer, 0.0))
-            self._lowest[optimizer] = min(rate, self._lowest.get(optimizer, math.inf))
+        self._loss.add(numbers(block.steps, "loss"))
+        if len(self._counts) < MAX_COUNTED:
+            is_backward = integers(block.events, "kind") == EventKind.BACKWARD
+            counts = numbers(block.events, "count")[is_backward]
+            self._counts += counts[np.isfinite(counts)].tolist()[: MAX_COUNTED - len(self._counts)]
+        self._read_rates(block.events[integers(block.events, "kind") == EventKind.STEP])
         self._watch_growth(block)
         return super().observe(block)
 
@@ -194,20 +190,30 @@ class ScheduleMismatch(FactRule):
             self._take(fact, wrong_mode(fact, self._loss, self.near, self.moved))
         return self.found.take()
 
+    def _read_rates(self, steps: AnyArray) -> None:
+        """Read the rates of steps, each as often as it changes."""
+        optimizers, rates = integers(steps, "optimizer"), numbers(steps, "value")
+        is_new = np.ones(len(steps), np.bool_)
+        is_new[1:] = (optimizers[1:] != optimizers[:-1]) | (rates[1:] != rates[:-1])
+        for optimizer, rate in zip(
+            optimizers[is_new].tolist(), rates[is_new].tolist(), strict=True
+        ):
+            self._rates[optimizer] = max(rate, self._rates.get(optimizer, 0.0))
+            self._lowest[optimizer] = min(rate, self._lowest.get(optimizer, math.inf))
+
     def _watch_growth(self, block: SharedBlock) -> None:
         """Read rates and losses up to where the loss of an optimizer breaks."""
         rates, losses = numbers(block.steps, "lr"), numbers(block.steps, "loss")
-        flags = integers(block.steps, "flags")
+        iterations, has_loss = (
+            integers(block.steps, "iteration"),
+            ~flagged(block.steps, StepFlag.NO_LOSS),
+        )
         for optimizer, rows in block.updated:
-            growth = self._growth[optimizer]
-            for row in as_list(rows) if growth.broken_at < 0 else ():
-                if flags[row] & int(StepFlag.NO_LOSS):
-                    continue
-                step = iteration_at(block, row)
-                if growth.add(step, float(rates[row]), float(losses[row])):
-                    for fact in self._last.values():
-                        is_its = fact.optimizer == optimizer and fact.iteration <= step
-                        self._take(fact, self._endless(fact) if is_its else None)
+            growth, read = self._growth[optimizer], rows[has_loss[rows]]
+            if growth.read(iterations[read], rates[read], losses[read]):
+                for fact in self._last.values():
+                    is_its = fact.optimizer == optimizer and fact.iteration <= growth.broken_at
+                    self._take(fact, self._endless(fact) if is_its else None)
 
     def _endless(self, fact: Fact) -> Misfit | None:
         return endless(fact, self._growth[fact.optimizer], self.min_growth, self.max_growth)

@@ -26,11 +26,12 @@ def recorded(values: AnyArray, dtype: str) -> AnyArray:
     with np.errstate(over="ignore", under="ignore"):
         narrow = values.astype(target)
     if target.itemsize == 4:
-        too_large = np.isinf(narrow) & np.isfinite(values)
-        too_small = (narrow == 0) & (values != 0)
-        if too_large.any():
+        infinite, zero = np.isinf(narrow), narrow == 0
+        if infinite.any():
+            too_large = infinite & np.isfinite(values)
             narrow[too_large] = np.copysign(np.finfo(np.float32).max, values[too_large])
-        if too_small.any():
+        if zero.any():
+            too_small = zero & (values != 0)
             narrow[too_small] = np.copysign(_FLOAT32_SMALLEST, values[too_small])
     return narrow
 

@@ -137,7 +137,7 @@ def concatenate(batches: Sequence[RowBatch]) -> RowBatch:
     """
     first = batches[0]
     num_parameters = len(first.parameters)
-    steps = np.concatenate([batch.steps for batch in batches], dtype=STEP_DTYPE)
+    steps = _entries([batch.steps for batch in batches], STEP_DTYPE)
     starts = np.cumsum([0, *map(len, batches)]).tolist()
     sample_rows = np.concatenate(
         [batch.sample_rows + start for batch, start in zip(batches, starts, strict=False)],
@@ -162,18 +162,26 @@ def concatenate(batches: Sequence[RowBatch]) -> RowBatch:
         }
         if sampled
         else no_samples(num_parameters),
-        events=np.concatenate([batch.events for batch in batches], dtype=EVENT_DTYPE),
+        events=_entries([batch.events for batch in batches], EVENT_DTYPE),
         elements=np.concatenate([batch.elements for batch in batches], dtype=np.float64),
         sites=first.sites,
         optimizers=first.optimizers,
-        ranks=np.concatenate([batch.ranks for batch in batches], dtype=RANK_DTYPE),
-        pairs=np.concatenate([batch.pairs for batch in batches], dtype=PAIR_DTYPE),
+        ranks=_entries([batch.ranks for batch in batches], RANK_DTYPE),
+        pairs=_entries([batch.pairs for batch in batches], PAIR_DTYPE),
         sketches={
             start + row: each
             for batch, start in zip(batches, starts, strict=False)
             for row, each in batch.sketches.items()
         },
     )
+
+
+def _entries(parts: Sequence[AnyArray], dtype: np.dtype[Any]) -> AnyArray:
+    """Return the parts as one, by their bytes where they can be: NumPy copies field by field."""
+    if any(part.dtype != dtype for part in parts):
+        return np.concatenate(parts, dtype=dtype)
+    whole = np.dtype((np.void, dtype.itemsize))
+    return np.concatenate([part.view(whole) for part in parts]).view(dtype)
 
 
 def _column(name: str, values: Sequence[AnyArray]) -> AnyArray:

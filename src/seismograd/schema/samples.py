@@ -144,14 +144,16 @@ def sample_dtype(kind: SampleKind) -> np.dtype[Any]:
 
 def to_entries(batch: SampleBatch, subjects: Sequence[int]) -> AnyArray:
     """Return a batch as rows of its file, its subjects by these numbers."""
-    names = SAMPLE_FIELDS[batch.kind].names
-    entries = np.zeros(len(batch), sample_dtype(batch.kind))
+    num = len(SAMPLE_FIELDS[batch.kind].names)
+    # the same memory, its fields as one
+    entries = np.zeros(
+        len(batch), [("subject", "<i4"), ("measured", "<u8"), ("fields", "<f8", num)]
+    )
     entries["subject"] = subjects
-    bits = np.uint64(1) << np.arange(len(names), dtype=np.uint64)
+    bits = np.uint64(1) << np.arange(num, dtype=np.uint64)
     entries["measured"] = (batch.measured * bits).sum(axis=1, dtype=np.uint64)
-    for index, name in enumerate(names):
-        entries[name] = np.where(batch.measured[:, index], batch.values[:, index], 0.0)
-    return entries
+    np.copyto(entries["fields"], batch.values, where=batch.measured)
+    return entries.view(sample_dtype(batch.kind))
 
 
 def from_entries(

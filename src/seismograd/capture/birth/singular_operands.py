@@ -19,6 +19,7 @@ from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
 
 MAX_OPERATIONS = 24  # visited for each loss
 MAX_LOSSES = 8  # between two steps
+POWER = "PowBackward0"
 # name of the node: what decides whether its derivative is finite, and the settings it needs
 KEPT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "SqrtBackward0": (("result",), ()),
@@ -34,7 +35,7 @@ KEPT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "AtanhBackward0": (("self",), ()),
     "ErfinvBackward0": (("self",), ()),
     "LogitBackward0": (("self",), ()),
-    "PowBackward0": (("self",), ("exponent",)),
+    POWER: (("self",), ("exponent",)),  # but those in `_is_finite`
     "PowBackward1": (("self", "exponent"), ()),
     "DivBackward0": (("other",), ()),
     "HypotBackward0": (("result",), ()),
@@ -72,8 +73,9 @@ class LossOperands:
             number = node._sequence_nr()
             if number <= after or number == LEAF:
                 continue
-            wanted = KEPT.get(node.name())
-            if wanted is not None:
+            name = node.name()
+            wanted = KEPT.get(name)
+            if wanted is not None and not (name == POWER and _is_finite(node._saved_exponent)):
                 held.append(_held(node, number, *wanted))
             for source, _ in node.next_functions:
                 if source is not None and source not in seen:
@@ -96,6 +98,11 @@ class LossOperands:
                         rows = batch or _first_size(fault.given)
                         return birth_of_fault(operation, fault, BACKWARD, rows, each.number)
         return None
+
+
+def _is_finite(exponent: object) -> bool:
+    """Return whether the derivative of this power is finite at each number, as that of a square."""
+    return isinstance(exponent, int | float) and (exponent >= 1 or exponent == 0)
 
 
 def _held(

@@ -139,8 +139,8 @@ left: Callable[[Any, Any, Tensor, int], bool] = _not_compared
 # look.
 shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
 # Whether none of the operations below the only one of these nodes that were made after the one with
-# this number has one of these names: the number of leaves, and how many nodes are looked at.
-# `False` where Python must look.
+# this number has one of these names, but a power whose derivative is finite at each number: the
+# number of leaves, and how many nodes are looked at. `False` where Python must look.
 has_none: Callable[[list[Any], int, int, Mapping[str, Any], int], bool] = _not_searched
 # Which objects these are, in a form that is quickly made and compared.
 identities: Callable[[list[Any]], bytes] = _identities

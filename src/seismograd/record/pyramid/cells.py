@@ -78,8 +78,9 @@ def cells_of_eights(states: StateArray, values: Mapping[str, AnyArray]) -> Pyram
     values (R, P) each.
     """
     shape = (len(states) // FACTOR, FACTOR, states.shape[1])
-    counts = np.empty((shape[0], NUM_STATES, shape[2]), np.uint8)
-    for state in range(NUM_STATES):
+    counts = np.zeros((shape[0], NUM_STATES, shape[2]), np.uint8)
+    # nearly always a few of them
+    for state in range(int(states.min(initial=NUM_STATES)), int(states.max(initial=0)) + 1):
         np.add.reduce((states == state).view(np.uint8).reshape(shape), axis=1, out=counts[:, state])
     there = states > State.ABSENT
     extremes: dict[str, FloatArray] = {}

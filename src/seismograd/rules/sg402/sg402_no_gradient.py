@@ -115,8 +115,10 @@ class NoGradient(Rule):
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _optimizers: Sequence[Optimizer] = memory(tuple[Optimizer, ...])
-    # what optimizers hold and train: the parameters, their columns, and their rows in the history
+    # what optimizers hold and train: the parameters, their optimizers, their columns, and their
+    # rows in the history
     _held: list[Parameter] = memory(list[Parameter])
+    _owners: IntArray = memory(lambda: np.zeros(0, np.int64))
     _columns: IntArray = memory(lambda: np.zeros(0, np.int64))
     _rows: IntArray = memory(lambda: np.zeros(0, np.int64))
     _history: ParameterHistory = memory(lambda: ParameterHistory(NO_STEPS))
@@ -129,6 +131,7 @@ class NoGradient(Rule):
             )
             self._rows = self._history.rows(block.parameters)[self._columns]
             self._held = [self._known[column] for column in as_list(self._columns)]
+            self._owners = np.array([_owner_of(each) for each in self._held], np.int64)
             self._begin_anew()
         useful = _useful(block)
         self._num_rows += int(np.count_nonzero(useful))
@@ -194,23 +197,22 @@ class NoGradient(Rule):
 
     def _since(self, block: SharedBlock) -> IntArray:
         """Return from which step on the optimizers of today have held what they hold  # (P,)."""
-        made = block.events[integers(block.events, "kind") == EventKind.STEP]
-        for optimizer, step in zip(
-            integers(made, "optimizer").tolist(), integers(made, "iteration").tolist(), strict=True
-        ):
-            self._begun.setdefault(optimizer, step)
-        later = LATER if self._begun else 0
-        owners = [-1 if each.optimizer is None else each.optimizer for each in self._held]
-        return np.array([self._begun.get(each, later) for each in owners], np.int64)
+        is_step = integers(block.events, "kind") == EventKind.STEP
+        stepped = integers(block.events, "optimizer")[is_step]
+        for optimizer in set(stepped.tolist()) - self._begun.keys():
+            iterations = integers(block.events, "iteration")[is_step]
+            self._begun[optimizer] = int(iterations[stepped == optimizer][0])
+        since = np.full(len(self._owners), LATER if self._begun else 0)
+        for optimizer, step in self._begun.items():
+            since[self._owners == optimizer] = step
+        return since
 
     def _judge(self, has: IntArray, lacks: IntArray, step: int, *, at_end: bool) -> None:
         """Judge each optimizer by the steps that its parameters had with and without a gradient."""
         enough = self.min_evaluated if at_end else self.min_steps
         counts: dict[int, list[tuple[Parameter, int, int]]] = defaultdict(list)
         for each, num, num_without in zip(self._held, has.tolist(), lacks.tolist(), strict=True):
-            counts[-1 if each.optimizer is None else each.optimizer].append(
-                (each, num, num_without)
-            )
+            counts[_owner_of(each)].append((each, num, num_without))
         for optimizer in sorted(counts.keys() - {each.optimizer for each in self.found}):
             listed, withheld = counts[optimizer], self._withheld[optimizer]
             left_out = self._left_out[optimizer]
@@ -285,6 +287,10 @@ def _useful(block: SharedBlock) -> BoolArray:
     backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
     unused = flagged(block.steps, StepFlag.SKIPPED | StepFlag.BY_HAND)
     return np.isin(iterations, backwards) & ~unused
+
+
+def _owner_of(parameter: Parameter) -> int:
+    return -1 if parameter.optimizer is None else parameter.optimizer
 
 
 def _kind_of(parameter: Parameter) -> tuple[str, tuple[int, ...]]:

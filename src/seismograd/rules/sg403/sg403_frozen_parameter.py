@@ -134,7 +134,7 @@ class FrozenParameter(Rule):
         self._first_step = iteration_at(block, 0) if self._first_step < 0 else self._first_step
         self._last_step = iteration_at(block, -1)
         self._optimizers = tuple(block.optimizers)
-        self._loss.add(numbers(block.steps, "loss").tolist())
+        self._loss.add(numbers(block.steps, "loss"))
         if block.parameters is not self._known:
             self._known = block.parameters
             self._suspects = columns_where(

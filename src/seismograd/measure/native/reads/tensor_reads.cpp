@@ -29,7 +29,7 @@ constexpr int kCount = 1, kMaxSeen = 64;  // the word of an entry that says how 
 PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbytes, *untyped_storage, *storage_offset, *data_ptr, *is_contiguous,
     *is_neg, *torch_module, *is_grad_enabled, *num_modes, *num_dispatch_modes, *graph_task, *is_autocast, *autocast_dtype, *any_autocast;
 PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_hook_dict, *s_backward_hooks, *s_output_nr,
-    *s_next_functions, *s_input_metadata, *s_name;
+    *s_next_functions, *s_input_metadata, *s_name, *s_saved_exponent;
 PyObject *s_grad, *s_cdata, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept,
     *s_shape, *s_where, *s_is_paused, *s_calls, *s_model, *s_args, *s_kwargs, *s_versions, *s_random, *s_autocast, *s_gradients, *s_last, *s_problem,
     *s_empty;
@@ -492,6 +492,15 @@ PyObject* shape_below(PyObject*, PyObject* args) {
   return found ? found : unexpected(Py_None);
 }
 
+// Whether a node with this name is a power whose derivative is finite at each number, as that of a square.
+bool is_finite_power(PyObject* node, PyObject* name) {
+  if (!PyUnicode_Check(name) || PyUnicode_CompareWithASCIIString(name, "PowBackward0") != 0) return false;
+  const Ref exponent(PyObject_GetAttr(node, s_saved_exponent));
+  if (!exponent || !(PyFloat_CheckExact(exponent.get()) || PyLong_CheckExact(exponent.get()))) return false;
+  const double value = PyFloat_AsDouble(exponent.get());
+  return !PyErr_Occurred() && (value >= 1 || value == 0);
+}
+
 // has_none(tops, after, leaf, names, most) -> bool
 PyObject* has_none(PyObject*, PyObject* args) {
   PyObject *tops, *names, *seen[kMaxSeen];
@@ -511,7 +520,7 @@ PyObject* has_none(PyObject*, PyObject* args) {
     is_known = order && !PyErr_Occurred();
     if (!is_known || number == leaf || (after >= 0 && number <= static_cast<unsigned long long>(after))) continue;
     const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
-    is_known = name && sources && PyTuple_Check(sources.get()) && PyDict_Contains(names, name.get()) == 0;
+    is_known = name && sources && PyTuple_Check(sources.get()) && (PyDict_Contains(names, name.get()) == 0 || is_finite_power(node, name.get()));
     for (Py_ssize_t i = 0; is_known && i < PyTuple_Size(sources.get()); ++i) {
       PyObject* source = source_at(sources.get(), i);
       bool is_new = source && source != Py_None;
@@ -690,8 +699,8 @@ bool prepare() {
          intern(&s_calls, "calls") && intern(&s_model, "model") && intern(&s_args, "args") && intern(&s_kwargs, "kwargs") &&
          intern(&s_versions, "versions") && intern(&s_random, "random") && intern(&s_autocast, "autocast") && intern(&s_gradients, "gradients") &&
          intern(&s_last, "last") && intern(&s_problem, "problem") && intern(&s_empty, "") && intern(&s_output_nr, "output_nr") &&
-         intern(&s_next_functions, "next_functions") && intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && prepare_rare() &&
-         prepare_entries();
+         intern(&s_next_functions, "next_functions") && intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") &&
+         intern(&s_saved_exponent, "_saved_exponent") && prepare_rare() && prepare_entries();
 }
 
 }  // namespace
