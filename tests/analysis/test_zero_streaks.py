@@ -88,4 +88,4 @@ def _assert_same(seen: StreakRows | None, row: int, counted: list[Counted]) -> N
         if each.in_a_row:
             assert (seen.since[at], seen.moves[at]) == (each.since, each.moves)
         if each.moves:
-            assert seen.last[at] == each.last
+            assert seen.last(row)[at[1]] == each.last

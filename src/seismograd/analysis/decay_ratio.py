@@ -63,26 +63,28 @@ def sampled_decays(
     ratios, decays = decay_ratios(block, looked, columns, norms, settings)
     squares = norms**2
     squares[np.isnan(squares)] = 0
-    whole = _sums(squares, np.ones(squares.shape, np.bool_))
+    whole = _row_sums(squares)
     # A decay over nothing would be beyond any bound.
-    without = block.state[np.ix_(looked, columns)] == State.ZERO
+    without = _row_sums(squares, block.state[np.ix_(looked, columns)] == State.ZERO)
     return SampledDecays(
         block,
         columns,
         np.searchsorted(rows, looked).tolist(),
         integers(block.steps, "iteration")[looked].tolist(),
         np.sqrt(whole).tolist(),
-        (2 * _sums(squares, without) > whole).tolist(),
+        (2 * without > whole).tolist(),
         ratios,
         medians(ratios, np.isfinite(ratios), axis=1).tolist(),
         decays.tolist(),
     )
 
 
-def _sums(squares: FloatArray, wanted: BoolArray) -> FloatArray:
+def _row_sums(squares: FloatArray, wanted: BoolArray | None = None) -> FloatArray:
     """Return the sum of those that are wanted of each row  # (S, W) -> (S,); one by one, since the
     order in which `np.sum` adds depends on how many rows there are.
     """
+    if wanted is None:
+        return np.array([np.add.reduce(each) for each in squares])
     sums = np.zeros(len(squares))
     for row in as_list(np.flatnonzero(wanted.any(axis=1))):
         sums[row] = np.add.reduce(squares[row, wanted[row]])

@@ -53,5 +53,7 @@ class FindingTracker:
 
     def take(self) -> list[Finding]:
         """Return the findings that are new or have changed since the last call."""
+        if not self._changed:
+            return []
         taken, self._changed = list(self._changed), {}
         return [self._found[optimizer] for optimizer in taken]

@@ -58,12 +58,11 @@ class LostUpdateTrack:
 
     def is_lost(self, num: int, min_unmoved: float) -> bool:
         """Return whether each of the first groups, and the last one, left this share unmoved."""
-        shares = self.shares[:num]
         # never of a NaN
         return (
-            len(shares) == num
-            and all(share >= min_unmoved for share in shares)
-            and self.share >= min_unmoved
+            len(self.unmoved) > 0
+            and len(self.shares) >= num
+            and all(share >= min_unmoved for share in (*self.shares[:num], self.share))
         )
 
     def middle(self) -> tuple[int, int]:

@@ -47,8 +47,8 @@ class TrainingStages:
 
     def begun_by(self, optimizer: int, iteration: int) -> int:
         """Return when the stage of this iteration began; -1: with the training."""
-        begun = self._begun.get(optimizer, ())
-        return max((at for at, _ in begun if at <= iteration), default=-1)
+        begun = self._begun.get(optimizer)
+        return max((at for at, _ in begun if at <= iteration), default=-1) if begun else -1
 
     def parts(self, optimizer: int, rows: IntArray, iterations: IntArray) -> list[StageRows]:
         """Return the rows by stage; `iterations` are theirs. Each stage begins once."""

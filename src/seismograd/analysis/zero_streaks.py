@@ -36,10 +36,20 @@ class StreakRows:
     since: IntArray
     in_a_row: IntArray
     moves: IntArray
-    last: FloatArray
     num: IntArray
     num_ended: IntArray
     num_steps: IntArray  # (rows, 1)
+    has_moved: BoolArray  # in this step
+    ratio: FloatArray  # how far
+    last_before: FloatArray  # how far in the last step before these that moved it  # (columns,)
+
+    def last(self, row: int) -> FloatArray:
+        """Return how far each moved in the last step up to a row that moved it  # (columns,)."""
+        moved = self.has_moved[row::-1]
+        latest = row - moved.argmax(axis=0)
+        return np.where(
+            moved.any(axis=0), self.ratio[latest, np.arange(len(latest))], self.last_before
+        )
 
     def going(self, min_steps: int, min_moves: int, min_share: float, max_ended: int) -> BoolArray:
         """Return which go on, are this long, moved this often and take this share of all steps,
@@ -83,8 +93,9 @@ class ZeroStreaks:
             np.arange(first, self.num_steps + 1)[:, None],
             taken,
         )
-        for name in NO_STREAK.dtype.names or ():
+        for name in ("since", "in_a_row", "moves", "num", "num_ended"):
             records[name][own[runs]] = getattr(seen, name)[-1]
+        records["last"][own[runs]] = seen.last(len(rows) - 1)
         return seen
 
     def _records(self, parameters: tuple[Parameter, ...]) -> AnyArray:
@@ -112,10 +123,9 @@ def _read_streaks(
 ) -> StreakRows:
     """Follow the streaks from those before through these steps."""
     row, goes_on = np.arange(len(steps))[:, None], before["in_a_row"] > 0
-    # the last row in which the gradient was not zero, and the row in which the last move was
+    # the last row in which the gradient was not zero
     other = np.maximum.accumulate(np.where(zero, -1, row), axis=0)
     moved = zero & (ratio > 0)
-    move = np.maximum.accumulate(np.where(moved, row, -1), axis=0)
     is_earlier = (other < 0) & goes_on  # than the first row
     num_moves, preceded = np.cumsum(moved, axis=0), np.concatenate([goes_on[None], zero[:-1]])
     num_other = np.where(other < 0, 0, np.take_along_axis(num_moves, np.maximum(other, 0), 0))
@@ -125,10 +135,12 @@ def _read_streaks(
         since=np.where(is_earlier, before["since"], steps[begun]),
         in_a_row=row - other + np.where(is_earlier, before["in_a_row"], 0),
         moves=num_moves - num_other + np.where(is_earlier, before["moves"], 0),
-        last=np.where(move < 0, before["last"], np.take_along_axis(ratio, np.maximum(move, 0), 0)),
         num=before["num"] + np.cumsum(zero, axis=0),
         num_ended=before["num_ended"] + np.cumsum(preceded & ~zero, axis=0),
         num_steps=num_steps,
+        has_moved=moved,
+        ratio=ratio,
+        last_before=before["last"],
     )
 
 

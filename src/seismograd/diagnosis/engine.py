@@ -63,6 +63,8 @@ class Diagnosis:
         self._fact_kinds = frozenset(fact_kinds)
         self._held = HeldColumns()  # of the parameters of the last block
         self._seen: set[str] = set()  # names of the available statistics
+        self._statistics: frozenset[str] | None = None  # those of the last block
+        self._able: tuple[Rule, ...] = ()  # the rules that can read them
 
     def observe(self, block: RowBatch) -> frozenset[Key]:
         """Read the next iterations; return what was found in them for the first time."""
@@ -77,12 +79,20 @@ class Diagnosis:
         self._hand_on_waiting(bisect_right(self._waiting, (last, len(_SAMPLE_KINDS)), key=_place))
         # Several rules need the same windows and profiles, which are computed once for all of them.
         shared = SharedBlock.of(block, self._held)
-        for rule in self._rules:
-            # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
-            if all(name in block.values or name in _SAMPLED for name in rule.needs):
-                self._take(rule, lambda rule=rule: rule.observe(shared))
+        for rule in self._readers_of(block):
+            self._take(rule, lambda rule=rule: rule.observe(shared))
         # New keys alone: a finding grows with nearly every block, which is no news to anybody.
         return frozenset(self._found) - known if len(self._found) > len(known) else frozenset()
+
+    def _readers_of(self, block: RowBatch) -> tuple[Rule, ...]:
+        """Return the rules that can read a block with these statistics."""
+        statistics = frozenset(block.values)
+        if statistics != self._statistics:
+            self._statistics = statistics
+            # Most blocks have no sample, but a rule that needs one must see the rest of them, too.
+            there = statistics | _SAMPLED
+            self._able = tuple(rule for rule in self._rules if there.issuperset(rule.needs))
+        return self._able
 
     def note(self, note: Note) -> None:
         """Read a note."""

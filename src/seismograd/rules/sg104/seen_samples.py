@@ -18,14 +18,15 @@ class SeenSamples:
 
     def until_each_sample(self, block: RowBatch) -> list[float]:
         """Read the next iterations; return how many there were up to each sampled row."""
-        backwards = block.events[block.events["kind"] == EventKind.BACKWARD]
-        count = np.nan_to_num(numbers(backwards, "count"), nan=1e9)
+        is_backward = block.events["kind"] == EventKind.BACKWARD
+        count = np.nan_to_num(numbers(block.events, "count")[is_backward], nan=1e9)
         iterations = integers(block.steps, "iteration")[block.sample_rows]
-        ends = np.searchsorted(integers(backwards, "iteration"), iterations, side="right").tolist()
-        starts = [0, *ends]
-        seen = [float(count[a:b].sum()) for a, b in zip(starts, ends, strict=False)]
-        if seen:
-            seen[0] += self._num
-            self._num = 0.0
-        self._num += float(count[starts[-1] :].sum())
+        ends = np.searchsorted(
+            integers(block.events, "iteration")[is_backward], iterations, side="right"
+        )
+        # which of the stretches that end there, or the last one, each belongs to
+        stretch = np.searchsorted(ends, np.arange(len(count)), side="right")
+        seen: list[float] = np.bincount(stretch, count, len(ends) + 1).tolist()
+        seen[0] += self._num
+        self._num = seen.pop()
         return seen

@@ -108,7 +108,7 @@ class MovesWithoutGradient(SettingsRule):
         for row in as_list(np.flatnonzero(np.diff(most))):
             own = np.flatnonzero(moving[row])
             decay, names = float(decays[row, own[0]]), names_at(block, seen.columns[own])
-            since, last = int(seen.since[row, own].min()), float(seen.last[row, own[0]])
+            since, last = int(seen.since[row, own].min()), float(seen.last(row)[own[0]])
             shrinking = _Shrinking(names, int(steps[row]), since, last, decay)
             self.found.add(self._finding(block, optimizer, shrinking))
         if counts.any():
