@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seismograd.measure.native import moments, one_tensor
+from seismograd.capture.xray.saturation import saturated_share
+from seismograd.measure.native import moments, one_tensor, tensor_reads
 from seismograd.measure.native.library import DTYPES, load
 
-pytestmark = pytest.mark.skipif(load() is None, reason="there is no kernel")
+pytestmark = pytest.mark.skipif(
+    load() is None or not tensor_reads.has_extension(), reason="there is no kernel, or no extension"
+)
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
@@ -32,6 +35,27 @@ def test_a_tensor_has_the_numbers_of_torch(scalars: list[float], dtype: torch.dt
     assert measured.zeros == (tensor == 0).sum()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@given(scalars=st.lists(floats, min_size=1, max_size=40), low=floats, high=floats)
+def test_what_is_outside_of_an_interval_is_counted(
+    scalars: list[float], dtype: torch.dtype, low: float, high: float
+) -> None:
+    tensor = torch.tensor(scalars).to(dtype)
+    wide = tensor.double()
+    assert one_tensor.num_outside(tensor, low, high) == ((wide <= low) | (wide >= high)).sum()
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "tanh", "softmax"])
+def test_an_activation_is_saturated_where_its_derivative_is_small(kind: str) -> None:
+    returned = torch.linspace(-1 if kind == "tanh" else 0, 1, 10_001)
+    share = saturated_share(kind, None, returned)
+    with tensor_reads.without_extension():  # without which the kernel is not asked
+        by_torch = saturated_share(kind, None, returned)
+    assert isinstance(share, float)
+    assert isinstance(by_torch, Tensor)
+    assert 0 < share == pytest.approx(float(by_torch))
+
+
 @pytest.mark.parametrize(
     "tensor",
     [
@@ -44,7 +68,9 @@ def test_a_tensor_has_the_numbers_of_torch(scalars: list[float], dtype: torch.dt
     ids=["transposed", "integers", "with gaps", "negated", "meta"],
 )
 def test_what_does_not_lie_row_by_row_is_left_to_torch(tensor: Tensor) -> None:
+    assert not one_tensor.takes(tensor)
     assert one_tensor.measure(tensor) is None
+    assert one_tensor.num_outside(tensor, 0.0, 1.0) is None
     assert not moments.takes(tensor)
 
 

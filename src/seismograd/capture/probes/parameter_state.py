@@ -116,6 +116,8 @@ def _momentum(gradient: Tensor, buffer: Tensor, scale: float) -> Numbers:
 
 def _is_plain(tensor: Tensor) -> bool:
     held = held_part(tensor)
+    if one_tensor.takes(held):
+        return True
     return (
         held.layout is torch.strided
         and held.is_floating_point()

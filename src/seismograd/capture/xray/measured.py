@@ -32,6 +32,8 @@ def is_measurable(tensor: Any) -> bool:
     """Return whether a tensor has numbers that can be measured here: floating ones of its own, at
     least one.
     """
+    if one_tensor.takes(tensor):
+        return True
     return (
         type(tensor) in (Tensor, torch.nn.Parameter)
         and tensor.is_floating_point()

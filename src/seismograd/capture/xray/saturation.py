@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from seismograd.measure.native import one_tensor
+
 SATURATED = 0.01  # |f'(x)| below this passes hardly any of the signal
 MAX_SCALARS = 1 << 20  # of which the share is taken, evenly spread
 
@@ -20,6 +22,13 @@ _BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda y: y * (1 - y),
     "tanh": lambda y: 1 - y * y,
     "softmax": lambda y: y * (1 - y),
+}
+# the intervals of what they return within which they are not saturated, where these are as simple
+_ROOT = math.sqrt(1 - 4 * SATURATED)
+_OPEN = {
+    "sigmoid": ((1 - _ROOT) / 2, (1 + _ROOT) / 2),
+    "tanh": (-math.sqrt(1 - SATURATED), math.sqrt(1 - SATURATED)),
+    "softmax": ((1 - _ROOT) / 2, (1 + _ROOT) / 2),
 }
 # by what it was given
 _BY_INPUT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,10 +62,16 @@ def kind_of(name: str) -> str:
     return kind if kind in _BY_OUTPUT or kind in _BY_INPUT else ""
 
 
-def saturated_share(kind: str, given: Tensor | None, returned: Tensor | None) -> Tensor | None:
+def saturated_share(
+    kind: str, given: Tensor | None, returned: Tensor | None
+) -> Tensor | float | None:
     """Return the share of scalars at which an activation of this kind is saturated; `None` where
     that is not known.
     """
+    if kind in _OPEN and returned is not None and 0 < returned.numel() <= MAX_SCALARS:
+        num = one_tensor.num_outside(returned, *_OPEN[kind])
+        if num is not None:
+            return num / returned.numel()
     if kind in _BY_OUTPUT and returned is not None:
         derivative = _BY_OUTPUT[kind](_some(returned))
     elif kind in _BY_INPUT and given is not None:

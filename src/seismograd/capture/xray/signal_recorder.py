@@ -183,7 +183,9 @@ class SignalRecorder:
 
     def _take_input(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find where the input of a call came from."""
-        given = _first((args, kwargs))
+        given = _first(args[0]) if args and type(args[0]) is Tensor else None
+        if given is None:
+            given = _first((args, kwargs))
         if given is None:
             return
         call.given = given
@@ -302,4 +304,6 @@ def _is_known(record: CallRecord) -> bool:
 
 def _first(thing: Any) -> Tensor | None:
     """Return the first tensor among arguments or results that can be measured."""
+    if type(thing) is Tensor:
+        return thing if is_measurable(thing) else None
     return next((each for each in tensors_in(thing) if is_measurable(each)), None)

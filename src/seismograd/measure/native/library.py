@@ -87,6 +87,19 @@ def load_sketch() -> Any | None:
 
 
 @cache
+def load_outside() -> Any | None:
+    """Return the kernel's function that counts what is outside of an interval, declared, or `None`
+    where there is none, as with `load_sketch`.
+    """
+    library = load()
+    function: Any = None if library is None else getattr(library, "seismograd_outside", None)
+    if function is not None:
+        whole, real = ctypes.c_int64, ctypes.c_double
+        function.argtypes, function.restype = (ctypes.c_void_p, whole, whole, real, real), whole
+    return function
+
+
+@cache
 def load_moments() -> Any | None:
     """Return the kernel's function that measures what an optimizer remembers, declared, or `None`
     where there is none, as with `load_sketch`.

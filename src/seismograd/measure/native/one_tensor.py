@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
     DTYPES,
+    ENTRY_WORDS,
     NUMBERS,
-    address_of,
     load,
+    load_outside,
 )
 
 CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 NORM, LARGEST, ZEROS = (NUMBERS.index(name) for name in ("norm", "largest", "zeros"))
+Entry = ctypes.c_int64 * ENTRY_WORDS
+Numbers = ctypes.c_double * len(NUMBERS)
 
 
 class MeasuredTensor(NamedTuple):
@@ -28,24 +32,34 @@ class MeasuredTensor(NamedTuple):
     zeros: float
 
 
-def measure(tensor: Tensor) -> MeasuredTensor | None:
-    """Return the numbers of a tensor that has some of its own (`measured.is_measurable`); `None`
-    where the kernel cannot read it as it lies in memory, row by row on the CPU, or where there is
-    no kernel.
+def takes(tensor: Tensor) -> bool:
+    """Return whether the kernel, if there is one, can read a tensor as it lies in memory: plain,
+    row by row on the CPU, with at least one scalar.
     """
-    library = load()
-    if library is None or not tensor.is_cpu:
+    return tensor_reads.number_of_dtype(tensor, CODES) >= 0 and tensor.numel() > 0
+
+
+def measure(tensor: Tensor) -> MeasuredTensor | None:
+    """Return the numbers of a tensor that has some; `None` where the kernel cannot read it, or
+    where there is none.
+    """
+    library, code = load(), tensor_reads.number_of_dtype(tensor, CODES)
+    if library is None or code < 0:
         return None
-    code = CODES.get(tensor.dtype)
-    if code is None or not tensor.is_contiguous() or tensor.is_neg():
-        return None
-    entry = np.array((tensor.data_ptr(), tensor.numel(), 0, 0, 0, code, 0), np.int64)
-    numbers = np.empty(len(NUMBERS))
+    entry, numbers = Entry(tensor.data_ptr(), tensor.numel(), 0, 0, 0, code, 0), Numbers()
     threads = torch.get_num_threads()
-    used: int = library.seismograd_measure(
-        address_of(entry), 1, threads, BEST_INSTRUCTION_SET, address_of(numbers), None
-    )
+    used: int = library.seismograd_measure(entry, 1, threads, BEST_INSTRUCTION_SET, numbers, None)
     if used < 0:
         return None
-    listed: list[float] = numbers.tolist()
-    return MeasuredTensor(listed[NORM], listed[LARGEST], listed[ZEROS])
+    return MeasuredTensor(numbers[NORM], numbers[LARGEST], numbers[ZEROS])
+
+
+def num_outside(tensor: Tensor, low: float, high: float) -> int | None:
+    """Return how many scalars of a tensor are not above `low` and below `high`, none of them NaN;
+    `None` where the kernel cannot read it, or where there is none.
+    """
+    function, code = load_outside(), tensor_reads.number_of_dtype(tensor, CODES)
+    if function is None or code < 0:
+        return None
+    found: int = function(tensor.data_ptr(), tensor.numel(), code, low, high)
+    return found

@@ -260,6 +260,20 @@ SEISMOGRAD_EXPORT void seismograd_compare(const seismograd::Slice* slices, int64
   seismograd::compare_all(slices, n, numbers);
 }
 
+// How many of n numbers of a dtype are not above `low` and below `high`; NaN is not counted.
+SEISMOGRAD_EXPORT int64_t seismograd_outside(const void* numbers, int64_t n, int64_t dtype, double low, double high) {
+  const seismograd::DenormalMode keep(false);
+  int64_t num = 0;
+  seismograd::with_type(dtype, [&](auto number) {
+    const auto* each = static_cast<const decltype(number)*>(numbers);
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = seismograd::wide(each[i]);
+      num += (x <= low) | (x >= high);
+    }
+  });
+  return num;
+}
+
 // How large the gradients of one parameter are beside what its optimizer remembers: `numbers`  # (4,) receives the `Ratios`.
 SEISMOGRAD_EXPORT void seismograd_moments(const seismograd::Moments* moments, double* numbers) {
   const seismograd::DenormalMode keep(false);
