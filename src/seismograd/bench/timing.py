@@ -17,6 +17,9 @@ from seismograd.bench.models import Workload
 
 WARM_S = 3.0  # of each contender, at most, before it is timed
 STEPS = 10  # of each turn: of sampled statistics every tenth step has its share
+SETTLE_S = 0.5  # at most, before each turn
+QUIET_S = 1e-2  # a look, longer than the times at which the processor time of threads is noted
+IDLE_SHARE = 0.1  # of a look, which is no work
 ROUNDS, QUICK_ROUNDS = 15, 3
 MIN_ROUNDS = 3
 
@@ -123,6 +126,7 @@ def _turn(workload: Workload, contender: Contender) -> Times:
     """Return the seconds a step takes of wall and of processor time, over `STEPS` steps after one
     to warm up.
     """
+    _settle()
     contender.begin()
     try:
         _step(workload, contender)
@@ -134,6 +138,18 @@ def _turn(workload: Workload, contender: Contender) -> Times:
         return (time.perf_counter() - began) / STEPS, (time.process_time() - processor) / STEPS
     finally:
         contender.end()
+
+
+def _settle() -> None:
+    """Wait until no thread works any more that the last contender has left behind: one of NumPy's
+    BLAS, which TensorBoard's histograms call, turns for a tenth of a second before it sleeps.
+    """
+    until = time.perf_counter() + SETTLE_S
+    while time.perf_counter() < until:
+        processor = time.process_time()
+        time.sleep(QUIET_S)
+        if time.process_time() - processor < IDLE_SHARE * QUIET_S:
+            break
 
 
 def _step(workload: Workload, contender: Contender) -> None:
