@@ -19,10 +19,10 @@ from seismograd.capture.graph.loss_reduction import COUNTS_TARGETS, mean_of, red
 from seismograd.capture.names.parameter_groups import num_parameters_below
 from seismograd.capture.probes.pending_probe import PendingProbe
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import NUMBERS as ROWS
-from seismograd.measure.native.library import load
+from seismograd.measure.native.library import DTYPE_CODES, load
+from seismograd.measure.native.library import DTYPE_CODES as ROWS
 from seismograd.measure.native.native_backend import NativeBackend
-from seismograd.measure.native.slice_copies import NUMBERS, SliceCopies
+from seismograd.measure.native.slice_copies import SliceCopies
 from seismograd.tensors.saved_tensors import SHOWS_DATA
 
 pytestmark = [
@@ -256,9 +256,9 @@ def test_what_is_no_plain_mean_is_left_to_python() -> None:
     for each in nonsense:
         assert tensor_reads.count_of_mean(each, COUNTS_TARGETS) is None
         assert tensor_reads.keep_slices(each) is None
-        assert tensor_reads.keep_slices([each], 0, 0, 1, 1, NUMBERS, 0, 0, 0) is None
+        assert tensor_reads.keep_slices([each], 0, 0, 1, 1, DTYPE_CODES, 0, 0, 0) is None
         assert tensor_reads.compare_slices(each) is False
-        assert tensor_reads.compare_slices([each], [each], NUMBERS, 0, 0, each) is False
+        assert tensor_reads.compare_slices([each], [each], DTYPE_CODES, 0, 0, each) is False
         assert tensor_reads.measure_sample(each) is False
         assert tensor_reads.num_parameters_below(each) == -1
         assert tensor_reads.event_entries(each) is None
@@ -314,7 +314,7 @@ def test_references_are_given_back() -> None:
         measuring.measure(gradients, held, KEYS, (), sample=True)
     loss = F.cross_entropy(held[0] * 2, torch.zeros(7, dtype=torch.int64))
     arrays = [np.empty((2, 3)), np.empty((len(ROWS), 3))]
-    things: list[Any] = [*held, *gradients, held, gradients, NUMBERS, torch.float32, loss]
+    things: list[Any] = [*held, *gradients, held, gradients, DTYPE_CODES, torch.float32, loss]
     things += [loss.grad_fn, COUNTS_TARGETS, *arrays, Tensor, nn.Parameter, torch.strided]
 
     def counts() -> list[int]:
@@ -332,7 +332,7 @@ def test_references_are_given_back() -> None:
         assert ours.keep_next([*held, loss], 0, 0, 4, 9) is None
         assert measuring.sample_again(gradients, held, KEYS) is not None
         assert measuring.sample_again(gradients, gradients, KEYS) is None
-        tensor_reads.compare_slices(found[0], found[1], NUMBERS, 0, 0, arrays[1])
+        tensor_reads.compare_slices(found[0], found[1], DTYPE_CODES, 0, 0, arrays[1])
         assert mean_of(loss) is not None
         del found
     assert counts() == before

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from seismograd.measure.native.library import INSTRUCTION_SETS, load, load_sketch
+from seismograd.measure.native.library import INSTRUCTION_SETS, load
 from seismograd.measure.native.native_sketch import sketch_all
 from seismograd.measure.sketches.gradient_sketches import sketch_gradients
 from seismograd.measure.sketches.position_runs import runs_of, whole
@@ -78,7 +78,7 @@ def test_every_sum_has_the_signs_of_the_definition(count: int) -> None:
     assert_close(sketch_of(tensor, whole(count)).numpy(), by_the_book(tensor.tolist()), 1e-12)
 
 
-@pytest.mark.skipif(load_sketch() is None, reason="the kernel was not built: pip install -e .")
+@pytest.mark.skipif(load() is None, reason="the kernel was not built: pip install -e .")
 @pytest.mark.parametrize("instruction_set", SETS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("count", SIZES)
@@ -86,7 +86,7 @@ def test_the_kernel_sums_as_the_reference_does(
     instruction_set: int, dtype: torch.dtype, count: int
 ) -> None:
     tensor, places = numbers(count, seed=count, dtype=dtype), whole(count)
-    kernel = sketch_all(load_sketch(), [tensor], [places], instruction_set)[0]
+    kernel = sketch_all(load(), [tensor], [places], instruction_set)[0]
     assert_close(kernel, sketch_of(tensor, places).numpy())
 
 
@@ -105,11 +105,11 @@ def test_the_sketches_of_parts_add_up_to_that_of_the_whole(
         runs = runs_of(shape, offset, part.shape)
         assert runs.numel == part.numel()
         by_torch += sketch_of(part.contiguous(), runs).numpy()
-        if (kernel := load_sketch()) is not None:
+        if (kernel := load()) is not None:
             total += sketch_all(kernel, [part.contiguous()], [runs])[0]
         first += part.shape[dim]
     assert_close(by_torch, sketch(tensor))
-    if load_sketch() is not None:
+    if load() is not None:
         assert_close(total, sketch(tensor))
 
 

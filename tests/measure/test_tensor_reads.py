@@ -23,10 +23,10 @@ from seismograd.capture.graph.loss_reduction import MAX_HOPS, shape_reduced
 from seismograd.capture.graph.traversal import LEAF
 from seismograd.capture.probes.weight_slice import WeightSlice, have_changed, keep_all
 from seismograd.measure.native import tensor_reads, torch_shim
-from seismograd.measure.native.library import ENTRY_WORDS, POINTER, load
+from seismograd.measure.native.library import DTYPE_CODES, ENTRY_WORDS, POINTER, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.native_table import make_table
-from seismograd.measure.native.slice_copies import ITEM_SIZES, NUMBERS, SliceCopies
+from seismograd.measure.native.slice_copies import ITEM_SIZES, SliceCopies
 from seismograd.measure.number_table import stacked
 from tests.measure.onlookers import onlookers
 
@@ -196,8 +196,8 @@ def test_slices_are_kept_and_compared_as_by_python() -> None:
 )
 def test_what_the_kernel_takes_is_what_python_says(make: Callable[[], Tensor]) -> None:
     tensor = make()
-    expected = NUMBERS[tensor.dtype] if SliceCopies.takes(tensor) else -1
-    assert tensor_reads.number_of_dtype(tensor, NUMBERS) == expected
+    expected = DTYPE_CODES[tensor.dtype] if SliceCopies.takes(tensor) else -1
+    assert tensor_reads.number_of_dtype(tensor, DTYPE_CODES) == expected
 
 
 @pytest.mark.parametrize("by_extension", [True, False])
@@ -429,7 +429,7 @@ def test_the_table_of_slices_is_that_of_python() -> None:
         [None],
     ]
     for each in odd:
-        assert tensor_reads.slice_table(each, NUMBERS, ITEM_SIZES, 0) is None
+        assert tensor_reads.slice_table(each, DTYPE_CODES, ITEM_SIZES, 0) is None
 
 
 def failing(*_: object) -> bool:
@@ -443,13 +443,13 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
     for nonsense in all_nonsense:
         assert reads.gradients(nonsense, [1]) is None
         assert reads.fill(failing, nonsense, 0, 0, 1) is False
-        assert reads.number_of_dtype(nonsense, NUMBERS) == -1
+        assert reads.number_of_dtype(nonsense, DTYPE_CODES) == -1
         assert reads.unchanged(nonsense) is False
         assert reads.keep(nonsense) is False
         assert reads.keeper({}, 0, 0)((nonsense,)) is None
         assert reads.keeper({}, 0, 0)(nonsense) is None
         assert reads.measure(nonsense) is None
-        assert reads.slice_table(nonsense, NUMBERS, ITEM_SIZES, 0) is None
+        assert reads.slice_table(nonsense, DTYPE_CODES, ITEM_SIZES, 0) is None
         assert reads.of_kinds(nonsense, nonsense) is None
         assert reads.of_kinds([1], (nonsense,)) is None
         assert reads.entered(nonsense) is False
@@ -485,7 +485,7 @@ def test_references_are_given_back() -> None:
     things += [loss.grad_fn, other.grad_fn, loss, other]
     backend = backend_of(gradients) if load() is not None else None  # pyright: ignore
     probed = [(weight, weight.grad, 0, 5) for weight in held]
-    things += [probed, *probed, NUMBERS, ITEM_SIZES]
+    things += [probed, *probed, DTYPE_CODES, ITEM_SIZES]
     model, owner, lender = nn.Linear(3, 3), Owner(), torch.empty(0)
     hooked = torch.ones(16, requires_grad=True)
     things += [model, owner, lender, owner.calls, HeldCall, hooked]
@@ -506,7 +506,7 @@ def test_references_are_given_back() -> None:
         filled(table, held)
         assert tensor_reads.unchanged(slices)
         assert tensor_reads.keep(slices)
-        tensor_reads.number_of_dtype(held[0], NUMBERS)
+        tensor_reads.number_of_dtype(held[0], DTYPE_CODES)
         tensor_reads.keeper(kept, 0, 0)((gradients[0],))  # pyright: ignore
         kept.clear()
         if backend is not None:
@@ -524,8 +524,8 @@ def test_references_are_given_back() -> None:
             tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
         del top
         tensor_reads.identities(gradients)
-        tensor_reads.slice_table(probed, NUMBERS, ITEM_SIZES, 0)
-        tensor_reads.slice_table([*probed, None], NUMBERS, ITEM_SIZES, 0)
+        tensor_reads.slice_table(probed, DTYPE_CODES, ITEM_SIZES, 0)
+        tensor_reads.slice_table([*probed, None], DTYPE_CODES, ITEM_SIZES, 0)
         assert tensor_reads.of_kinds([*held, loss, slices], (nn.Module, list)) == [slices]
         assert (
             tensor_reads.of_kinds([loss, slices], (Tensor,)) is None

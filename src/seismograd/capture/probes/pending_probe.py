@@ -30,7 +30,8 @@ from seismograd.capture.probes.probed_tensors import (
 from seismograd.capture.probes.probed_updates import UNMOVED, UPDATE_RATIO, ProbedUpdates
 from seismograd.capture.probes.slice_positions import Box, box, flat, leap_length
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.slice_copies import NUMBERS, Slice, SliceCopies
+from seismograd.measure.native.library import DTYPE_CODES
+from seismograd.measure.native.slice_copies import Slice, SliceCopies
 from seismograd.measure.weight_updates import SliceGroup, compare, keep
 from seismograd.schema import FloatArray
 from seismograd.tensors.device_scalars import Scalar
@@ -78,8 +79,8 @@ class PendingProbe:
             if (
                 self.copies is not None
                 and gradient is not None
-                and tensor_reads.number_of_dtype(parameter, NUMBERS) >= 0
-                and tensor_reads.number_of_dtype(gradient, NUMBERS) >= 0
+                and tensor_reads.number_of_dtype(parameter, DTYPE_CODES) >= 0
+                and tensor_reads.number_of_dtype(gradient, DTYPE_CODES) >= 0
                 and parameter.numel() == gradient.numel()
             ):  # as `add` does
                 numel = count = parameter.numel()
@@ -196,7 +197,7 @@ class PendingProbe:
             if (
                 self.closure
                 or parameter.dtype != dtype
-                or tensor_reads.number_of_dtype(parameter, NUMBERS) < 0
+                or tensor_reads.number_of_dtype(parameter, DTYPE_CODES) < 0
                 or parameter.numel() < start + count
             ):  # without a call where none of that is so
                 now = slice_after(before, dtype, self.closure)

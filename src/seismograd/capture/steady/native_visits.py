@@ -60,9 +60,8 @@ from seismograd.capture.steady.extension import make_visits
 from seismograd.capture.steady.rare_parts import RareParts
 from seismograd.capture.steady.short_ways import ShortWays
 from seismograd.measure.native import native_backend, tensor_reads
-from seismograd.measure.native.library import ENTRY_WORDS
+from seismograd.measure.native.library import DTYPE_CODES, ENTRY_WORDS
 from seismograd.measure.native.native_table import NOT_KNOWN as POINTERS_NOT_KNOWN
-from seismograd.measure.native.slice_copies import NUMBERS as DTYPE_NUMBERS
 from seismograd.measure.number_table import NumberTable
 from seismograd.schema import SAMPLE_EVERY, EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
@@ -226,7 +225,7 @@ _CONSTANTS: dict[str, Any] = {
     "torch_cuda": torch.cuda,
     # in the order of `Limits` there
     "counts_targets": COUNTS_TARGETS,
-    "dtype_numbers": DTYPE_NUMBERS,
+    "dtype_numbers": DTYPE_CODES,
     "coarse": COARSE,
     "limits": (
         USER,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 # `seismograd_interface` in kernel/kernel.cpp; a library with another value is not called
-INTERFACE = 2
+INTERFACE = 3
 
 # A table of tensors is an array of int64  # (n, ENTRY_WORDS), each row an `Entry` of
 # kernel/entry.hpp with these words.
@@ -23,6 +23,7 @@ POINTER, COUNT, ROWS, NUM_ROWS, RUN, DTYPE, WANTED = range(7)
 ENTRY_WORDS = 7
 EXPONENTS, REPORT_ROWS = 1, 2  # `Wanted`
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # `DType`
+DTYPE_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 # `Slice` of kernel/updates.hpp: weights, gradients, kept, marks, count, dtype, dtype of the
 # gradients
 SLICE_WORDS = 7
@@ -33,6 +34,18 @@ ROWS_HEADER_BYTES = 8  # `Rows`: the number of dead rows (int64) is followed by 
 NUMBERS = ("norm", "largest", "sum", "zeros", "nonfinite", "dead_rows")
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "neon")  # `InstructionSet` of kernel/machine.hpp
 BEST_INSTRUCTION_SET = -1
+
+_POINTER, _WHOLE, _SMALL, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double
+# what each takes and returns; kernel/kernel.cpp says what they do
+FUNCTIONS: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "seismograd_measure": ((_POINTER, _WHOLE, _SMALL, _SMALL, _POINTER, _POINTER), _SMALL),
+    "seismograd_keep": ((_POINTER, _WHOLE), None),
+    "seismograd_compare": ((_POINTER, _WHOLE, _POINTER), None),
+    "seismograd_sketch": ((_POINTER, _WHOLE, _SMALL, _SMALL, _POINTER), _SMALL),
+    "seismograd_outside": ((_POINTER, _WHOLE, _WHOLE, _REAL, _REAL), _WHOLE),
+    "seismograd_moments": ((_POINTER, _POINTER), None),
+    "seismograd_read": ((_POINTER, _WHOLE, _SMALL), ctypes.c_uint64),
+}
 
 
 @cache
@@ -50,65 +63,13 @@ def load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(path))
         if library.seismograd_interface() != INTERFACE:
             return None
+        for name, (arguments, result) in FUNCTIONS.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, result
     except (OSError, AttributeError):  # wrong platform, or a stale build
         return None
-    pointer = ctypes.c_void_p
-    library.seismograd_measure.argtypes = (
-        pointer,
-        ctypes.c_int64,
-        ctypes.c_int32,
-        ctypes.c_int32,
-        pointer,
-        pointer,
-    )
-    library.seismograd_measure.restype = ctypes.c_int32
-    library.seismograd_keep.argtypes = (pointer, ctypes.c_int64)
-    library.seismograd_keep.restype = None
-    library.seismograd_compare.argtypes = (pointer, ctypes.c_int64, pointer)
-    library.seismograd_compare.restype = None
-    library.seismograd_read.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32)
-    library.seismograd_read.restype = ctypes.c_uint64
     atexit.register(library.seismograd_stop)
     return library
-
-
-@cache
-def load_sketch() -> Any | None:
-    """Return the kernel's function that sketches, declared, or `None` where there is none: no
-    kernel, or one that was built before it had that.
-    """
-    library = load()
-    function: Any = None if library is None else getattr(library, "seismograd_sketch", None)
-    if function is not None:
-        pointer = ctypes.c_void_p
-        function.argtypes = (pointer, ctypes.c_int64, ctypes.c_int32, ctypes.c_int32, pointer)
-        function.restype = ctypes.c_int32
-    return function
-
-
-@cache
-def load_outside() -> Any | None:
-    """Return the kernel's function that counts what is outside of an interval, declared, or `None`
-    where there is none, as with `load_sketch`.
-    """
-    library = load()
-    function: Any = None if library is None else getattr(library, "seismograd_outside", None)
-    if function is not None:
-        whole, real = ctypes.c_int64, ctypes.c_double
-        function.argtypes, function.restype = (ctypes.c_void_p, whole, whole, real, real), whole
-    return function
-
-
-@cache
-def load_moments() -> Any | None:
-    """Return the kernel's function that measures what an optimizer remembers, declared, or `None`
-    where there is none, as with `load_sketch`.
-    """
-    library = load()
-    function: Any = None if library is None else getattr(library, "seismograd_moments", None)
-    if function is not None:
-        function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p), None
-    return function
 
 
 def address_of(array: Any) -> Any:

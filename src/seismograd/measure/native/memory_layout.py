@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seismograd.measure.native.library import DTYPES
+from seismograd.measure.native.library import DTYPE_CODES
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
 
@@ -32,10 +32,10 @@ def layout_of(tensor: Tensor) -> MemoryLayout | None:
         type(tensor) not in PLAIN_TYPES
         or tensor.layout is not torch.strided
         or not tensor.is_cpu
-        or tensor.dtype not in DTYPES
+        or tensor.dtype not in DTYPE_CODES
     ):
         return None
-    dtype, count = DTYPES.index(tensor.dtype), tensor.numel()
+    dtype, count = DTYPE_CODES[tensor.dtype], tensor.numel()
     if count == 0:
         return MemoryLayout(dtype, 0)
     if (

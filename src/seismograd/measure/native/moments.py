@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seismograd.measure.native.library import load_moments
+from seismograd.measure.native.library import load
 
 
 class Moments(ctypes.Structure):
@@ -42,7 +42,7 @@ class MomentRatios(NamedTuple):
 
 def takes(*tensors: Tensor | None) -> bool:
     """Return whether the kernel can read plain tensors as they lie in memory, if there is one."""
-    return load_moments() is not None and all(
+    return load() is not None and all(
         each is None
         or (
             each.is_cpu
@@ -77,8 +77,8 @@ def measure(
         eps,
     )
     found = (ctypes.c_double * 4)()
-    function: Any = load_moments()
-    function(ctypes.byref(moments), found)
+    library: Any = load()
+    library.seismograd_moments(ctypes.byref(moments), found)
     gradients, momenta, places, below = found
     if not places:
         return MomentRatios(math.nan, math.nan, 0.0, below / gradient.numel())

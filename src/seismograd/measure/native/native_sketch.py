@@ -5,8 +5,8 @@ Shapes: n tensors, W sums.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,29 +14,27 @@ from torch import Tensor
 
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
-    DTYPES,
+    DTYPE_CODES,
     SKETCHED_WORDS,
     address_of,
 )
 from seismograd.measure.sketches.position_runs import PositionRuns
 from seismograd.schema import SKETCH_WIDTH, FloatArray
 
-NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
-
 
 def takes(tensor: Tensor) -> bool:
     """Return whether the kernel can read a tensor as it lies in memory: row by row."""
-    return tensor.is_cpu and tensor.dtype in NUMBERS and tensor.is_contiguous()
+    return tensor.is_cpu and tensor.dtype in DTYPE_CODES and tensor.is_contiguous()
 
 
 def sketch_all(
-    function: Any,
+    library: ctypes.CDLL,
     tensors: Sequence[Tensor],
     runs: Sequence[PositionRuns],
     instruction_set: int = BEST_INSTRUCTION_SET,
 ) -> FloatArray:
-    """Return the sketches of tensors that the kernel takes  # (n, W). `function` is the kernel's,
-    from `library.load_sketch`.
+    """Return the sketches of tensors that the kernel takes  # (n, W). `library` is the kernel,
+    from `library.load`.
     """
     entries = np.array(
         [
@@ -45,14 +43,14 @@ def sketch_all(
                 each.starts.ctypes.data,
                 len(each.starts),
                 each.length,
-                NUMBERS[tensor.dtype],
+                DTYPE_CODES[tensor.dtype],
             )
             for tensor, each in zip(tensors, runs, strict=True)
         ],
         np.int64,
     ).reshape(-1, SKETCHED_WORDS)
     sums = np.zeros((len(tensors), SKETCH_WIDTH))
-    used = function(
+    used = library.seismograd_sketch(
         address_of(entries),
         len(entries),
         torch.get_num_threads(),

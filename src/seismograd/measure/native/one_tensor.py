@@ -11,14 +11,12 @@ from torch import Tensor
 from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
-    DTYPES,
+    DTYPE_CODES,
     ENTRY_WORDS,
     NUMBERS,
     load,
-    load_outside,
 )
 
-CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 NORM, LARGEST, ZEROS = (NUMBERS.index(name) for name in ("norm", "largest", "zeros"))
 Entry = ctypes.c_int64 * ENTRY_WORDS
 Numbers = ctypes.c_double * len(NUMBERS)
@@ -36,14 +34,14 @@ def takes(tensor: Tensor) -> bool:
     """Return whether the kernel, if there is one, can read a tensor as it lies in memory: plain,
     row by row on the CPU, with at least one scalar.
     """
-    return tensor_reads.number_of_dtype(tensor, CODES) >= 0 and tensor.numel() > 0
+    return tensor_reads.number_of_dtype(tensor, DTYPE_CODES) >= 0 and tensor.numel() > 0
 
 
 def measure(tensor: Tensor) -> MeasuredTensor | None:
     """Return the numbers of a tensor that has some; `None` where the kernel cannot read it, or
     where there is none.
     """
-    library, code = load(), tensor_reads.number_of_dtype(tensor, CODES)
+    library, code = load(), tensor_reads.number_of_dtype(tensor, DTYPE_CODES)
     if library is None or code < 0:
         return None
     entry, numbers = Entry(tensor.data_ptr(), tensor.numel(), 0, 0, 0, code, 0), Numbers()
@@ -58,8 +56,8 @@ def num_outside(tensor: Tensor, low: float, high: float) -> int | None:
     """Return how many scalars of a tensor are not above `low` and below `high`, none of them NaN;
     `None` where the kernel cannot read it, or where there is none.
     """
-    function, code = load_outside(), tensor_reads.number_of_dtype(tensor, CODES)
-    if function is None or code < 0:
+    library, code = load(), tensor_reads.number_of_dtype(tensor, DTYPE_CODES)
+    if library is None or code < 0:
         return None
-    found: int = function(tensor.data_ptr(), tensor.numel(), code, low, high)
+    found: int = library.seismograd_outside(tensor.data_ptr(), tensor.numel(), code, low, high)
     return found

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import DTYPES, SLICE_WORDS, address_of
+from seismograd.measure.native.library import DTYPE_CODES, DTYPES, SLICE_WORDS, address_of
 from seismograd.schema import FloatArray
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
 # a weight, its gradient, the first scalar of the slice in memory, the count
 Slice = tuple[Tensor, Tensor | None, int, int]
 ITEM_SIZES = {dtype: dtype.itemsize for dtype in DTYPES}
-NUMBERS = {dtype: number for number, dtype in enumerate(DTYPES)}
 
 
 class SliceCopies:
@@ -48,7 +47,7 @@ class SliceCopies:
             type(tensor) not in PLAIN_TYPES
             or tensor.layout is not torch.strided
             or not tensor.is_cpu
-            or tensor.dtype not in NUMBERS
+            or tensor.dtype not in DTYPE_CODES
         ):
             return False
         return tensor.is_contiguous() and not tensor.is_neg() and is_readable(tensor)
@@ -62,7 +61,7 @@ class SliceCopies:
         if not isinstance(held, list):
             return None
         found: Any = tensor_reads.keep_slices(
-            held, at, turn, num, room, NUMBERS, self._address, self._memory.size, self._keep_at
+            held, at, turn, num, room, DTYPE_CODES, self._address, self._memory.size, self._keep_at
         )
         return found
 
@@ -72,7 +71,7 @@ class SliceCopies:
         """
         numbers = np.empty((2, len(slices)))
         is_done = tensor_reads.compare_slices(
-            slices, dtypes, NUMBERS, self._address, self._compare_at, numbers
+            slices, dtypes, DTYPE_CODES, self._address, self._compare_at, numbers
         )
         return numbers if is_done else None
 
@@ -101,7 +100,7 @@ class SliceCopies:
 
     def _table(self, slices: list[Slice]) -> tuple[bytes | ctypes.Array[ctypes.c_int64], int]:
         """Return what the kernel is given, and how much memory the copies take."""
-        found = tensor_reads.slice_table(slices, NUMBERS, ITEM_SIZES, self._address)
+        found = tensor_reads.slice_table(slices, DTYPE_CODES, ITEM_SIZES, self._address)
         if found is not None:
             return found
         words: list[int] = []
@@ -110,12 +109,12 @@ class SliceCopies:
             marks += count * ITEM_SIZES[weight.dtype] + 7 & ~7
         for weight, gradient, start, count in slices:
             size = ITEM_SIZES[weight.dtype]
-            dtype = number = NUMBERS[weight.dtype]
+            dtype = number = DTYPE_CODES[weight.dtype]
             where = 0
             if gradient is not None:
                 where, number = (
                     gradient.data_ptr() + start * ITEM_SIZES[gradient.dtype],
-                    NUMBERS[gradient.dtype],
+                    DTYPE_CODES[gradient.dtype],
                 )
             words += (weight.data_ptr() + start * size, where, copy, marks, count, dtype, number)
             copy += count * size + 7 & ~7

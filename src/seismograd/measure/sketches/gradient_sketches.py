@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seismograd.measure.backend import PendingNumbers
 from seismograd.measure.native import native_sketch
-from seismograd.measure.native.library import load_sketch
+from seismograd.measure.native.library import load
 from seismograd.measure.sketches.position_runs import PositionRuns, runs_of, whole
 from seismograd.measure.sketches.reference_sketch import sketch_at, sketch_of
 from seismograd.measure.transfer import Parcel
@@ -48,7 +48,7 @@ def sketch_gradients(gradients: Sequence[Tensor]) -> GradientSketches:
     whole.
     """
     out = np.full((len(gradients), SKETCH_WIDTH), np.nan)
-    kernel, parcel = load_sketch(), Parcel()
+    kernel, parcel = load(), Parcel()
     ours: list[tuple[int, Tensor, PositionRuns]] = []
     with without_user_modes():
         for position, gradient in enumerate(gradients):
@@ -62,7 +62,7 @@ def sketch_gradients(gradients: Sequence[Tensor]) -> GradientSketches:
                 ours.append((position, numbers, runs))
             else:
                 parcel.add(sketch_of(numbers.contiguous(), runs)[None], out, [position])
-        if ours:
+        if kernel is not None and ours:
             positions, tensors, places = zip(*ours, strict=True)
             out[list(positions)] = native_sketch.sketch_all(kernel, tensors, places)
         delivery = parcel.send()

@@ -229,9 +229,8 @@ void sketch_all(const Sketched* entries, int64_t n, int num_threads, SketchPiece
 
 }  // namespace seismograd
 
-// Grows whenever something in this interface changes, so that `library.py` never calls a library of another day. What is only added, and
-// can be done without, is looked for by its name.
-SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 2; }
+// Grows whenever something in this interface changes, so that `library.py` never calls a library of another day.
+SEISMOGRAD_EXPORT int32_t seismograd_interface() { return 3; }
 
 // Whether this processor and this build have a set of instructions, by its number in machine.hpp.
 SEISMOGRAD_EXPORT int32_t seismograd_has(int32_t set) { return set >= 0 && seismograd::choose_set(set) == set; }
