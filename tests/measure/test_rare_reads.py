@@ -19,8 +19,7 @@ from seismograd.capture.graph.loss_reduction import COUNTS_TARGETS, mean_of, red
 from seismograd.capture.names.parameter_groups import num_parameters_below
 from seismograd.capture.probes.pending_probe import PendingProbe
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import DTYPE_CODES, load
-from seismograd.measure.native.library import DTYPE_CODES as ROWS
+from seismograd.measure.native.library import DTYPE_CODES, NUMBERS, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.native.slice_copies import SliceCopies
 from seismograd.tensors.saved_tensors import SHOWS_DATA
@@ -313,7 +312,7 @@ def test_references_are_given_back() -> None:
     for _ in range(2):
         measuring.measure(gradients, held, KEYS, (), sample=True)
     loss = F.cross_entropy(held[0] * 2, torch.zeros(7, dtype=torch.int64))
-    arrays = [np.empty((2, 3)), np.empty((len(ROWS), 3))]
+    arrays = [np.empty((2, 3)), np.empty((len(NUMBERS), 3))]
     things: list[Any] = [*held, *gradients, held, gradients, DTYPE_CODES, torch.float32, loss]
     things += [loss.grad_fn, COUNTS_TARGETS, *arrays, Tensor, nn.Parameter, torch.strided]
 

@@ -204,10 +204,8 @@ class ScheduleMismatch(FactRule):
     def _watch_growth(self, block: SharedBlock) -> None:
         """Read rates and losses up to where the loss of an optimizer breaks."""
         rates, losses = numbers(block.steps, "lr"), numbers(block.steps, "loss")
-        iterations, has_loss = (
-            integers(block.steps, "iteration"),
-            ~flagged(block.steps, StepFlag.NO_LOSS),
-        )
+        iterations = integers(block.steps, "iteration")
+        has_loss = ~flagged(block.steps, StepFlag.NO_LOSS)
         for optimizer, rows in block.updated:
             growth, read = self._growth[optimizer], rows[has_loss[rows]]
             if growth.read(iterations[read], rates[read], losses[read]):

@@ -104,7 +104,7 @@ class GradientReader:
         table, measure = self._registry.parameter_table, self._measure_again
         every, turn = self._sketcher.every, window.num_steps % SAMPLE_EVERY
         # `_is_looked_for`, without a call; what is found makes another version of the table
-        if turn == 0 or window.num_steps == 1:
+        if turn == 0 < window.num_steps or window.num_steps == 1:
             table.look_for_others()
         if (
             measure is None

@@ -53,7 +53,7 @@ def measure(tensor: Tensor) -> MeasuredTensor | None:
 
 
 def num_outside(tensor: Tensor, low: float, high: float) -> int | None:
-    """Return how many scalars of a tensor are not above `low` and below `high`, none of them NaN;
+    """Return how many scalars of a tensor are `low` or below, or `high` or above; NaN is neither.
     `None` where the kernel cannot read it, or where there is none.
     """
     library, code = load(), tensor_reads.number_of_dtype(tensor, DTYPE_CODES)

@@ -259,7 +259,7 @@ SEISMOGRAD_EXPORT void seismograd_compare(const seismograd::Slice* slices, int64
   seismograd::compare_all(slices, n, numbers);
 }
 
-// How many of n numbers of a dtype are not above `low` and below `high`; NaN is not counted.
+// How many of n numbers of a dtype are `low` or below, or `high` or above; NaN is neither.
 SEISMOGRAD_EXPORT int64_t seismograd_outside(const void* numbers, int64_t n, int64_t dtype, double low, double high) {
   const seismograd::DenormalMode keep(false);
   int64_t num = 0;
