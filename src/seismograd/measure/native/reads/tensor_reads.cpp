@@ -4,8 +4,6 @@
 // Every function but `marks` and `identities` answers "unexpected" (None, False, -1) for whatever is not an ordinary tensor, and where anything
 // raises: then Python asks in its own way, and what is to be raised is raised there. So no code of the program's runs in here.
 
-#include <structmember.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
