@@ -121,12 +121,13 @@ class WorldTracker:
         self._group: Callable[[], object] = lambda: None
         # A true result: there may be a group. In C, as it is asked at every call of a training; the
         # module may be imported later, or may be half imported, on another thread.
-        members = getattr(sys.modules.get(TORCHS), "GroupMember", None)
-        self.group_if_any: Callable[[], object] = (
-            partial(sys.modules.get, TORCHS)
-            if members is None
-            else partial(getattr, members, "WORLD", None)
-        )
+        distributed: Any = sys.modules.get(TORCHS)
+        self.group_if_any: Callable[[], object] = partial(sys.modules.get, TORCHS)
+        if hasattr(getattr(distributed, "_world", None), "_default_pg"):
+            # what `GroupMember.WORLD` returns, by two properties in Python
+            self.group_if_any = partial(getattr, distributed._world, "_default_pg", None)
+        elif hasattr(distributed, "GroupMember"):
+            self.group_if_any = partial(getattr, distributed.GroupMember, "WORLD", None)
 
     def may_have_joined(self) -> bool:
         """Return whether `joined` is worth calling: most processes are alone."""
