@@ -98,16 +98,16 @@ def asked_by_python() -> Generator[None]:
     """The extension asks tensors through Python alone, as with a torch without these functions."""
     from seismograd.measure.native import _tensor_reads  # pyright: ignore
 
-    _tensor_reads.use_torch(0, 0, 0)  # pyright: ignore
+    _tensor_reads.use_torch(())  # pyright: ignore
     yield
-    _tensor_reads.use_torch(*(torch_shim.addresses() or (0, 0, 0)))  # pyright: ignore
+    _tensor_reads.use_torch(torch_shim.addresses())  # pyright: ignore
 
 
 def test_torch_has_functions_that_say_where_a_tensor_lies_and_nobody_sees_them_asked() -> None:
     with torch.device("meta"), onlookers() as seen:
         found = torch_shim.addresses()
         assert seen == []
-    assert found is not None
+    assert len(found) == len(torch_shim.NAMES)
     assert all(found)
 
 
@@ -376,6 +376,81 @@ def test_a_graph_is_searched_as_by_python(after: int) -> None:
     assert tensor_reads.shape_below(losses()[0].grad_fn, MAX_HOPS) == (4, 3)
 
 
+ODD = torch.tensor([0.1, 2.0, 0.3])
+LOSSES_OF_RESULTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cross entropy": lambda r: nn.functional.cross_entropy(r, torch.tensor([0, 1, 2, 0])),
+    "weighted": lambda r: nn.functional.cross_entropy(r, torch.tensor([0, 1, 2, 0]), ODD),
+    "smoothed": lambda r: nn.functional.cross_entropy(
+        r, torch.tensor([0, 1, 2, 0]), label_smoothing=0.1
+    ),
+    "squared": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3)),
+    "mean": lambda r: r.mean(),
+    "binary": lambda r: nn.functional.binary_cross_entropy_with_logits(r, torch.ones(4, 3)),
+    "exponential": lambda r: r.exp().mean(),
+    "logarithm": lambda r: nn.functional.log_softmax(r, 1).log(),
+    "log of probabilities": lambda r: nn.functional.log_softmax(r, 1).mean(),
+    "power": lambda r: r.pow(-1).mean(),
+    "part": lambda r: nn.functional.cross_entropy(r[:2], torch.tensor([0, 1])),
+    "itself": lambda r: r,
+    "with another": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3).requires_grad_() * 2),
+    "another first": lambda r: nn.functional.mse_loss(torch.ones(4, 3).requires_grad_() * 2, r),
+    "with a leaf": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3).requires_grad_()),
+    "sum of two": lambda r: r.mean() + r.square().mean(),
+    "twice": lambda r: nn.functional.mse_loss(r, r),
+    "in place": lambda r: r.mul_(2).mean(),
+    "in another shape": lambda r: r.t_().mean(),
+}
+
+
+@needs_extension
+@pytest.mark.parametrize("case", LOSSES_OF_RESULTS)
+@pytest.mark.parametrize("num_calls", [0, 1, 2])
+@pytest.mark.parametrize("has_shim", [True, False])
+def test_a_loss_is_compared_as_by_its_parts(
+    case: str, num_calls: int, has_shim: bool, request: pytest.FixtureRequest
+) -> None:
+    if not has_shim:
+        request.getfixturevalue("asked_by_python")
+    owner, lender, x = Owner(), torch.empty(0), torch.randn(4, 5)
+    results: list[Tensor] = []
+    for model in [nn.Linear(5, 3) for _ in range(num_calls)] or [nn.Linear(5, 3)]:
+        held = entered(owner, model, (x,))
+        results.append(model(x))
+        assert num_calls == 0 or tensor_reads.left(held, results[-1], lender, 1000)
+    if num_calls == 0:
+        owner.calls.clear()
+    after = max((call.last for call in owner.calls), default=-1)
+    for result in results[::-1]:
+        top: Any = LOSSES_OF_RESULTS[case](result).grad_fn
+        shape = tensor_reads.shape_below(top, MAX_HOPS)
+        none = tensor_reads.has_none([top], after, LEAF, KEPT, MAX_OPERATIONS)
+        asked = MAX_HOPS, LEAF, KEPT, MAX_OPERATIONS
+        for known in ((4, 3), (3, 4), (4,), (), (2, 3)):
+            found = tensor_reads.loss_as_before(top, owner.calls, known, *asked)
+            if shape != known:
+                assert found == -1
+            else:
+                assert found == 2 * top._sequence_nr() + (0 if none else 1)
+
+
+@needs_extension
+def test_a_loss_is_the_number_that_python_reads() -> None:
+    x = torch.randn(4, 5, requires_grad=True)
+    for loss in (x.sum(), x.mean() * math.nan, x.detach()[1, 2], -x.abs().sum().exp() * math.inf):
+        found = tensor_reads.number_of_loss(loss)
+        assert found is not None
+        assert found == loss.item() or (math.isnan(found) and math.isnan(loss.item()))
+    odd: list[Any] = [x, x.sum().double(), x.sum().bfloat16(), torch.tensor(3), torch.ones(1)]
+    odd += [torch.empty((), device="meta"), nn.Parameter(x.sum().detach()), None, 3.0]
+    odd += [x.sum().as_subclass(Odd), torch.empty(()).untyped_storage(), x.sum().to("meta")]
+    without = torch.ones(())
+    without.untyped_storage().resize_(0)
+    for each in (*odd, without):
+        assert tensor_reads.number_of_loss(each) is None
+    with tensor_reads.without_extension():
+        assert tensor_reads.number_of_loss(x.sum()) is None
+
+
 @pytest.mark.parametrize("exponent", [2, 1.0, 0, 0.5, -1, math.nan])
 def test_of_powers_those_are_held_whose_derivative_may_be_infinite(exponent: float) -> None:
     x = torch.zeros(3, requires_grad=True)
@@ -463,6 +538,10 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
         assert reads.shape_below(nonsense, 3) is None
         assert reads.has_none(nonsense, 0, LEAF, KEPT, 5) is False
         assert reads.has_none([nonsense], 0, LEAF, KEPT, 5) is False
+        assert reads.loss_as_before(nonsense) == -1
+        assert reads.loss_as_before(*[nonsense] * 7) == -1
+        assert reads.loss_as_before(losses()[0].grad_fn, nonsense, (1,), 3, LEAF, KEPT, 5) == -1
+        assert reads.number_of_loss(nonsense) is None
     with pytest.raises(TypeError):  # asks as Python does
         reads.marks([None])
 
@@ -522,6 +601,11 @@ def test_references_are_given_back() -> None:
         for top in (loss.grad_fn, other.grad_fn):
             tensor_reads.shape_below(top, MAX_HOPS)
             tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
+            for known in ((8, 16), (1, 2)):
+                asked = known, MAX_HOPS, LEAF, KEPT, MAX_OPERATIONS
+                tensor_reads.loss_as_before(top, owner.calls, *asked)
+        tensor_reads.number_of_loss(loss)
+        tensor_reads.number_of_loss(held[0])
         del top
         tensor_reads.identities(gradients)
         tensor_reads.slice_table(probed, DTYPE_CODES, ITEM_SIZES, 0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, cast
 
@@ -38,23 +38,15 @@ has_dispatch_modes = torch._C._len_torch_dispatch_stack  # pyright: ignore
 is_in_backward = torch._C._current_graph_task_id  # pyright: ignore
 
 
-@dataclass(slots=True)
-class HeldCall:
-    """One call of a model. `random`: the state of the generator before it, `None` where its calls
-    draw no number; `autocast`: `None` where it was on for no device. `gradients` are those of its
-    outputs, by the order of its outputs; `last`: number of the last operation behind them;
-    `problem`: why it cannot be repeated.
+class HeldCall(tensor_reads.HeldFields):
+    """One call of a model. `versions`: the tensors it was given, and how often each had been
+    changed; `random`: the state of the generator before it, `None` where its calls draw no number;
+    `autocast`: `None` where it was on for no device. `gradients` are those of its outputs, by the
+    order of its outputs; `last`: number of the last operation behind them; `problem`: why it cannot
+    be repeated.
     """
 
-    model: weakref.ref[torch.nn.Module]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    versions: list[tuple[Tensor, int]]
-    random: Tensor | None
-    autocast: tuple[bool, torch.dtype] | None
-    gradients: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-    last: int = -1
-    problem: str = ""
+    __slots__ = ()
 
     def batch(self) -> int:
         """Return how many samples it was called with; 0 where that is not known."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seismograd.measure.native import torch_shim
 
-INTERFACE = 5  # `kInterface` of the extension
+INTERFACE = 6  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -66,6 +66,37 @@ def _no_shape(_: Any, __: int) -> None:
 
 def _not_searched(_: list[Any], __: int, ___: int, ____: Mapping[str, Any], _____: int) -> bool:
     return False
+
+
+def _not_as_before(*_: Any) -> int:
+    return -1
+
+
+class HeldFields:
+    """What is held of a call of a model: `capture.birth.held_calls.HeldCall` says what each is. The
+    extension has a class of its own with these attributes.
+    """
+
+    __slots__ = (
+        "args",
+        "autocast",
+        "gradients",
+        "kwargs",
+        "last",
+        "model",
+        "problem",
+        "random",
+        "versions",
+    )
+    model: weakref.ref[torch.nn.Module]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    versions: list[tuple[Tensor, int]]
+    random: Tensor | None
+    autocast: tuple[bool, torch.dtype] | None
+    gradients: dict[int, Tensor]
+    last: int
+    problem: str
 
 
 def _identities(objects: list[Any]) -> bytes:
@@ -142,6 +173,13 @@ shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
 # this number has one of these names, but a power whose derivative is finite at each number: the
 # number of leaves, and how many nodes are looked at. `False` where Python must look.
 has_none: Callable[[list[Any], int, int, Mapping[str, Any], int], bool] = _not_searched
+# Whether the shape that a loss was reduced from is this one, and whether `has_none` is false of its
+# operations behind the calls that are held: the loss's node, the calls, the shape, the most hops,
+# the number of leaves, the names, and how many nodes are looked at. The node's number and behind it
+# one bit for that; -1 where the shape is another one, or Python must look.
+loss_as_before: Callable[..., int] = _not_as_before
+# The number that a loss is, where it is float32 and plain; `None` where Python must look.
+number_of_loss: Callable[[Any], float | None] = _not_asked
 # Which objects these are, in a form that is quickly made and compared.
 identities: Callable[[list[Any]], bytes] = _identities
 # The table of slices that the kernel copies or compares (`measure.native.slice_copies`), for copies
@@ -194,6 +232,8 @@ NAMES = (
     "left",
     "shape_below",
     "has_none",
+    "loss_as_before",
+    "number_of_loss",
     "identities",
     "slice_table",
     "of_kinds",
@@ -218,7 +258,9 @@ def _load() -> dict[str, Any]:
         return {}
     if not all(hasattr(_tensor_reads, name) for name in NAMES):  # pyright: ignore  # built before
         return {}
-    _tensor_reads.use_torch(*(torch_shim.addresses() or (0, 0, 0)))  # pyright: ignore
+    # the base of what is held of a call: chosen for good, as `entered` makes nothing else
+    globals()["HeldFields"] = _tensor_reads.HeldFields  # pyright: ignore
+    _tensor_reads.use_torch(torch_shim.addresses())  # pyright: ignore
     return {name: getattr(_tensor_reads, name) for name in NAMES}  # pyright: ignore
 
 

@@ -1,6 +1,6 @@
-"""Functions of torch's C interface for compiled models that say where a tensor lies, for
-`tensor_reads`: no object of Python's is made for its storage, which else lives as long as the
-gradient.
+"""Functions of torch's C interface for compiled models that say where a tensor lies, what shape it
+has and which number it is, for `tensor_reads`: no object of Python's is made for its storage, which
+else lives as long as the gradient.
 """
 
 from __future__ import annotations
@@ -20,25 +20,32 @@ NAMES = (
     "aoti_torch_get_storage_offset",
     "aoti_torch_get_storage_size",
     "aoti_torch_get_data_ptr",
+    "aoti_torch_get_dim",
+    "aoti_torch_get_sizes",
+    "aoti_torch_get_dtype",
+    "aoti_torch_get_device_type",
+    "aoti_torch_item_float32",
 )
+CPU, FLOAT32 = 0, 6  # its numbers for them, as the extension has them
 # beside torch's Python files, where the module does not find its names in what it was linked with
 LIBRARIES = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}
 
 
-def addresses() -> tuple[int, int, int] | None:
-    """Return where the functions for a tensor's offset, the bytes of its storage and its address
-    are; `None` where this torch has none, or they say something else than its Python.
+def addresses() -> tuple[int, ...]:
+    """Return where the functions for a tensor's offset, the bytes of its storage, its address, its
+    number of dimensions, its sizes, its dtype, its type of device and its only number are; nothing
+    where this torch has not all of them, or they say something else than its Python.
     """
     for library in _libraries():
         try:
-            offset, num_bytes, address = (getattr(library, name) for name in NAMES)
+            functions = tuple(getattr(library, name) for name in NAMES)
         except AttributeError:
             continue
         with without_user_modes():
-            if not all(_are_right((offset, num_bytes, address), each) for each in _examples()):
-                return None
-        return _address(offset), _address(num_bytes), _address(address)
-    return None
+            if not all(_are_right(functions, each) for each in _examples()):
+                return ()
+        return tuple(map(_address, functions))
+    return ()
 
 
 def _libraries() -> Iterator[ctypes.CDLL]:
@@ -54,19 +61,32 @@ def _libraries() -> Iterator[ctypes.CDLL]:
 def _examples() -> tuple[Tensor, ...]:
     whole = torch.zeros(4, 6, dtype=torch.float32, device="cpu")
     wide = torch.zeros(3, dtype=torch.float64, device="cpu")
-    return whole, whole[1:, 2:], whole[:0], wide[1:]
+    return whole, whole[1:, 2:], whole[:0], wide[1:], whole.new_tensor(0.7)
 
 
-def _are_right(functions: tuple[Any, Any, Any], tensor: Tensor) -> bool:
+def _are_right(functions: tuple[Any, ...], tensor: Tensor) -> bool:
     """Return whether they say what Python does of this tensor."""
     # a handle is where a pointer to what `_cdata` is stands
-    handle, found, said = ctypes.c_void_p(tensor._cdata), ctypes.c_int64(), list[int]()
-    for function in functions:
-        if function(ctypes.byref(handle), ctypes.byref(found)) != 0:
+    handle, sizes = ctypes.c_void_p(tensor._cdata), ctypes.POINTER(ctypes.c_int64)()
+    places: list[Any] = [ctypes.c_int64() for _ in range(4)]
+    kinds: list[Any] = [ctypes.c_int32(), ctypes.c_int32()]
+    found, number = [*places, sizes, *kinds], ctypes.c_float()
+    for function, each in zip(functions, found, strict=False):
+        if function(ctypes.byref(handle), ctypes.byref(each)) != 0:
             return False
-        said.append(found.value)
-    num_bytes = tensor.untyped_storage().nbytes()
-    return said == [tensor.storage_offset(), num_bytes, tensor.data_ptr()]
+    of_python = (tensor.storage_offset(), tensor.untyped_storage().nbytes(), tensor.data_ptr())
+    is_item_right = tensor.dim() > 0 or (
+        functions[-1](ctypes.byref(handle), ctypes.byref(number)) == 0
+        and number.value == tensor.item()
+    )
+    dtype, device = (each.value for each in kinds)
+    return (
+        tuple(each.value for each in places) == (*of_python, tensor.dim())
+        and tuple(sizes[: tensor.dim()]) == tuple(tensor.shape)
+        and (dtype == FLOAT32) == (tensor.dtype is torch.float32)
+        and device == CPU
+        and is_item_right
+    )
 
 
 def _address(function: Any) -> int:

@@ -80,32 +80,39 @@ bool passes_zeros(Known& known) {
 
 // The operations between the models and a loss.
 struct Operations {
-  Ref tops, after;  // the last of them, and the number of the one before the first
+  int64_t number = -1;  // of the last one
   bool may_hold = false;
 };
 
 // Whether the loss is as the last one at its line, as `LossObserver.look` asks; and whether anything of it may have to be held, as
 // `LossOperands.hold` does.
-bool is_as_before(const Visits& own, PyObject* top, int64_t* operation, Operations* operations) {
+bool is_as_before(const Visits& own, PyObject* top, Operations* operations) {
   const Known& known = *own.known;
-  const Ref shape = call(own.shape_below, top, own.max_hops), number(PyObject_CallMethodObjArgs(top, s__sequence_nr, nullptr));
-  if (!shape || shape.get() == Py_None || !are_equal(shape, known.shape) || !take(number, operation)) return false;  // a leaf's is too large
+  const Ref calls = known.calls.get() == Py_None ? held(Py_None) : get(known.calls, s_calls);
+  int64_t found;
+  if (!calls ||
+      !take(call(own.loss_as_before, top, calls.get(), known.shape.get(), own.max_hops, own.leaf, own.kept_operations, own.max_operations), &found) ||
+      found < 0) {
+    return false;
+  }
+  operations->number = found >> 1;
+  operations->may_hold = (found & 1) != 0;
+  return true;
+}
+
+// Have Python hold what the operations of the loss were given, behind all else of the visit.
+Outcome have_held(Visits& own, PyObject* top) {
   int64_t last = -1;
-  const Ref calls = known.calls.get() == Py_None ? Ref() : get(known.calls, s_calls);
+  const Ref calls = own.known->calls.get() == Py_None ? Ref() : get(own.known->calls, s_calls), tops(PyList_New(1));
   for (Py_ssize_t i = 0; calls && PyList_Check(calls.get()) && i < PyList_Size(calls.get()); ++i) {
     int64_t each;
-    if (!take(PyList_GetItem(calls.get(), i), s_last, &each)) return false;
+    if (!take(PyList_GetItem(calls.get(), i), s_last, &each)) return Outcome::kBroken;
     if (each > last) last = each;
   }
-  Operations& all = *operations;
-  all.tops = Ref(PyList_New(1));
-  all.after = boxed(last);
-  if (!all.tops || !all.after) return false;
+  if (!tops) return Outcome::kBroken;
   Py_INCREF(top);  // which the list takes in any case
-  if (PyList_SetItem(all.tops.get(), 0, top) < 0) return false;
-  const Ref has_none = call(own.has_none, all.tops.get(), all.after.get(), own.leaf, own.kept_operations, own.max_operations);
-  all.may_hold = has_none.get() != Py_True;
-  return static_cast<bool>(has_none);
+  if (PyList_SetItem(tops.get(), 0, top) < 0) return Outcome::kBroken;
+  return have_done(own, kBackwardBegins, 0, {tops.get(), boxed(last).get()});
 }
 
 // Whether the loss is a mean over as many as the last one that Python has looked at, as `mean_of` sees it; `count`: over how many, 0 where it is
@@ -148,12 +155,12 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
   // The window holds no loss yet, so only what a step has used may not be there any more.
   if (!take_marks(own, &known.now) || (known.is_used && !known.now.are_none())) return Outcome::kNo;
   double value, ended_s = 0;
-  int64_t operation = -1;
-  Ref site = site_here(own, kBackwardBegins), number = number_of(own, loss);
+  Ref site = site_here(own, kBackwardBegins), number;
   const Ref top = get(loss, s_grad_fn);
   Operations operations;
-  if (!site || !top || top.get() == Py_None || !take(number, &value) || !remember(own, site) || !is_usual(own, value) || !passes_zeros(known) ||
-      !is_as_before(own, top.get(), &operation, &operations) || (known.has_stepped ? !may_end(own, &ended_s) : !has_room(own)) || !is_as_asked(own)) {
+  if (!site || !top || top.get() == Py_None || !remember(own, site) || !(number = number_of(own, loss)) || !take(number, &value) ||
+      !is_usual(own, value) || !passes_zeros(known) || !is_as_before(own, top.get(), &operations) ||
+      (known.has_stepped ? !may_end(own, &ended_s) : !has_room(own)) || !is_as_asked(own)) {
     return Outcome::kNo;
   }
   if (known.has_stepped) {
@@ -176,7 +183,7 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
     known.num_zeros += 1;
     known.num_flat += 1;
   }
-  known.operation = operation;
+  known.operation = operations.number;
   known.marks_before.each.swap(known.now.each);
   known.is_in_backward = known.is_heard = true;
   Outcome found = Outcome::kYes;
@@ -187,7 +194,7 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
     reduces = false;
   }
   if ((operations.may_hold || reduces) && !tell(own)) return Outcome::kBroken;
-  if (operations.may_hold) found = have_done(own, kBackwardBegins, 0, {operations.tops.get(), operations.after.get()});
+  if (operations.may_hold) found = have_held(own, top.get());
   if (found == Outcome::kYes && reduces) {
     found = have_done(own, kBackwardBegins, 1, {known.captured.get(), loss});
     known.reduction = found == Outcome::kYes && count > 0 ? get(known.captured, s_reduction) : Ref();

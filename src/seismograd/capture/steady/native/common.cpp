@@ -105,6 +105,8 @@ bool is_only(const Visits& own, PyObject* optimizer) { return referent(own.known
 
 Ref number_of(const Visits& own, PyObject* loss) {
   int64_t address;
+  Ref quickly = call(own.number_of_loss, loss);
+  if (!quickly || quickly.get() != Py_None) return quickly;
   if (!is(loss, s_is_cpu, Py_True) || !take(call(own.data_ptr, loss), &address) || address < kLeastAddress) return Ref();
   Ref number = call(own.item, loss);
   return number && PyFloat_CheckExact(number.get()) ? std::move(number) : Ref();

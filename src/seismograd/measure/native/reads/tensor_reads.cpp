@@ -19,11 +19,12 @@
 
 namespace {
 
-constexpr long kInterface = 5;            // as in tensor_reads.py
-constexpr int kRows = 4;                  // of a slice of a weight
-constexpr int kSliceWords = 7;            // as SLICE_WORDS in library.py
-constexpr int64_t kHeldFor = 1 << 18;     // numbers for which the interpreter is not left to other threads: giving it back takes as long
-constexpr int kCount = 1, kMaxSeen = 64;  // the word of an entry that says how many numbers it has; nodes of a graph
+constexpr long kInterface = 6;             // as in tensor_reads.py
+constexpr int kRows = 4;                   // of a slice of a weight
+constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
+constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
+constexpr int32_t kCpu = 0, kFloat32 = 6;  // as torch's C interface has them, which `torch_shim.py` sees
+constexpr int kCount = 1, kMaxSeen = 64;   // the word of an entry that says how many numbers it has; nodes of a graph
 
 // Held for the life of the process.
 PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbytes, *untyped_storage, *storage_offset, *data_ptr, *is_contiguous,
@@ -31,8 +32,7 @@ PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbyte
 PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_hook_dict, *s_backward_hooks, *s_output_nr,
     *s_next_functions, *s_input_metadata, *s_name, *s_saved_exponent;
 PyObject *s_grad, *s_cdata, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept,
-    *s_shape, *s_where, *s_is_paused, *s_calls, *s_model, *s_args, *s_kwargs, *s_versions, *s_random, *s_autocast, *s_gradients, *s_last, *s_problem,
-    *s_empty;
+    *s_shape, *s_where, *s_is_nested, *s_is_paused, *s_calls, *s_empty, *minus_one;
 
 using seismograd::Ref;
 using seismograd::type_of;
@@ -58,25 +58,36 @@ bool num_bytes(PyObject* tensor, int64_t* value) {
 
 bool address_of(PyObject* tensor, int64_t* value) { return number(ask(data_ptr, tensor), value); }
 
-// torch's own functions for what the next one asks (`torch_shim.py`), given a tensor as where a pointer to what `_cdata` is stands; null where there
-// are none.
-using AskTensor = int32_t (*)(void* const*, int64_t*);
-AskTensor offset_by_torch, num_bytes_by_torch, address_by_torch;
+// torch's own functions (`torch_shim.py`), given a tensor as where a pointer to what `_cdata` is stands; null where there are none.
+struct TorchFunctions {
+  template <typename T>
+  using Ask = int32_t (*)(void* const*, T*);
+  Ask<int64_t> offset, num_bytes, address, num_dims;
+  Ask<int64_t*> sizes;
+  Ask<int32_t> dtype, device_type;
+  Ask<float> item;
+} by_torch;
 
-// Where a dense tensor lies: its offset, the bytes of its storage and its address. Those functions are for tensors that were found to have a storage.
+bool handle_of(PyObject* tensor, void** handle) {
+  int64_t own;
+  if (!number_of(tensor, s_cdata, &own)) return false;
+  *handle = reinterpret_cast<void*>(static_cast<intptr_t>(own));
+  return true;
+}
+
+// Where a dense tensor lies: its offset, the bytes of its storage and its address. torch's functions are for those that were found to have a storage:
+// else they write to the standard error.
 struct Place {
   int64_t offset, num_bytes, address;
 };
 
 bool place_of(PyObject* tensor, Place* found) {
-  if (!address_by_torch) {
+  void* handle;
+  if (!by_torch.address) {
     return number(ask(storage_offset, tensor), &found->offset) && num_bytes(tensor, &found->num_bytes) && address_of(tensor, &found->address);
   }
-  int64_t own;
-  if (!number_of(tensor, s_cdata, &own)) return false;
-  void* const handle = reinterpret_cast<void*>(static_cast<intptr_t>(own));
-  return offset_by_torch(&handle, &found->offset) == 0 && num_bytes_by_torch(&handle, &found->num_bytes) == 0 &&
-         address_by_torch(&handle, &found->address) == 0;
+  return handle_of(tensor, &handle) && by_torch.offset(&handle, &found->offset) == 0 && by_torch.num_bytes(&handle, &found->num_bytes) == 0 &&
+         by_torch.address(&handle, &found->address) == 0;
 }
 
 bool is_true(PyObject* object) {
@@ -171,13 +182,19 @@ T* at(unsigned long long address) {
   return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
 
-// use_torch(offset, num_bytes, address): the functions of torch to ask by; 0 for none
-PyObject* use_torch(PyObject*, PyObject* args) {
-  unsigned long long offset_at, num_bytes_at, address_at;
-  if (!PyArg_ParseTuple(args, "KKK", &offset_at, &num_bytes_at, &address_at)) return nullptr;
-  offset_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(offset_at));
-  num_bytes_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(num_bytes_at));
-  address_by_torch = reinterpret_cast<AskTensor>(static_cast<uintptr_t>(address_at));
+// use_torch(addresses): the functions of torch to ask by, in the order of `TorchFunctions`; none of them: by Python
+PyObject* use_torch(PyObject*, PyObject* addresses) {
+  constexpr Py_ssize_t kNum = sizeof(TorchFunctions) / sizeof(void*);
+  void* each[kNum] = {};
+  if (!PyTuple_Check(addresses) || (PyTuple_Size(addresses) != kNum && PyTuple_Size(addresses) != 0)) {
+    PyErr_SetString(PyExc_ValueError, "other functions are wanted");
+    return nullptr;
+  }
+  for (Py_ssize_t i = 0; i < PyTuple_Size(addresses); ++i) {
+    each[i] = PyLong_AsVoidPtr(PyTuple_GetItem(addresses, i));
+    if (PyErr_Occurred()) return nullptr;
+  }
+  std::memcpy(&by_torch, each, sizeof(each));
   return answer(Py_None);
 }
 
@@ -317,137 +334,7 @@ PyObject* number_of_dtype(PyObject*, PyObject* args) {
   return answer(found);
 }
 
-// What `keeper` returns, called with the gradients that reach a node; `what`: where to, which number, at which position.
-PyObject* keep_gradient(PyObject* what, PyObject* incoming) {
-  PyObject *kept = PyTuple_GetItem(what, 0), *name = PyTuple_GetItem(what, 1);
-  const Py_ssize_t position = PyLong_AsSsize_t(PyTuple_GetItem(what, 2));
-  if (PyTuple_Check(incoming) && position >= 0 && position < PyTuple_Size(incoming)) {
-    PyObject* gradient = PyTuple_GetItem(incoming, position);
-    if (gradient && gradient != Py_None && is_false(PyObject_GetAttr(gradient, s_requires_grad))) PyDict_SetItem(kept, name, gradient);
-  }
-  return unexpected(Py_None);
-}
-
-PyMethodDef keep_gradient_def = {"keep", keep_gradient, METH_O, nullptr};
-
-// keeper(kept, number, position) -> function
-PyObject* keeper(PyObject*, PyObject* args) {
-  PyObject *kept, *name;
-  Py_ssize_t position;
-  if (!PyArg_ParseTuple(args, "O!On", &PyDict_Type, &kept, &name, &position)) return nullptr;
-  const Ref what(PyTuple_Pack(3, kept, name, PyTuple_GetItem(args, 2)));
-  return what ? PyCFunction_New(&keep_gradient_def, what.get()) : nullptr;
-}
-
-// What a lent hook calls with the gradient of an output.
-PyObject* keep_own(PyObject* kept, PyObject* gradient) {
-  const Ref zero(PyLong_FromLong(0));
-  if (zero && gradient != Py_None && is_false(PyObject_GetAttr(gradient, s_requires_grad))) PyDict_SetItem(kept, zero.get(), gradient);
-  return unexpected(Py_None);
-}
-
-PyMethodDef keep_own_def = {"keep", keep_own, METH_O, nullptr};
-
-bool set(PyObject* object, PyObject* name, PyObject* value) { return value && PyObject_SetAttr(object, name, value) == 0; }
-
-// Whether a graph is recorded and nothing else listens; 0 if not, 1 if so, -1 for what is unexpected.
-int is_training() {
-  int64_t modes, dispatch_modes, task;
-  const Ref enabled(PyObject_CallNoArgs(is_grad_enabled));
-  if (enabled.get() == Py_False) return 0;
-  if (enabled.get() != Py_True || !number(PyObject_CallNoArgs(num_modes), &modes) ||
-      !number(PyObject_CallNoArgs(num_dispatch_modes), &dispatch_modes) || !number(PyObject_CallNoArgs(graph_task), &task)) {
-    return -1;
-  }
-  return modes == 0 && dispatch_modes == 0 && task == -1;
-}
-
-// The plain tensors among these on the CPU and their versions; null where one is something else.
-PyObject* versions_of(PyObject* args) {
-  const Py_ssize_t n = PyTuple_Size(args);
-  Ref versions(PyList_New(n));
-  for (Py_ssize_t i = 0; versions && i < n; ++i) {
-    PyObject* tensor = PyTuple_GetItem(args, i);
-    if (type_of(tensor) != tensor_type || !is_true(PyObject_GetAttr(tensor, s_is_cpu))) return nullptr;
-    const Ref version(PyObject_GetAttr(tensor, s_version));
-    PyObject* pair = version ? PyTuple_Pack(2, tensor, version.get()) : nullptr;
-    if (!pair || PyList_SetItem(versions.get(), i, pair) < 0) return nullptr;
-  }
-  return versions.release();
-}
-
-PyObject* random_state() {
-  const Ref generator(PyObject_GetAttr(torch_module, s_default_generator));
-  return generator ? PyObject_CallMethodObjArgs(generator.get(), s_get_state, nullptr) : nullptr;
-}
-
-// What there is of autocast; None where it is on for no device.
-PyObject* autocast_state() {
-  if (any_autocast && is_false(PyObject_CallNoArgs(any_autocast))) return answer(Py_None);
-  const Ref enabled(ask(is_autocast, s_cpu)), dtype(enabled ? ask(autocast_dtype, s_cpu) : nullptr);
-  return dtype ? PyTuple_Pack(2, enabled.get(), dtype.get()) : nullptr;
-}
-
-// entered(models, owner, model, args, kwargs, kind, most) -> HeldCall | None | False
-PyObject* entered(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
-  if (num_given != 7 || !PyDict_Check(given[0]) || !PyTuple_Check(given[3]) || !PyDict_Check(given[4]) || !PyType_Check(given[5])) {
-    return unexpected(Py_False);
-  }
-  PyObject *owner = given[1], *model = given[2], *args = given[3], *kwargs = given[4];
-  const Ref key(PyLong_FromVoidPtr(model));
-  PyObject* known = key ? PyDict_GetItemWithError(given[0], key.get()) : nullptr;  // borrowed
-  if (!known) return key && !PyErr_Occurred() ? answer(Py_None) : unexpected(Py_False);
-  if (!PyList_Check(known) || PyList_Size(known) != 3) return unexpected(Py_False);
-  const Ref followed(answer(known)), paused(PyObject_GetAttr(owner, s_is_paused)), reference(answer(PyList_GetItem(known, 0)));
-  if (paused.get() == Py_True) return answer(Py_None);
-  const Ref living(paused.get() == Py_False ? PyObject_CallNoArgs(reference.get()) : nullptr);
-  if (!living) return unexpected(Py_False);
-  if (living.get() != model) return answer(Py_None);
-  int64_t due, most;
-  const int trains = is_training();
-  if (trains <= 0) return trains == 0 ? answer(Py_None) : unexpected(Py_False);
-  if (PyDict_Size(kwargs) != 0 || !number(answer(PyList_GetItem(known, 1)), &due) || due <= 0 || !number(answer(given[6]), &most)) {
-    return unexpected(Py_False);
-  }
-  const Ref versions(versions_of(args)), autocast(versions ? autocast_state() : nullptr),
-      calls(autocast ? PyObject_GetAttr(owner, s_calls) : nullptr);
-  const Ref random(calls && PyList_GetItem(known, 2) != Py_False ? random_state() : answer(Py_None));
-  const Ref gradients(PyDict_New()), last(PyLong_FromLong(-1)), left_calls(PyLong_FromLongLong(due - 1));
-  if (!calls || !PyList_Check(calls.get()) || !random || !gradients || !last || !left_calls) return unexpected(Py_False);
-  Ref held(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(given[5]), 0));
-  const bool is_held = held && set(held.get(), s_model, reference.get()) && set(held.get(), s_args, args) && set(held.get(), s_kwargs, kwargs) &&
-                       set(held.get(), s_versions, versions.get()) && set(held.get(), s_random, random.get()) &&
-                       set(held.get(), s_autocast, autocast.get()) && set(held.get(), s_gradients, gradients.get()) &&
-                       set(held.get(), s_last, last.get()) && set(held.get(), s_problem, s_empty) && PyList_Append(calls.get(), held.get()) == 0;
-  if (!is_held) return unexpected(Py_False);
-  if (PyList_Size(calls.get()) > most) PySequence_DelItem(calls.get(), 0);
-  PyList_SetItem(known, 1, answer(left_calls.get()));
-  PyErr_Clear();
-  return held.release();
-}
-
-// left(held, result, lender, most) -> bool: nothing is registered where it is not done
-PyObject* left(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
-  int64_t bytes, most, position;
-  if (num_given != 4 || type_of(given[1]) != tensor_type || type_of(given[2]) != tensor_type) return unexpected(Py_False);
-  PyObject *held = given[0], *result = given[1], *lender = given[2];
-  const Ref node(PyObject_GetAttr(result, s_grad_fn));
-  if (node.get() == Py_None) return answer(Py_True);
-  if (!node || !number_of(result, s_output_nr, &position) || position != 0 || !number_of(result, s_nbytes, &bytes) ||
-      !number(answer(given[3]), &most) || bytes > most) {
-    return unexpected(Py_False);
-  }
-  const Ref gradients(PyObject_GetAttr(held, s_gradients)), last(PyObject_CallMethodObjArgs(node.get(), s_sequence_nr, nullptr)),
-      zero(PyLong_FromLong(0));
-  const Ref keep(gradients && PyDict_Check(gradients.get()) && last ? PyCFunction_New(&keep_own_def, gradients.get()) : nullptr), hooks(PyDict_New());
-  if (!keep || !zero || !hooks || PyDict_SetItem(hooks.get(), zero.get(), keep.get()) < 0 || !set(held, s_last, last.get()))
-    return unexpected(Py_False);
-  bool is_registered = set(lender, s_backward_hooks, hooks.get());
-  is_registered = is_registered && Ref(PyObject_CallMethodObjArgs(node.get(), s_register_hook_dict, lender, nullptr));
-  PyErr_Clear();
-  set(lender, s_backward_hooks, Py_None);
-  return unexpected(is_registered ? Py_True : Py_False);
-}
+#include "held_calls.inc"
 
 // The node that the gradient of a node's input at this position goes to; `None` where there is none, null for what is unexpected.
 PyObject* source_at(PyObject* sources, Py_ssize_t position) {
@@ -501,6 +388,34 @@ bool is_finite_power(PyObject* node, PyObject* name) {
   return !PyErr_Occurred() && (value >= 1 || value == 0);
 }
 
+// Whether there are these many operations at most between a node and the result of this call, none of which has one of these names, and whose first
+// one that has a result of several numbers has one of the shape of that.
+bool is_behind(PyObject* node, const HeldFields& held, PyObject* names, int most) {
+  const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
+  if (!name || !sources || !PyTuple_Check(sources.get()) || !(PyDict_Contains(names, name.get()) == 0 || is_finite_power(node, name.get())))
+    return false;
+  bool is_found = false;
+  for (Py_ssize_t i = 0; i < PyTuple_Size(sources.get()); ++i) {
+    int64_t order;
+    const Ref source(source_at(sources.get(), i));
+    if (!source) return false;
+    if (source.get() == Py_None) continue;
+    if (!number(PyObject_CallMethodObjArgs(source.get(), s_sequence_nr, nullptr), &order)) return false;  // a leaf's is too large
+    if (order == held.last && !is_found) {
+      is_found = i == 0;
+      if (!is_found) return false;
+    } else if (order > held.last) {
+      const Ref below(i == 0 && most > 1 ? PyObject_CallMethodObjArgs(source.get(), s_name, nullptr) : nullptr);
+      if (!below || !PyUnicode_Check(below.get()) || PyUnicode_CompareWithASCIIString(below.get(), "LogSoftmaxBackward0") != 0 ||
+          !is_behind(source.get(), held, names, 1)) {
+        return false;
+      }
+      is_found = true;
+    }
+  }
+  return is_found;
+}
+
 // has_none(tops, after, leaf, names, most) -> bool
 PyObject* has_none(PyObject*, PyObject* args) {
   PyObject *tops, *names, *seen[kMaxSeen];
@@ -536,6 +451,53 @@ PyObject* has_none(PyObject*, PyObject* args) {
   }
   for (int k = 0; k < num; ++k) Py_DECREF(seen[k]);
   return is_known ? answer(Py_True) : unexpected(Py_False);
+}
+
+// loss_as_before(top, calls, shape, hops, leaf, names, most) -> int: of `top` the number and behind it one bit, whether something below may have to
+// be held; -1 where its shape is another one, or where Python must look. For the usual loss, one or two operations on the result of a model, nothing
+// is asked of the graph's metadata, which makes many objects.
+PyObject* loss_as_before(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
+  int64_t order, most, after = -1;
+  if (num_given != 7 || !PyTuple_Check(given[2]) || !PyDict_Check(given[5]) || !number(answer(given[6]), &most) ||
+      !number(PyObject_CallMethodObjArgs(given[0], s_sequence_nr, nullptr), &order)) {
+    return unexpected(minus_one);
+  }
+  PyObject *top = given[0], *calls = given[1], *shape = given[2], *names = given[5];
+  const HeldFields* latest = nullptr;
+  for (Py_ssize_t i = 0; PyList_Check(calls) && i < PyList_Size(calls); ++i) {
+    PyObject* each = PyList_GetItem(calls, i);
+    if (!is_held_call(each)) return unexpected(minus_one);
+    if (fields_of(each).last <= after) continue;
+    latest = &fields_of(each);
+    after = latest->last;
+  }
+  bool is_same = latest && latest->num_sizes > 0 && latest->num_sizes == PyTuple_Size(shape);
+  for (int i = 0; is_same && i < latest->num_sizes; ++i) {
+    int64_t size;
+    is_same = number(answer(PyTuple_GetItem(shape, i)), &size) && size == latest->sizes[i];
+  }
+  if (is_same && most > 2 && is_behind(top, *latest, names, 2)) return PyLong_FromLongLong(order << 1);
+  PyErr_Clear();
+  const Ref asked(PyTuple_Pack(2, top, given[3])), found(asked ? shape_below(nullptr, asked.get()) : nullptr);
+  if (!found || found.get() == Py_None || PyObject_RichCompareBool(found.get(), shape, Py_EQ) != 1) return unexpected(minus_one);
+  const Ref listed(Py_BuildValue("([O]LOOO)", top, static_cast<long long>(after), given[4], names, given[6])),
+      has(listed ? has_none(nullptr, listed.get()) : nullptr);
+  return has ? PyLong_FromLongLong(order << 1 | (has.get() == Py_True ? 0 : 1)) : unexpected(minus_one);
+}
+
+// number_of_loss(tensor) -> float | None: of a plain tensor of no dimension, float32, in memory of the CPU that there is
+PyObject* number_of_loss(PyObject*, PyObject* tensor) {
+  constexpr int64_t kLeastAddress = 1 << 16;  // an offset into no memory is less
+  void* handle;
+  int64_t num_dims, address;
+  int32_t device_type, dtype;
+  float value;
+  if (!by_torch.item || type_of(tensor) != tensor_type || !handle_of(tensor, &handle) || by_torch.device_type(&handle, &device_type) != 0 ||
+      device_type != kCpu || by_torch.num_dims(&handle, &num_dims) != 0 || num_dims != 0 || by_torch.dtype(&handle, &dtype) != 0 ||
+      dtype != kFloat32 || by_torch.address(&handle, &address) != 0 || address < kLeastAddress || by_torch.item(&handle, &value) != 0) {
+    return unexpected(Py_None);
+  }
+  return PyFloat_FromDouble(static_cast<double>(value));
 }
 
 // identities(objects) -> bytes
@@ -645,7 +607,7 @@ PyMethodDef functions[] = {
     {"marks", marks, METH_O, nullptr},
     {"gradients", gradients, METH_VARARGS, nullptr},
     {"fill", fill, METH_VARARGS, nullptr},
-    {"use_torch", use_torch, METH_VARARGS, nullptr},
+    {"use_torch", use_torch, METH_O, nullptr},
     {"unchanged", unchanged, METH_O, nullptr},
     {"keep", keep, METH_O, nullptr},
     {"number_of_dtype", number_of_dtype, METH_VARARGS, nullptr},
@@ -655,6 +617,8 @@ PyMethodDef functions[] = {
     {"left", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(left)), METH_FASTCALL, nullptr},
     {"shape_below", shape_below, METH_VARARGS, nullptr},
     {"has_none", has_none, METH_VARARGS, nullptr},
+    {"loss_as_before", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loss_as_before)), METH_FASTCALL, nullptr},
+    {"number_of_loss", number_of_loss, METH_O, nullptr},
     {"identities", identities, METH_O, nullptr},
     {"slice_table", slice_table, METH_VARARGS, nullptr},
     {"of_kinds", of_kinds, METH_VARARGS, nullptr},
@@ -696,11 +660,11 @@ bool prepare() {
          intern(&s_shape, "shape") && intern(&s_where, "where") && intern(&s_cpu, "cpu") && intern(&s_default_generator, "default_generator") &&
          intern(&s_get_state, "get_state") && intern(&s_grad_fn, "grad_fn") && intern(&s_sequence_nr, "_sequence_nr") &&
          intern(&s_register_hook_dict, "_register_hook_dict") && intern(&s_backward_hooks, "_backward_hooks") && intern(&s_is_paused, "is_paused") &&
-         intern(&s_calls, "calls") && intern(&s_model, "model") && intern(&s_args, "args") && intern(&s_kwargs, "kwargs") &&
-         intern(&s_versions, "versions") && intern(&s_random, "random") && intern(&s_autocast, "autocast") && intern(&s_gradients, "gradients") &&
-         intern(&s_last, "last") && intern(&s_problem, "problem") && intern(&s_empty, "") && intern(&s_output_nr, "output_nr") &&
-         intern(&s_next_functions, "next_functions") && intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") &&
-         intern(&s_saved_exponent, "_saved_exponent") && prepare_rare() && prepare_entries();
+         intern(&s_calls, "calls") &&
+
+         intern(&s_empty, "") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
+         intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && intern(&s_saved_exponent, "_saved_exponent") &&
+         intern(&s_is_nested, "is_nested") && prepare_held() && (minus_one = PyLong_FromLong(-1)) != nullptr && prepare_rare() && prepare_entries();
 }
 
 }  // namespace
@@ -708,7 +672,8 @@ bool prepare() {
 PyMODINIT_FUNC PyInit__tensor_reads() {
   if (!prepare()) return nullptr;
   PyObject* module = PyModule_Create(&definition);
-  if (module && PyModule_AddIntConstant(module, "INTERFACE", kInterface) < 0) {
+  if (module && (PyModule_AddIntConstant(module, "INTERFACE", kInterface) < 0 ||
+                 PyModule_AddObjectRef(module, "HeldFields", reinterpret_cast<PyObject*>(held_fields_type)) < 0)) {
     Py_DECREF(module);
     return nullptr;
   }
