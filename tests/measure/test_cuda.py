@@ -19,6 +19,7 @@ from torch import Tensor
 from seismograd.capture.hub import HUB
 from seismograd.measure.backend import Measurement, MeasuringBackend
 from seismograd.measure.cuda.cuda_backend import CudaBackend
+from seismograd.measure.cuda.device_queue import CudaQueue, InterpreterQueue
 from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.merged_measurements import merge_measurements
 from seismograd.measure.reference import ReferenceBackend
@@ -40,14 +41,17 @@ needs_triton = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def kernel() -> Any:
-    """On a GPU, or in the interpreter: conftest.py says which."""
-    return importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces
-
-
 def device() -> str:
     return "cuda" if HAS_GPU else "cpu"
+
+
+def cuda_backend() -> CudaBackend:
+    """On a GPU, or in the interpreter: conftest.py says which."""
+    return CudaBackend(load_kernels, CudaQueue if HAS_GPU else InterpreterQueue, device())
+
+
+def load_kernels() -> Any:
+    return importlib.import_module("seismograd.measure.cuda.triton_kernel")
 
 
 def measure(
@@ -63,10 +67,10 @@ def measure(
 @needs_triton
 @settings(max_examples=15)
 @given(tensors=st.lists(strided(REAL_DTYPES), min_size=1, max_size=3), sample=st.booleans())
-def test_tensors_of_every_kind(kernel: Any, tensors: list[Tensor], sample: bool) -> None:
+def test_tensors_of_every_kind(tensors: list[Tensor], sample: bool) -> None:
     tensors = [tensor.to(device()) for tensor in tensors]
     assert_agrees(
-        measure(CudaBackend(kernel, device()), tensors, sample),
+        measure(cuda_backend(), tensors, sample),
         measure(ReferenceBackend(), tensors, sample),
         tensors,
     )
@@ -74,14 +78,14 @@ def test_tensors_of_every_kind(kernel: Any, tensors: list[Tensor], sample: bool)
 
 @needs_triton
 @pytest.mark.parametrize("dtype", REAL_DTYPES)
-def test_tensors_of_several_pieces(kernel: Any, dtype: torch.dtype) -> None:
+def test_tensors_of_several_pieces(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     numbers = (torch.randn(70, 1000, generator=generator) * 1e-3).to(dtype)
     numbers[3:9] = 0
     numbers[20, 5] = math.inf
     tensors = [numbers.to(device()), numbers[:40].t().to(device())]
     assert_agrees(
-        measure(CudaBackend(kernel, device()), tensors),
+        measure(cuda_backend(), tensors),
         measure(ReferenceBackend(), tensors),
         tensors,
     )
@@ -89,9 +93,9 @@ def test_tensors_of_several_pieces(kernel: Any, dtype: torch.dtype) -> None:
 
 @needs_triton
 @pytest.mark.parametrize("value", [1e200, 1e-200, 5e-324, 1.7e308])
-def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> None:
+def test_a_norm_neither_overflows_nor_underflows(value: float) -> None:
     tensor = torch.full((1,), value, dtype=torch.float64, device=device())
-    assert measure(CudaBackend(kernel, device()), [tensor]).values["grad_norm"][0] == pytest.approx(
+    assert measure(cuda_backend(), [tensor]).values["grad_norm"][0] == pytest.approx(
         value, rel=1e-12, abs=0
     )
 
@@ -100,35 +104,29 @@ def test_a_norm_neither_overflows_nor_underflows(kernel: Any, value: float) -> N
 @pytest.mark.parametrize(
     "infinities", [(math.inf,), (-math.inf,), (math.inf, -math.inf), (-math.inf, math.nan), ()]
 )
-def test_a_float64_sum_is_infinite_only_where_a_number_is(
-    kernel: Any, infinities: tuple[float, ...]
-) -> None:
+def test_a_float64_sum_is_infinite_only_where_a_number_is(infinities: tuple[float, ...]) -> None:
     tensor = torch.tensor([1.7e308] * 4001 + [-1.7e308] * 4000, dtype=torch.float64)
     tensor[2000 : 2000 + len(infinities)] = torch.tensor(infinities, dtype=torch.float64)
-    found = measure(CudaBackend(kernel, device()), [tensor.to(device())]).values["grad_sum"][0]
+    found = measure(cuda_backend(), [tensor.to(device())]).values["grad_sum"][0]
     assert found == pytest.approx(sum(infinities) if infinities else 1.7e308, nan_ok=True)
 
 
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(
-    kernel: Any, dtype: torch.dtype
-) -> None:
+def test_every_finite_number_of_sixteen_bits_is_read_as_it_is(dtype: torch.dtype) -> None:
     numbers = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
     numbers = numbers[numbers.isfinite()].to(device())
     tensors = [numbers, numbers[numbers.abs() < torch.finfo(dtype).tiny]]
     assert_agrees(
-        measure(CudaBackend(kernel, device()), tensors),
+        measure(cuda_backend(), tensors),
         measure(ReferenceBackend(), tensors),
         tensors,
     )
 
 
 @needs_triton
-def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten(
-    kernel: Any,
-) -> None:
-    backend = CudaBackend(kernel, device())
+def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgotten() -> None:
+    backend = cuda_backend()
     first, second = torch.zeros(4, 3, device=device()), torch.zeros(4, 3, device=device())
     first[0, 1], second[2] = 1, math.nan
     measure(backend, [first], sample=False)
@@ -141,11 +139,11 @@ def test_rows_are_remembered_between_samples_and_not_known_where_they_were_forgo
 
 
 @needs_triton
-def test_what_the_kernel_cannot_read_comes_beside_it_and_scalars_come_along(kernel: Any) -> None:
+def test_what_the_kernel_cannot_read_comes_beside_it_and_scalars_come_along() -> None:
     tensors = [torch.ones(2, 2), torch.eye(3).to_sparse(), torch.ones(3, dtype=torch.complex64)]
     tensors = [tensor.to(device()) for tensor in tensors]
     scalars = [torch.tensor(2.5, device=device())]
-    measured = CudaBackend(kernel, device()).measure(tensors, tensors, [0, 1, 2], scalars, True)
+    measured = cuda_backend().measure(tensors, tensors, [0, 1, 2], scalars, True)
     if measured.pending is not None:
         measured.pending.finish()
     assert measured.values["grad_norm"].tolist() == pytest.approx([2.0, math.sqrt(3), math.sqrt(3)])
@@ -233,8 +231,8 @@ def test_no_step_waits_for_numbers_and_rows_come_in_order_when_they_have_come() 
 
 @needs_triton
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU, and this training is on the CPU")
-def test_a_training_has_the_rows_that_the_reference_gives_it(kernel: Any) -> None:
-    rows, _ = train(CudaBackend(kernel, "cpu"), 12)
+def test_a_training_has_the_rows_that_the_reference_gives_it() -> None:
+    rows, _ = train(cuda_backend(), 12)
     expected, _ = train(ReferenceBackend(), 12)
     for row, exact in zip(rows, expected, strict=True):
         assert row.values.keys() == exact.values.keys()
@@ -297,9 +295,7 @@ def test_no_step_on_a_gpu_synchronises() -> None:
     session = make_session(
         DeviceDispatch(
             ReferenceBackend(),
-            CudaBackend(
-                importlib.import_module("seismograd.measure.cuda.triton_kernel").measure_pieces
-            ),
+            CudaBackend(load_kernels),
         ),
         lambda _: None,
         print,

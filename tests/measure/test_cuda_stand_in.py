@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
@@ -21,8 +22,11 @@ from torch import Tensor
 from seismograd.measure import transfer
 from seismograd.measure.backend import Measurement
 from seismograd.measure.backend_selection import cuda_backend
+from seismograd.measure.cuda.cuda_backend import CudaBackend
+from seismograd.measure.cuda.device_queue import CudaQueue
 from seismograd.measure.device_dispatch import DeviceDispatch
 from seismograd.measure.reference import ReferenceBackend
+from tests.measure.test_cuda import load_kernels, needs_triton
 from tests.measure.test_native import assert_agrees
 
 
@@ -91,6 +95,47 @@ def test_a_copy_from_a_device_is_awaited_only_when_its_numbers_are_asked_for(
     assert events.num_waits == 1
     events.has_happened = True
     assert package.is_done()
+
+
+def test_while_a_graph_is_captured_no_event_is_asked_for(events: type[Event]) -> None:
+    """CUDA forbids it, and the capture would fail."""
+    package = transfer.Package(on_device(torch.arange(3.0)))
+    event = CudaQueue(torch.device("cpu")).event()
+    events.has_happened = True
+    with (
+        mock.patch.object(torch.cuda, "is_initialized", return_value=True),
+        not_capturing(False),
+        mock.patch.object(events, "query", side_effect=AssertionError),
+    ):
+        assert not package.is_done()
+        assert not event.has_happened()
+    assert package.is_done()
+    assert event.has_happened()
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels are not interpreted")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_cuda_is_asked_for_gives_the_numbers_without_waiting(events: type[Event]) -> None:
+    backend = CudaBackend(load_kernels, CudaQueue, "cpu")
+    tensors = [torch.randn(3, 4), torch.full((5,), torch.inf), torch.zeros(2, 2)]
+    with mock.patch.object(torch.cuda, "device", nullcontext):
+        for sample in (False, True, False):
+            measured = backend.measure(tensors, tensors, range(3), [torch.tensor(2.5)], sample)
+            assert measured.pending is not None
+            assert not measured.pending.is_done()
+            assert np.isnan(measured.values["grad_norm"]).all()
+            assert events.num_waits == 0
+            events.has_happened = True
+            measured.pending.finish()
+            assert events.num_waits == 0
+            events.has_happened = False
+            assert_agrees(
+                measured,
+                ReferenceBackend().measure(tensors, tensors, range(3), (), sample),
+                tensors,
+            )
+            assert measured.scalars.tolist() == [2.5]
 
 
 def test_without_triton_torch_measures_on_the_device_and_nobody_waits(events: type[Event]) -> None:
@@ -191,20 +236,49 @@ COMPILE = """
     import sys
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
-    from seismograd.measure.cuda.cuda_backend import BLOCK
-    from seismograd.measure.cuda.triton_kernel import measure_pieces
+    from seismograd.measure.cuda.cuda_table import BLOCK
+    from seismograd.measure.cuda.triton_kernel import measure_pieces, merge_pieces
 
-    signature = {"table": "*i64", "numbers": "*fp64", "counts": "*i32", "COUNTING": "constexpr", "BLOCK": "constexpr"}
-    source = ASTSource(measure_pieces, signature, {"COUNTING": True, "BLOCK": BLOCK})
-    compiled = compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options={"enable_fp_fusion": True})
-    assert compiled.asm["cubin"]
-    assert ".ftz" not in compiled.asm["ptx"], "denormals would be flushed"
+    target = GPUTarget("cuda", int(sys.argv[1]), 32)
+    at_multiples = [["tt.divisibility", 16]]  # as torch allocates
+    for kernel, arguments, constants in (
+        (
+            measure_pieces,
+            {"pieces": "*i64", "pointers": "*i64", "flags": "*u8", "numbers": "*fp64", "counts": "*i32"},
+            {"DOUBLES": True, "COUNTING": True, "BLOCK": BLOCK},
+        ),
+        (
+            measure_pieces,
+            {"pieces": "*i64", "pointers": "*i64", "flags": "*u8", "numbers": "*fp64", "counts": "*i32"},
+            {"DOUBLES": False, "COUNTING": False, "BLOCK": BLOCK},
+        ),
+        (
+            merge_pieces,
+            {
+                "tensors": "*i64", "numbers": "*fp64", "counts": "*i32", "flags": "*u8",
+                "into": "*fp64", "dead_rows": "*fp64", "exponents": "*fp64",
+            },
+            {"SAMPLED": True, "BLOCK": BLOCK},
+        ),
+    ):
+        source = ASTSource(
+            kernel,
+            {**arguments, **dict.fromkeys(constants, "constexpr")},
+            constants,
+            {(place,): at_multiples for place in range(len(arguments))},
+        )
+        compiled = compile(source, target=target, options={"enable_fp_fusion": True})
+        assert compiled.asm["cubin"]
+        ptx = compiled.asm["ptx"]
+        assert ".ftz" not in ptx, "denormals would be flushed"
+        assert ".local" not in ptx, "registers would be spilled"
+        assert "rem.s64" not in ptx and "div.s64" not in ptx, "these take dozens of instructions"
+        if kernel is measure_pieces:
+            assert "ld.global.v4.b32" in ptx, "scalars would be read one by one"
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
-)
+@needs_triton
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
 @pytest.mark.parametrize("capability", [pytest.param(70, marks=pytest.mark.extended), 90])
 def test_the_kernel_compiles_for_gpus_that_are_not_here(capability: int, tmp_path: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import threading
-from typing import Any
 
 import torch
 
@@ -70,18 +69,8 @@ def cuda_backend() -> MeasuringBackend:
         return ReferenceBackend(waiting=False)
     from seismograd.measure.cuda.cuda_backend import CudaBackend
 
-    return CudaBackend(LazyKernel())
-
-
-class LazyKernel:
-    """The kernel, imported with Triton on its first launch: a process without a GPU never needs
-    it.
-    """
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        """Return the launcher for a grid, like the kernel itself."""
-        kernel: Any = importlib.import_module("seismograd.measure.cuda.triton_kernel")
-        return kernel.measure_pieces[grid]
+    # Triton is imported on the first launch: a process without a GPU never needs it.
+    return CudaBackend(lambda: importlib.import_module("seismograd.measure.cuda.triton_kernel"))
 
 
 def best_copies() -> SliceCopies | None:

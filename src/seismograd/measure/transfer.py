@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seismograd.schema import FloatArray
+from seismograd.tensors.cuda_graph import is_capturing
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -19,6 +20,13 @@ def wide_dtype(device: torch.device) -> torch.dtype:
     There a norm has seven digits and overflows where float32 does, and counts are exact up to 2^24.
     """
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def has_happened(event: Any) -> bool:
+    """Return whether a CUDA event has happened, without waiting. While a graph is captured nobody
+    may ask, as that would make the capture fail: then it has not.
+    """
+    return not is_capturing() and bool(event.query())
 
 
 class Parcel:
@@ -71,7 +79,7 @@ class Package:
 
     def is_done(self) -> bool:
         """Return whether it has arrived."""
-        return self._event is None or bool(self._event.query())
+        return self._event is None or has_happened(self._event)
 
     def numbers(self) -> FloatArray:
         """Return its contents, waiting if necessary."""

@@ -91,6 +91,6 @@ def _description(tensor: Tensor) -> tuple[object, ...]:
         tensor.dtype,
         tensor.shape,
         tensor.stride(),
-        tensor.is_cpu,
+        tensor.device,
         tensor.is_neg(),
     )
