@@ -68,7 +68,9 @@ def test_all_contenders_are_measured_in_turn_beside_the_bare_step() -> None:
     result = measure(tiny(), True, lambda _, done, of: ticks.append((done, of)))
     names = [cost.name for cost in result.costs]
     assert names[: 1 + len(LEVELS)] == ["bare", *(f"seismograd, {level}" for level in LEVELS)]
-    assert {"norm().item() of each", "_foreach_norm", "clip_grad_norm_"} <= set(names)
+    others = {"norm().item() of each", "_foreach_norm", "clip_grad_norm_", "detect_anomaly"}
+    assert others <= set(names)
+    assert not torch.is_anomaly_enabled()
     assert all(
         0 < cost.step_s.low <= cost.step_s.median <= cost.step_s.high for cost in result.costs
     )

@@ -94,6 +94,26 @@ class WatchedTraining(Contender):
         self._recording.close()
 
 
+class AnomalyMode(Contender):
+    """`torch.autograd.set_detect_anomaly`, which looks for NaN in each backward, and says where one
+    was made.
+    """
+
+    name = "detect_anomaly"
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(workload)
+        self._was_on = torch.is_anomaly_enabled()
+
+    def begin(self) -> None:
+        """Switch it on."""
+        torch.autograd.set_detect_anomaly(True)
+
+    def end(self) -> None:
+        """Leave it as it was."""
+        torch.autograd.set_detect_anomaly(self._was_on)
+
+
 class Histograms(Contender):
     """TensorBoard's `add_histogram` of every gradient."""
 
@@ -182,6 +202,7 @@ def contenders(workload: Workload, closing: ExitStack) -> tuple[list[Contender],
         listed.append(
             lambda name=name, function=function: GradientReadout(workload, name, function)
         )
+    listed.append(lambda: AnomalyMode(workload))
     if _installed("tensorboard"):
         listed.append(lambda: Histograms(workload, folder))
     if _installed("wandb"):
