@@ -16,6 +16,7 @@ import torch
 from seismograd.bench.models import Workload
 from seismograd.capture.probes.update_probe import NUM_DENSE
 from seismograd.recording import Recording
+from seismograd.schema import Note
 from seismograd.settings.levels import LEVELS
 from seismograd.settings.recording_options import RecordingOptions
 
@@ -80,6 +81,11 @@ class WatchedTraining(Contender):
             RecordingOptions(level=level, budget=WHOLE_BUDGET),
         )
         self.end()
+
+    @property
+    def failures(self) -> Sequence[Note]:
+        """Return what failed in it; the training went on."""
+        return self._recording.failures
 
     def begin(self) -> None:
         """Install the patches."""

@@ -73,11 +73,18 @@ class Result:
     failed: tuple[str, ...]
 
 
-def measure(workload: Workload, quick: bool, tick: Callable[[str, int, int], None]) -> Result:
-    """Time all contenders beside this model; `tick(model, done, of)` is called after each turn."""
+def measure(
+    workload: Workload,
+    quick: bool,
+    tick: Callable[[str, int, int], None],
+    listed: Callable[[Workload, ExitStack], tuple[list[Contender], list[str]]] = contenders,
+) -> Result:
+    """Time all contenders beside this model; `tick(model, done, of)` is called after each turn.
+    `listed`: returns them, the bare step first, and the names of those that could not begin.
+    """
     num_rounds = max(MIN_ROUNDS, round((QUICK_ROUNDS if quick else ROUNDS) * workload.size))
     with ExitStack() as closing:
-        found, failed = contenders(workload, closing)
+        found, failed = listed(workload, closing)
         times: dict[str, list[Times]] = {contender.name: [] for contender in found}
         num_turns = (num_rounds + 1) * len(found)
         for number in range(num_turns):
