@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from seismograd.capture.graph.traversal import GraphLeaf
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.discovery import DiscoveredObjects
 from seismograd.capture.names.foreign_optimizers import find_holder
+from seismograd.capture.names.former_windows import FormerWindows
 from seismograd.capture.names.paced_discovery import PacedDiscovery
 from seismograd.capture.names.parameter_groups import groups_of, held_by
 from seismograd.capture.names.parameter_names import unique
@@ -25,18 +25,6 @@ from seismograd.schema import Optimizer
 from seismograd.tensors.freed_memory import is_readable
 
 BY_HAND = "by hand"
-MAX_LEFT = 16
-
-
-FormerKey = tuple[str, tuple[int, ...]]  # class, ids of the parameters
-
-
-@dataclass(frozen=True, slots=True)
-class Former:
-    """A window whose optimizer may be gone, and the first of its parameters."""
-
-    window: OptimizerWindow
-    first: weakref.ref[torch.Tensor]
 
 
 class OptimizerRegistry:
@@ -61,8 +49,7 @@ class OptimizerRegistry:
         self._living: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         # where references tell of a death: no frame of ours may run there
         self.died: deque[weakref.KeyedRef[int, torch.optim.Optimizer]] = deque()
-        self._former: dict[FormerKey, Former] = {}
-        self._left: list[OptimizerWindow] = []
+        self._former = FormerWindows()
         self._learned: set[int] = set()  # indices of windows that have been learned once
         self._without_optimizer: OptimizerWindow | None = None
         self._discovery = PacedDiscovery()
@@ -88,7 +75,7 @@ class OptimizerRegistry:
         """Return the windows whose optimizers are gone, and that no other one has taken over, if
         they had backwards that no step had used.
         """
-        return [window for window in self._left if window not in self.windows]
+        return self._former.left(self.windows)
 
     def known(self, optimizer: torch.optim.Optimizer) -> OptimizerWindow | None:
         """Return the window of a known optimizer."""
@@ -196,7 +183,6 @@ class OptimizerRegistry:
         self.open_windows = ()
         self._living.clear()
         self._former.clear()
-        self._left.clear()
         self._learned.clear()
 
     def _concerns(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -233,17 +219,12 @@ class OptimizerRegistry:
     def _predecessor(
         self, optimizer: torch.optim.Optimizer, parameters: list[torch.Tensor]
     ) -> OptimizerWindow | None:
-        """Return the window of a vanished optimizer of the same class over the same parameters: for
-        readers of the record its replacement is the same optimizer.
-        """
-        former = self._former.get((kind_of(optimizer), tuple(map(id, parameters))))
-        if former is None or former.window in self._windows.values():
-            return None
-        if not parameters or former.first() is not parameters[0]:
-            return None
-        former.window.num_made += 1
-        former.window.step_raised()
-        return former.window
+        """Return the window that an optimizer takes over, to go on with."""
+        window = self._former.predecessor(kind_of(optimizer), parameters, self._windows.values())
+        if window is not None:
+            window.num_made += 1
+            window.step_raised()
+        return window
 
     def _new_window(
         self,
@@ -266,10 +247,7 @@ class OptimizerRegistry:
         # that is named has its window.
         self._windows[key] = window
         self.optimizers += [entry]
-        if parameters:
-            self._former[kind_of(optimizer), tuple(map(id, parameters))] = Former(
-                window, weakref.ref(parameters[0])
-            )
+        self._former.opened(window, kind_of(optimizer), parameters)
         return window
 
     def _close_dead(self) -> None:
@@ -278,10 +256,8 @@ class OptimizerRegistry:
             reference = self.died[0]
             if self._living.get(reference.key) is reference:
                 window = self._windows.pop(reference.key, None)
-                # A function that has returned took its optimizer along, but what it left is still
-                # left.
-                if window is not None and window.num_unused() and len(self._left) < MAX_LEFT:
-                    self._left.append(window)
+                if window is not None:
+                    self._former.closed(window)
                 self.open_windows = tuple(self._windows.values())
                 del self._living[reference.key]
             # last: an exception of the program's may arrive before

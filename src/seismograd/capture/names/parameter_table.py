@@ -16,13 +16,12 @@ from seismograd.capture.names.column_entry import ColumnEntry
 from seismograd.capture.names.column_owners import let_go, release, unowned
 from seismograd.capture.names.discovery import DiscoveredObjects
 from seismograd.capture.names.execution_order import learn_order
-from seismograd.capture.names.gathered_parameters import flattened_in, originals
+from seismograd.capture.names.gathered_parameters import originals
+from seismograd.capture.names.graph_parameters import strangers_among, unregistered_in
 from seismograd.capture.names.parameter_groups import setting
 from seismograd.capture.names.parameter_names import (
     NamedParameter,
-    behind_attributes,
     frozen_in_name,
-    hidden,
     loose_name,
     named,
     unique,
@@ -244,20 +243,7 @@ class ParameterTable:
         """Return those of these leaves that are parameters and have no column, the sharded ones for
         gathered ones.
         """
-        strange = [
-            each.tensor
-            for each in leaves
-            if isinstance(each.tensor, torch.nn.Parameter) and each.tensor not in self
-        ]
-        if not strange:
-            return []
-        sharded = originals(each for model, _ in self.models() for each in model.modules())
-        parameters = [
-            sharded.get(id(tensor), tensor)
-            for tensor in strange
-            if not any(each in self for each in flattened_in(tensor))
-        ]
-        return [tensor for tensor in parameters if tensor not in self]
+        return strangers_among(leaves, self.__contains__, (model for model, _ in self.models()))
 
     def take_in(self, strangers: list[torch.Tensor], around: DiscoveredObjects) -> None:
         """Give columns to parameters that only the graph of a loss has shown: those of other
@@ -267,14 +253,8 @@ class ParameterTable:
         left = {
             id(tensor): tensor for tensor in (sharded.get(id(each), each) for each in strangers)
         }
-        for number, module, prefix in self._models:
-            for name, tensor, kind in hidden(module, prefix):
-                if left.pop(id(tensor), None) is not None:
-                    self._add_unregistered(NamedParameter(tensor, name, kind), number)
-        for number, module, prefix in self._models if left else ():
-            for name, tensor in behind_attributes(module, prefix):
-                if left.pop(id(tensor), None) is not None:
-                    self._add_unregistered(NamedParameter(tensor, name, ""), number)
+        for number, one in unregistered_in(list(self._models), left):
+            self._add_unregistered(one, number)
         if left and not self._models.are_given:
             self._take_models(list(left.values()), around)
             for position, (key, tensor) in enumerate(left.items()):
