@@ -17,10 +17,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seismograd.measure import reference
 from seismograd.measure.backend import Measurement
-from seismograd.measure.cuda import cuda_table, pieces, ring
+from seismograd.measure.cuda import cuda_backend, cuda_table, pieces, ring
 from seismograd.measure.cuda.cuda_backend import CudaBackend
 from seismograd.measure.reference import ReferenceBackend
+from seismograd.tensors import freed_memory
 from tests.measure.lazy_device import LazyDevice
 from tests.measure.test_cuda import load_kernels
 from tests.measure.test_native import assert_agrees
@@ -101,7 +103,7 @@ class LazyTraining:
             assert self.arrive(0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(data=st.data(), num_streams=st.integers(1, 3))
 def test_each_step_has_its_numbers_whenever_and_on_whichever_stream_they_come(
     data: st.DataObject, num_streams: int
@@ -252,6 +254,91 @@ def test_a_launch_that_fails_leaves_nothing_to_the_next_one() -> None:
     training.step(0, 0, sample=False)
     training.finish()
     assert training.device.device_memory_made > made
+
+
+class OnSecond(Tensor):
+    """A tensor of the host that says it is on a second device."""
+
+    device = torch.device("cpu", 1)  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+
+@pytest.mark.parametrize("first_done", [0, 1])
+@pytest.mark.parametrize("loss_on", [0, 1])
+def test_two_devices_bring_their_numbers_each_by_itself(first_done: int, loss_on: int) -> None:
+    devices = [LazyDevice(), LazyDevice()]
+    exact = ReferenceBackend()
+    of_index = {torch.device("cpu"): devices[0], OnSecond.device: devices[1]}
+    backend = CudaBackend(load_kernels, of_index.__getitem__, "cpu")
+    plain = (*cuda_table.PLAIN_TYPES, OnSecond)
+    with (
+        mock.patch.object(cuda_table, "PLAIN_TYPES", plain),
+        mock.patch.object(freed_memory, "PLAIN_TYPES", plain),
+    ):
+        for sample in (False, True, False):
+            numbers = [torch.randn(2, 3), torch.randn(4), torch.randn(3, 2)]
+            gradients = [numbers[0], numbers[1].as_subclass(OnSecond), numbers[2]]
+            loss = torch.tensor(3.0)
+            scalar = loss.as_subclass(OnSecond) if loss_on else loss
+            measured = backend.measure(gradients, gradients, (0, 1, 2), [scalar], sample)
+            assert measured.pending is not None
+            devices[first_done].finish()
+            assert not measured.pending.is_done()
+            devices[1 - first_done].finish()
+            assert measured.pending.is_done()
+            measured.pending.finish()
+            expected = exact.measure(numbers, numbers, (0, 1, 2), [loss], sample)
+            assert_agrees(measured, expected, numbers)
+            assert measured.scalars.tolist() == [3.0]
+
+
+def test_where_no_kernel_can_be_launched_torch_measures() -> None:
+    """As on a machine without a C compiler, which Triton calls at the first launch."""
+    training = LazyTraining()
+    gradients = [torch.randn(3, 4), torch.randn(2)]
+    assert training.backend.name == "cuda"
+    with mock.patch.object(
+        training.device, "launch", side_effect=RuntimeError("Failed to find C compiler")
+    ) as launch:
+        for _ in range(2):
+            measured = training.backend.measure(gradients, gradients, (0, 1), (), True)
+            exact = ReferenceBackend().measure(gradients, gradients, (0, 1), (), True)
+            assert_agrees(measured, exact, gradients)
+        assert launch.call_count == 1
+    assert training.backend.name == "reference"
+
+
+def test_memory_that_is_missing_once_is_asked_for_again() -> None:
+    training = LazyTraining()
+    with (
+        mock.patch.object(training.device, "memory", side_effect=torch.OutOfMemoryError),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        training.step(0, 0, sample=False)
+    training.step(0, 0, sample=False)
+    training.finish()
+    assert training.backend.name == "cuda"
+
+
+def test_while_a_graph_is_captured_nothing_is_given_to_the_device_and_then_all_goes_on() -> None:
+    training = LazyTraining()
+    training.step(0, 0, sample=False)
+    gradients = [torch.ones(shape) for shape in SHAPES]
+    given = len(training.device.current.queue)
+    with (
+        mock.patch.object(cuda_backend, "is_capturing", return_value=True),
+        mock.patch.object(reference, "is_capturing", return_value=True),
+    ):
+        loss = torch.tensor(1.0)
+        measured = training.backend.measure(gradients, gradients, (0, 1, 2), [loss], True)
+    assert len(training.device.current.queue) == given
+    if measured.pending is not None:
+        measured.pending.finish()
+    assert np.isnan(measured.values["grad_norm"]).all()
+    assert np.isnan(measured.scalars).all()
+    # what a replay writes lies where it always does
+    for _ in range(3):
+        training.step(0, 0, sample=False)
+    training.finish()
 
 
 @settings(max_examples=40)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seismograd.exception_origin import raised_by_user
 from seismograd.measure.backend import Measurement
 from seismograd.measure.cuda.cuda_table import takes
 from seismograd.measure.cuda.device_queue import CudaQueue, DeviceQueue
@@ -23,7 +24,8 @@ MOST_TABLES = 16
 
 class CudaBackend:
     """Measures the tensors of a device with the kernels, and leaves those that they cannot read to
-    torch's operations.
+    torch's operations. So it does with all of them where no kernel can be launched, as on a machine
+    without a C compiler, which Triton needs.
 
     Args:
         load_kernels: returns the module `triton_kernel`, which imports Triton; called before the
@@ -31,8 +33,6 @@ class CudaBackend:
         queue_of: returns what is asked of a device.
         device_type: `"cuda"`; `"cpu"` in Triton's interpreter.
     """
-
-    name = "cuda"
 
     def __init__(
         self,
@@ -47,6 +47,12 @@ class CudaBackend:
         self._tables: dict[tuple[tuple[int, ...], torch.device], DeviceTables] = {}
         self._device: torch.device | None = None  # of all gradients of the last call
         self._seen: set[int] = set()  # keys
+        self._has_launched = self._cannot_launch = False
+
+    @property
+    def name(self) -> str:
+        """Return the name it is reported by."""
+        return self._others.name if self._cannot_launch else "cuda"
 
     def measure(
         self,
@@ -57,9 +63,23 @@ class CudaBackend:
         sample: bool,
     ) -> Measurement:
         """Measure each gradient as it is now; see `backend.MeasuringBackend.measure`."""
-        if is_capturing():
-            return self._others.measure(gradients, weights, keys, scalars, sample)
-        keys = tuple(keys)
+        if not self._cannot_launch and not is_capturing():
+            try:
+                return self._measure(gradients, weights, tuple(keys), scalars, sample)
+            except Exception as error:
+                if self._has_launched or not _is_for_good(error):
+                    raise
+                self._cannot_launch = True
+        return self._others.measure(gradients, weights, keys, scalars, sample)
+
+    def _measure(
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        keys: tuple[int, ...],
+        scalars: Sequence[Tensor],
+        sample: bool,
+    ) -> Measurement:
         with without_user_modes():
             by_device, others = self._by_device(gradients, keys)
             along = _along(scalars, next(iter(by_device), None))
@@ -77,6 +97,7 @@ class CudaBackend:
                         sample,
                     )
                 parts.append((positions, part))
+                self._has_launched = True
         if parts and not others and len(along) == len(scalars):
             first = parts[0][1]
             return first if len(parts) == 1 else merge_measurements(len(gradients), parts, first)
@@ -122,12 +143,13 @@ class CudaBackend:
     ) -> Measurement:
         try:
             tables = self._tables_of(device, gradients, keys)
-            held = [weight.detach() for weight in weights] if sample else []
-            readable = [p for p, weight in enumerate(held) if takes(weight, device)]
+            readable = (
+                [p for p, weight in enumerate(weights) if takes(weight, device)] if sample else []
+            )
             return tables.measure(
                 self._load_kernels(),
                 gradients,
-                [held[p] for p in readable],
+                [weights[p] for p in readable],
                 readable,
                 scalars,
                 sample,
@@ -159,11 +181,16 @@ class CudaBackend:
         return tables
 
 
+def _is_for_good(error: Exception) -> bool:
+    """Return whether the next launch would fail likewise."""
+    return not isinstance(error, torch.OutOfMemoryError) and not raised_by_user(error)
+
+
 def _along(scalars: Sequence[Tensor], device: torch.device | None) -> Sequence[Tensor]:
     """Return the scalars where all can come in the transfer from this device; else none."""
     fit = (
         device is not None
         and len(scalars) <= MOST_SCALARS
-        and all(scalar.numel() == 1 and takes(scalar.detach(), device) for scalar in scalars)
+        and all(scalar.numel() == 1 and takes(scalar, device) for scalar in scalars)
     )
     return scalars if fit else ()
