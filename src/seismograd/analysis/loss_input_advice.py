@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seismograd.analysis.batch_sum_words import words_of_batch_sum
 from seismograd.analysis.mended_loss import mended_loss
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
@@ -27,6 +28,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     """Return cause, advice and excerpt for a fact of kind `LOSS_INPUT`: the script's own statement
     as it should read, where that can be shown.
     """
+    if fact.text("input") == "batch sum":
+        return words_of_batch_sum(fact)
     cause, advice, excerpt = _general(fact)
     targets = fact.number("low"), fact.number("high")
     if fact.text("input").startswith("tokens"):

@@ -30,7 +30,9 @@ class WrongLossInput(FactRule):
         loss with the shapes [N, 1] and [N], which are broadcast to [N, N]. Classes in the wrong
         dimension, after a view instead of a transpose, or a log_softmax over the batch. Logits that
         are cosines without a scale. Targets of a language model that were shifted twice, or not at
-        all, so that they are the tokens of the input. A preference loss, such as DPO's, whose
+        all, so that they are the tokens of the input. A sum over the whole batch that is added to
+        the number of each sample before their mean is taken, such as the log-determinant of a
+        normalizing flow, or a divergence. A preference loss, such as DPO's, whose
         reference is the model itself, as where the adapter is still on: what it compares is always
         equal.
 
@@ -53,8 +55,10 @@ class WrongLossInput(FactRule):
         policy may not have moved yet.
 
     False alarms
-        None known. A deliberate softmax before `cross_entropy`, to keep the loss flat, is reported,
-        and a model that is meant to predict the token after the next one and nothing else.
+        None known. A sum over the batch counts with a factor of a half or more: a smaller one may
+        have been chosen for it. A deliberate softmax before `cross_entropy`, to keep the loss flat,
+        is reported, and a model that is meant to predict the token after the next one and nothing
+        else.
 
     What to try
         - Let the model return logits, and apply softmax or sigmoid only for display or metrics.

@@ -21,8 +21,9 @@ class FactKind(StrEnum):
     LOSS_INPUT = "loss_input"
     """What a loss function was given. `loss`: its name; `input`: what made its input (`softmax`,
     `sigmoid`, …), or `targets` where these do not suit it, from `low` to `high`; `rows`, `columns`;
-    `place`, `text`: the line of the script that calls it, and the statement there, where there is
-    only one.
+    with `input` `batch sum`: the mean over `rows` samples of numbers to which a sum over `columns`
+    of all samples was added; `place`, `text`: the line of the script that calls it, or sums, and
+    the statement there, where there is only one.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.

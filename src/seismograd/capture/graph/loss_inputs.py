@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from seismograd.capture.graph.attention_masks import is_causal
+from seismograd.capture.graph.batch_sums import batch_sums
 from seismograd.capture.graph.classification_inputs import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -26,6 +27,7 @@ from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.loss_calls import loss_call
+from seismograd.capture.source.whole_sums import whole_sum
 from seismograd.schema import FactKind, Site
 
 MAX_OPERATIONS = 256  # nodes visited per loss
@@ -91,7 +93,7 @@ class LossInputs:
 
     def look(self, site: int, graph: LossGraph) -> None:
         """Inspect the graph of a loss whose backward begins at this call site."""
-        for fault in (*faults_of(graph.tops), *misplaced(graph)):
+        for fault in (*faults_of(graph.tops), *misplaced(graph), *batch_sums(graph)):
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
                 self._reported.add(key)
@@ -124,11 +126,16 @@ class LossInputs:
         return found
 
     def _call_of(self, fault: Fault, site: int) -> tuple[str, str]:
-        """Return the line of the script that calls the loss function, and its text."""
-        if site < 0 or fault.loss not in FUNCTIONS:
+        """Return the line of the script that calls the loss function, and its text; of a sum over a
+        batch that which sums.
+        """
+        if site < 0 or (fault.loss not in FUNCTIONS and fault.input != "batch sum"):
             return "", ""
         backward = self._sites[site]
-        found = loss_call(backward.file, backward.line, *FUNCTIONS[fault.loss])
+        if fault.input == "batch sum":
+            found = whole_sum(backward.file)
+        else:
+            found = loss_call(backward.file, backward.line, *FUNCTIONS[fault.loss])
         return ("", "") if found is None else (found.place, found.text)
 
 

@@ -21,12 +21,12 @@ def summing_statement(file: str) -> Statement | None:
 
 def _sums(node: ast.expr) -> bool:
     nodes = list(ast.walk(node))
-    return any(map(_is_whole_sum, nodes)) and not any(
+    return any(map(is_whole_sum, nodes)) and not any(
         isinstance(each, ast.BinOp) and isinstance(each.op, ast.Div) for each in nodes
     )
 
 
-def _is_whole_sum(node: ast.AST) -> bool:
+def is_whole_sum(node: ast.AST) -> bool:
     """Return whether this is `x.sum()` or `torch.sum(x)`, over all dimensions."""
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="sum"), args=[_]):
