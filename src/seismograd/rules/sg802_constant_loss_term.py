@@ -26,7 +26,9 @@ class ConstantLossTerm(FactRule):
         A term that was computed with `.item()`, `.data`, `.detach()` or `torch.tensor(loss)`, or
         under `torch.no_grad()`, and is added to terms that have a graph: a distillation loss whose
         student was detached, or that compares the teacher with itself; a penalty on a copy of the
-        weights; a gradient penalty without `create_graph=True`. Also a term of rounded values, such
+        weights; a gradient penalty without `create_graph=True`. Also a derivative without it that
+        is added to what the loss squares, as in the residual of a differential equation. Also a
+        term of rounded values, such
         as the Dice loss of `torch.round(probabilities)`, beside terms that train.
 
     Why it hurts
@@ -45,7 +47,9 @@ class ConstantLossTerm(FactRule):
         something without a graph to what is backpropagated. A term that reaches parameters only
         through operations whose derivative is zero everywhere (`round`, `sign`, `floor` and their
         kin) counts if that was so {num_looks:g} times, and other terms reach all of these
-        parameters.
+        parameters. A derivative counts if the script shows that the result of
+        `torch.autograd.grad` is added to something else, number by number, on its way to the loss,
+        and if the graph begins at something that is no parameter, {num_looks:g} times.
 
     False alarms
         A number that never changes and a number that is subtracted (a baseline, the entropy of the
@@ -69,7 +73,10 @@ class ConstantLossTerm(FactRule):
     severity: ClassVar[str] = "warning"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.CONSTANT_TERM,)
-    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.ROUNDED_TERM,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (
+        FactKind.ROUNDED_TERM,
+        FactKind.FIRST_ORDER_TERM,
+    )
 
     min_evaluated: int = 3  # steps
     min_share: float = 0.01  # of the loss
@@ -90,6 +97,9 @@ class ConstantLossTerm(FactRule):
             return
         if fact.kind == FactKind.ROUNDED_TERM:
             self._judge_rounded(fact)
+            return
+        if fact.kind == FactKind.FIRST_ORDER_TERM:
+            self._judge_first_order(fact)
             return
         seen = self._seen.setdefault(fact.where, [])
         seen.append(fact)
@@ -118,6 +128,34 @@ class ConstantLossTerm(FactRule):
                     *words_of_rounded_term(fact),
                     evidence=(evidence,),
                     first_step=seen[0].iteration,
+                )
+            )
+
+    def _judge_first_order(self, fact: Fact) -> None:
+        times = fact.number("times")
+        if times >= self.num_looks:
+            evidence = Evidence("first_order", "", fact.iteration, times, 0.0)
+            cause = say(
+                "the derivative that {line} computes is added to what the loss at {loss} is made "
+                "of, but it has no graph, because torch.autograd.grad keeps none without "
+                "create_graph=True: it is a constant there, and training ignores how it depends on "
+                "the parameters",
+                line=fact.text("place") or "?",
+                loss=fact.where or "?",
+            )
+            advice = say(
+                "pass create_graph=True to each torch.autograd.grad whose result the loss depends "
+                "on"
+            )
+            self.found.add(
+                self.finding_of_fact(
+                    fact,
+                    cause,
+                    advice,
+                    with_graph(fact.text("text"))
+                    or "(d2,) = torch.autograd.grad(d.sum(), x, create_graph=True)",
+                    evidence=(evidence,),
+                    first_step=max(0, fact.iteration - self.num_looks + 1),
                 )
             )
 

@@ -64,6 +64,12 @@ class FactKind(StrEnum):
     first backwards of a line and ever more rarely. `place`, `text`: the line that rounds, and the
     statement there, where there is only one.
     """
+    FIRST_ORDER_TERM = "first_order_term"
+    """A loss whose graph begins at something that is no parameter, as at the coordinates of a
+    differential equation, adds the result of `torch.autograd.grad` without `create_graph=True` to
+    what has a graph, told at the first backwards of a line and ever more rarely: `times`; `place`,
+    `text`: the line of the call, and the statement there.
+    """
     EPOCHS = "epochs"
     """At the end: how often the DataLoader of the training was iterated (`epochs`), and the
     backwards in the longest of these (`per_epoch`).

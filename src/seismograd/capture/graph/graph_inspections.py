@@ -9,6 +9,8 @@ from seismograd.capture.graph.advantages import Advantages
 from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.detached_states import DetachedStates
+from seismograd.capture.graph.first_order_terms import FirstOrderTerms
+from seismograd.capture.graph.judged_outputs import JudgedOutputs
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_weights import LossWeights
@@ -45,6 +47,7 @@ class GraphInspections:
             ("target", BootstrappedTargets(facts, table, sites).look),
             ("state", DetachedStates(facts, table, sites).look),
             ("rounded terms", RoundedTerms(facts, table, sites).look),
+            ("first order", FirstOrderTerms(facts, table, sites).look),
             ("loss weights", LossWeights(facts, table, sites).look),
             ("posterior", Posteriors(facts, sites).look),
             ("quantization", QuantizedCuts(facts, table, sites).look),
