@@ -43,6 +43,7 @@ from seismograd.rules.sg406_parameter_remade import ParameterRemade
 from seismograd.rules.sg407_weights_overwritten import WeightsOverwritten
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
+from seismograd.rules.sg409_stale_copy import StaleCopy
 from seismograd.rules.sg502.sg502_clip_norm_disagrees import ClipNormDisagrees
 from seismograd.rules.sg503_clip_before_normalised_update import ClipBeforeNormalisedUpdate
 from seismograd.rules.sg504_clip_governed_by_one import ClipGovernedByOne
@@ -99,6 +100,7 @@ RULES: tuple[type[Rule], ...] = (
     LeftInEvalMode,
     ClippingSaturated,
     ClipNormDisagrees,
+    StaleCopy,
     ClipBeforeNormalisedUpdate,
     ClipGovernedByOne,
     TaskConflict,

@@ -238,6 +238,16 @@ class FactKind(StrEnum):
     the first times, when the distance changes, and ever more rarely. `every`: iterations since the
     last time, -1 at the first; `times`.
     """
+    STALE_COPY = "stale_copy"
+    """A network that nothing trains, built like one that is trained, does not follow it, told at
+    the first backwards and ever more rarely. `name`, `of`: the script's names for both, or their
+    classes; `times`: at how many looks in a row it was so; `since`: the iteration of the first one.
+    Where `share` is 0, it is exactly as it was then, and `statement` says what is meant to change
+    it and does not (`update`, `entry`, `dict`, `variable`, `result`), with its `target`, `place`
+    and `text`. Else this share of its numbers that stand far from those of the other network, in
+    steps of its `dtype`, are exactly as they were at the last look, while updates of the others
+    arrive; `place`, `text`: the only statement in a loop that moves them, where there is one.
+    """
     ACTION_VALUES = "action_values"
     """The loss is a regression of action values, as of Q-learning: of what indices choose from a
     network's outputs, one for each sample. Told once for each line.

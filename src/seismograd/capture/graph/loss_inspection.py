@@ -29,6 +29,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
+from seismograd.capture.probes.stale_copies import StaleCopies
 from seismograd.capture.probes.summed_losses import SummedLosses
 from seismograd.capture.probes.time_profiles import TimeProfiles
 
@@ -53,6 +54,7 @@ class LossInspection:
         self._zero_gradients = ZeroGradients(facts, parameter_table)
         self._switches = Switches(facts, parameter_table, log.call_sites.sites)
         self._hooks = Hooks(facts)
+        self._copies = StaleCopies(facts, parameter_table, log.call_sites.sites)
         self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
         self._mixed_reductions = MixedReductions(facts, log.call_sites.sites)
@@ -90,6 +92,7 @@ class LossInspection:
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
+            call("copies", self._copies.look, num_heard, site)
         if tops[:1] == [None]:
             call("graphless loss", self._graphless.look, site, listed[0])
         if self.withheld.may_look(num_heard):
