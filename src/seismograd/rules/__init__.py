@@ -34,6 +34,7 @@ from seismograd.rules.sg309_uneven_accumulation import UnevenAccumulation
 from seismograd.rules.sg310_gradient_rescaled import GradientRescaled
 from seismograd.rules.sg311_never_stepped import NeverStepped
 from seismograd.rules.sg312_uneven_windows import UnevenWindows
+from seismograd.rules.sg313_foreign_gradient import ForeignGradient
 from seismograd.rules.sg401.sg401_parameter_not_optimized import ParameterNotOptimized
 from seismograd.rules.sg402.sg402_no_gradient import NoGradient
 from seismograd.rules.sg403.sg403_frozen_parameter import FrozenParameter
@@ -42,8 +43,8 @@ from seismograd.rules.sg405_in_two_optimizers import InTwoOptimizers
 from seismograd.rules.sg406_parameter_remade import ParameterRemade
 from seismograd.rules.sg407_weights_overwritten import WeightsOverwritten
 from seismograd.rules.sg408_left_in_eval_mode import LeftInEvalMode
-from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg409_stale_copy import StaleCopy
+from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg502.sg502_clip_norm_disagrees import ClipNormDisagrees
 from seismograd.rules.sg503_clip_before_normalised_update import ClipBeforeNormalisedUpdate
 from seismograd.rules.sg504_clip_governed_by_one import ClipGovernedByOne
@@ -90,6 +91,7 @@ RULES: tuple[type[Rule], ...] = (
     GradientRescaled,
     NeverStepped,
     UnevenWindows,
+    ForeignGradient,
     ParameterNotOptimized,
     NoGradient,
     FrozenParameter,
@@ -98,9 +100,9 @@ RULES: tuple[type[Rule], ...] = (
     ParameterRemade,
     WeightsOverwritten,
     LeftInEvalMode,
+    StaleCopy,
     ClippingSaturated,
     ClipNormDisagrees,
-    StaleCopy,
     ClipBeforeNormalisedUpdate,
     ClipGovernedByOne,
     TaskConflict,

@@ -151,6 +151,11 @@ class FactKind(StrEnum):
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.
     """
+    JUDGED_OUTPUT = "judged_output"
+    """A loss only pushes the output of a network up or down, the last layer of which has the bias
+    in `parameters`, held by `optimizer`: told once for each line and optimizer, where there are
+    several.
+    """
     NEVER_STEPPED = "never_stepped"
     """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of
     the fact), or `nobody` when no optimizer holds what they reach; `name`: of the optimizer; `num`:
@@ -233,11 +238,6 @@ class FactKind(StrEnum):
     `parameters`: these weights and what lies beside them; `of`: the first of the trained ones;
     `times`: how often they were found nearer to them than before.
     """
-    TARGET_LOADED = "target_loaded"
-    """`load_state_dict` of a network that no optimizer trains, such as a target network, told at
-    the first times, when the distance changes, and ever more rarely. `every`: iterations since the
-    last time, -1 at the first; `times`.
-    """
     STALE_COPY = "stale_copy"
     """A network that nothing trains, built like one that is trained, does not follow it, told at
     the first backwards and ever more rarely. `name`, `of`: the script's names for both, or their
@@ -247,6 +247,11 @@ class FactKind(StrEnum):
     and `text`. Else this share of its numbers that stand far from those of the other network, in
     steps of its `dtype`, are exactly as they were at the last look, while updates of the others
     arrive; `place`, `text`: the only statement in a loop that moves them, where there is one.
+    """
+    TARGET_LOADED = "target_loaded"
+    """`load_state_dict` of a network that no optimizer trains, such as a target network, told at
+    the first times, when the distance changes, and ever more rarely. `every`: iterations since the
+    last time, -1 at the first; `times`.
     """
     ACTION_VALUES = "action_values"
     """The loss is a regression of action values, as of Q-learning: of what indices choose from a

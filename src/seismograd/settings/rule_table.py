@@ -344,6 +344,12 @@ RULE_TABLE: RuleTable = {
             "min_predicted",
         ],
     ),
+    "SG313": (
+        "foreign-gradient",
+        [
+            "in_a_row",
+        ],
+    ),
     "SG401": (
         "parameter-not-optimized",
         [
@@ -408,6 +414,16 @@ RULE_TABLE: RuleTable = {
         [
             "min_evaluated",
             "min_steps",
+            "min_share",
+        ],
+    ),
+    "SG409": (
+        "stale-copy",
+        [
+            "min_evaluated",
+            "min_times",
+            "min_steps",
+            "min_rounded_steps",
             "min_share",
         ],
     ),

@@ -55,6 +55,7 @@ class GraphInspections:
         self._looks_with_windows: tuple[tuple[str, LookWithWindows], ...] = (
             ("self ratio", SelfRatios(facts, table, sites).look),
             ("reference", SelfReferences(facts, table, sites).look),
+            ("judged outputs", JudgedOutputs(facts, table).look),
             ("shares", SharesOfOne(facts, table, sites).look),
         )
 
