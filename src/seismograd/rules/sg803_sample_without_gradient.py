@@ -13,13 +13,16 @@ from seismograd.schema import Evidence, Fact, FactKind, Finding
 @final
 @dataclass
 class SampleWithoutGradient(FactRule):
-    """`sample()` cuts a distribution off from the loss that is computed from the sample.
+    """A choice cuts off from the loss what it was made by: `sample()` a distribution, a codebook an
+    encoder, a selection of experts the router.
 
     What it finds
         `sample()` where `rsample()` was meant: in a variational autoencoder whose reconstruction
         loss never reaches the encoder, or in an actor that should follow the gradient of a critic,
         as in SAC. And a vector quantization without its straight-through estimator, so that the
-        reconstruction loss of a VQ-VAE never reaches the encoder.
+        reconstruction loss of a VQ-VAE never reaches the encoder. And a router of experts whose
+        choice only selects them: their outputs are not weighted by its probabilities, so that
+        nothing but the term that balances the experts trains it.
 
     Why it hurts
         Only the other terms of the loss train the distribution: the KL divergence, which makes it
@@ -45,6 +48,10 @@ class SampleWithoutGradient(FactRule):
         with them, and the terms of the loss that go through the vectors do not contain what chose
         them.
 
+        Of a router {min_routed} losses are needed in whose graph its probabilities, a softmax over
+        the last dimension, are only averaged or summed over the samples, while nothing else reaches
+        the layer that gives them, and the loss reaches other parameters.
+
     False alarms
         None known. Policy gradients, which multiply the log_prob of a sample, and likelihoods of
         data are told apart; where it is not clear, nothing is said.
@@ -53,11 +60,13 @@ class SampleWithoutGradient(FactRule):
         - Call `rsample()` instead of `sample()`: it draws with the reparameterization trick.
         - If the distribution has no `rsample`, use a relaxed one, or the log_prob of the sample
           times what it led to.
+        - Multiply what a chosen expert gives by the probability with which it was chosen.
         - Pass the gradient of a quantized vector on: `quantized = z + (quantized - z).detach()`.
 
     References
         - Kingma, Welling (2014), Auto-encoding variational Bayes.
         - van den Oord, Vinyals, Kavukcuoglu (2017), Neural discrete representation learning.
+        - Fedus, Zoph, Shazeer (2022), Switch transformers.
         - PyTorch documentation, torch.distributions: pathwise derivative.
     """
 
@@ -66,13 +75,18 @@ class SampleWithoutGradient(FactRule):
     severity: ClassVar[str] = "error"
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SAMPLE_CUT,)
-    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.QUANTIZED_CUT,)
+    takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.QUANTIZED_CUT, FactKind.ROUTER_CUT)
 
     min_evaluated: int = 1  # steps
     min_checks: int = 5  # of losses that have the log_prob of a sample alone
+    min_routed: int = 3  # losses
 
     def judge(self, fact: Fact) -> None:
         if fact.number("score") == 1 and fact.number("times") < self.min_checks:
+            return
+        if fact.kind == FactKind.ROUTER_CUT:
+            if fact.number("times") >= self.min_routed:
+                self.found.add_or_extend(self._of_router(fact))
             return
         is_quantized = fact.kind == FactKind.QUANTIZED_CUT
         self.found.add_or_extend(self._of_codebook(fact) if is_quantized else self._finding(fact))
@@ -95,6 +109,26 @@ class SampleWithoutGradient(FactRule):
             say("pass the gradient on to what was quantized, by a straight-through estimator"),
             f"{text}\n{passing}" if text else passing,
             evidence=(Evidence("quantized_cut", "", fact.iteration, len(fact.parameters), 0.0),),
+        )
+
+    def _of_router(self, fact: Fact) -> Finding:
+        text = fact.text("text")
+        weights = "weights = probs.gather(-1, chosen)  # or the values that topk returns"
+        divided = "weights = weights / weights.sum(-1, keepdim=True)  # times the experts' outputs"
+        return self.finding_of_fact(
+            fact,
+            say(
+                "the probabilities of a router ({num} {num:parameter|parameters}, first {first}) "
+                "reach the loss at {line} only by their mean over the batch, which balances the "
+                "experts: what it chooses for a sample is weighted by none of them, so nothing "
+                "tells it which expert suits which sample",
+                line=fact.where or "?",
+                num=len(fact.parameters),
+                first=fact.parameters[0],
+            ),
+            say("weight the outputs of the chosen experts by the probabilities of the router"),
+            "\n".join([text, weights, divided] if text else [weights, divided]),
+            evidence=(Evidence("router_cut", "", fact.iteration, len(fact.parameters), 0.0),),
         )
 
     def _finding(self, fact: Fact) -> Finding:

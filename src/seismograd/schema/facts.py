@@ -120,6 +120,12 @@ class FactKind(StrEnum):
     `parameters`, which chose the vectors: only a regression compares these with them. Told once for
     each line; `text` is the statement that looks them up, at `place`, or empty.
     """
+    ROUTER_CUT = "router_cut"
+    """The probabilities that a layer gives by a softmax reach a loss only by their mean over the
+    samples, and nothing else reaches its `parameters`, while the loss has others, told at the first
+    backwards of a line and ever more rarely: `times`; `place`, `text`: the line that chooses by
+    them, and the statement there, where there is only one.
+    """
     SUMMED_LOSS = "summed_loss"
     """A loss is the sum of several `terms` with a graph, told at the first backward of its line."""
     TERM_SIZES = "term_sizes"

@@ -525,6 +525,7 @@ RULE_TABLE: RuleTable = {
         [
             "min_evaluated",
             "min_checks",
+            "min_routed",
         ],
     ),
     "SG804": (

@@ -18,6 +18,7 @@ from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.quantized_cuts import QuantizedCuts
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
 from seismograd.capture.graph.rounded_terms import RoundedTerms
+from seismograd.capture.graph.router_cuts import RouterCuts
 from seismograd.capture.graph.self_ratios import SelfRatios
 from seismograd.capture.graph.self_references import SelfReferences
 from seismograd.capture.graph.shares_of_one import SharesOfOne
@@ -51,6 +52,7 @@ class GraphInspections:
             ("loss weights", LossWeights(facts, table, sites).look),
             ("posterior", Posteriors(facts, sites).look),
             ("quantization", QuantizedCuts(facts, table, sites).look),
+            ("router", RouterCuts(facts, table, sites).look),
         )
         self._looks_with_windows: tuple[tuple[str, LookWithWindows], ...] = (
             ("self ratio", SelfRatios(facts, table, sites).look),
