@@ -176,11 +176,11 @@ def test_the_statement_is_shown_so_that_it_writes(
 def test_of_several_statements_none_is_named(tmp_path: Path) -> None:
     file = tmp_path / "two.py"
     file.write_text("a.state_dict().update(b)\nc.state_dict().update(d)\n")
-    assert void_update([str(file), str(tmp_path / "none.py")]) is None
+    assert void_update((str(file), str(tmp_path / "none.py"))) is None
     loop = "for q, p in zip(a.parameters(), b.parameters()):\n    q.lerp_(p, 0.1)\n"
     file = tmp_path / "loops.py"
     file.write_text(loop)
-    assert averaging_statement([str(file)]) is not None
+    assert averaging_statement((str(file),)) is not None
     file = tmp_path / "more.py"
     file.write_text(textwrap.dedent(loop) * 2)
-    assert averaging_statement([str(file)]) is None
+    assert averaging_statement((str(file),)) is None

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.cuda import is_initialized
+from torch.nn.parameter import is_lazy
 
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.made_objects import MADE
+from seismograd.capture.names.parameter_groups import num_parameters_below, parameters_below
+from seismograd.capture.names.parameter_names import walk
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.script_variables import variables
 from seismograd.capture.source.averaging import averaging_statement
@@ -121,22 +124,22 @@ class StaleCopies:
             m
             for m in alive
             if id(m) not in known
-            and (first := next(m.parameters(), None)) is not None
+            and (first := next(parameters_below(m), None)) is not None
             and not table.owned(first)
         ]
         if not untrained:
             return
         trained: dict[Structure, torch.nn.Module] = {}
         for module in alive:
-            last = next(reversed(list(module.parameters())), None)
-            if last is not None and table.owned(last):
+            first = next(parameters_below(module), None)
+            if first is not None and table.owned(first):
                 trained[_structure(module)] = module
         taken = {id(p) for each in self._copies for p in _parameters(each.module())}
         # the outermost first: it was made last
         untrained.reverse()
-        for module in sorted(untrained, key=lambda m: -sum(1 for _ in m.parameters())):
-            held = list(module.parameters())
-            if any(id(p) in taken or table.owned(p) for p in held) or len(held) < 2:
+        for module in sorted(untrained, key=lambda m: -num_parameters_below(m)):
+            held = [tensor for _, tensor, _ in walk(module)]
+            if len(held) < 2 or any(id(p) in taken or table.owned(p) for p in held):
                 continue
             source = trained.get(_structure(module))
             if source is None or len(self._copies) >= MAX_PAIRS:
@@ -173,7 +176,7 @@ class StaleCopies:
         is_stuck = stuck >= MIN_STUCK * far > 0
         if is_stuck or changed:  # else nothing is known
             copy.num_stuck = copy.num_stuck + 1 if is_stuck else 0
-        files = list(dict.fromkeys(each.file for each in self.sites))[:MAX_FILES]
+        files = tuple(dict.fromkeys(each.file for each in self.sites))[:MAX_FILES]
         void = void_update(files) if is_unmoved and copy.num_unmoved else None
         if void is not None:
             self._report(copy, site, copy.num_unmoved, 0.0, void)
@@ -207,19 +210,22 @@ class StaleCopies:
 
 
 def _structure(module: torch.nn.Module) -> Structure:
-    return tuple((name, parameter.shape) for name, parameter in module.named_parameters())
+    return tuple(
+        (name, torch.Size(()) if is_lazy(tensor) else tensor.shape)
+        for name, tensor, _ in walk(module)
+    )
 
 
-def _parameters(module: torch.nn.Module | None) -> Iterator[torch.nn.Parameter]:
-    return iter(()) if module is None else module.parameters()
+def _parameters(module: torch.nn.Module | None) -> Iterator[torch.Tensor]:
+    return iter(()) if module is None else parameters_below(module)
 
 
 def _followed(module: torch.nn.Module, source: torch.nn.Module) -> Iterator[FollowedTensor]:
     """Yield the matrices of a network, beginning with the last ones, and those of the other one."""
-    trained = dict(source.named_parameters())
+    trained = {name: tensor for name, tensor, _ in walk(source)}
     num = 0
-    for name, tensor in reversed(list(module.named_parameters())):
-        if tensor.ndim > 1 and num < MAX_TENSORS:
+    for name, tensor, _ in reversed(list(walk(module))):
+        if not is_lazy(tensor) and tensor.ndim > 1 and num < MAX_TENSORS:
             copy, other = _scalars(tensor), _scalars(trained[name])
             if copy is not None and other is not None:
                 num += 1

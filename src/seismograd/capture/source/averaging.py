@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterable
+from functools import lru_cache
 
 from seismograd.capture.source.statements import name_of, one_line
 from seismograd.capture.source.void_updates import WEIGHTS, FoundUpdate
@@ -13,7 +13,8 @@ from seismograd.parsed_source import parsed
 MOVING = ("lerp_", "mul_", "add_")
 
 
-def averaging_statement(files: Iterable[str]) -> FoundUpdate | None:
+@lru_cache(maxsize=8)
+def averaging_statement(files: tuple[str, ...]) -> FoundUpdate | None:
     """Return the only one in these files in a loop over weights."""
     found: dict[str, FoundUpdate] = {}
     for file in files:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from seismograd.capture.source.statements import is_simple, name_of, one_line
 from seismograd.parsed_source import parsed
@@ -30,7 +31,8 @@ class FoundUpdate:
     name: str
 
 
-def void_update(files: Iterable[str]) -> FoundUpdate | None:
+@lru_cache(maxsize=8)
+def void_update(files: tuple[str, ...]) -> FoundUpdate | None:
     """Return the only one in these files; `None` where there are several."""
     found: list[FoundUpdate] = []
     for file in files:
