@@ -11,6 +11,7 @@ import numpy as np
 
 from seismograd.analysis.framework_advice import DIVIDED_TWICE, framework_advice
 from seismograd.analysis.gradient_factor import gradient_factor
+from seismograd.analysis.mended_reversal import turned
 from seismograd.analysis.micro_batches import MicroBatches
 from seismograd.analysis.repeated_fault import FaultSteps
 from seismograd.analysis.script_names import undivided_of
@@ -31,22 +32,25 @@ class GradientRescaled(WindowRule):
         The script scales in two places: it divides the loss by the number of micro-batches and then
         the gradients again, or divides a mean by the batch size, or unscales gradients by hand
         before `GradScaler` unscales them again. Or a hook on every parameter multiplies its
-        gradient.
+        gradient. Or an autograd Function that is called a gradient reversal does not turn the sign.
 
     Why it hurts
         The step is too small or too large by an unintended factor. With SGD this amounts to a
         different learning rate; Adam hides it, but it still affects clipping, weight decay and
-        Adam's epsilon.
+        Adam's epsilon. Features behind a reversal without its sign learn to tell domains apart
+        instead of hiding them.
 
     How it decides
-        The rule finds three cases. In the first, the gradient that the optimizer used is the same
+        The rule finds four cases. In the first, the gradient that the optimizer used is the same
         multiple of the one that backward computed, for all parameters (within {tolerance:.1%}) and
         in {in_a_row} steps in a row, while the losses of the window add up to one mean; a recorded
         clip is taken into account. In the second, the losses of several micro-batches are each
         divided by the square of their number, or a mean over at least {min_count} samples is
         divided by their number again, also in {in_a_row} steps in a row. In the third, hooks on all
         parameters of an optimizer multiply the gradients by the same number, measured before and
-        after the hooks in {in_a_row} backward passes.
+        after the hooks in {in_a_row} backward passes. In the fourth, an autograd Function with a
+        name like `GradReverse` or `GRL` passes its gradient on multiplied by a positive number, in
+        {in_a_row} backward passes.
 
     False alarms
         Gradients of a sum, of an accumulation without division or of a loss that was scaled by hand
@@ -75,6 +79,7 @@ class GradientRescaled(WindowRule):
 
     _hooks: dict[int, list[Fact]] = per_optimizer(list[Fact])
     _last: dict[int, tuple[bool, float]] = memory(dict[int, tuple[bool, float]])
+    _reversed: dict[str, int] = memory(dict[str, int])  # first iterations, by the Function
 
     def look(self, window: StepWindow) -> None:
         if window.flags & (StepFlag.SKIPPED | StepFlag.NO_BACKWARD) or not window.backwards:
@@ -96,6 +101,10 @@ class GradientRescaled(WindowRule):
             self.at_fault(window, self._of_gradient, factor)
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.REVERSAL:
+            since = self._reversed.setdefault(fact.text("function"), fact.iteration)
+            is_certain = fact.number("times") >= self.in_a_row
+            return (self._of_reversal(fact, since),) if is_certain else ()
         if fact.kind != FactKind.HOOK_FACTOR:
             return ()
         factor, seen = fact.number("factor"), self._hooks[fact.optimizer]
@@ -193,6 +202,26 @@ class GradientRescaled(WindowRule):
         evidence = window.evidence("loss_weight", factor, 1.0)
         return self.finding_of_window(
             window, cause, advice, excerpt, evidence=(evidence,), at=backward, since=shown.since
+        )
+
+    def _of_reversal(self, fact: Fact, since: int) -> Finding:
+        factor = fact.number("factor")
+        return self.finding(
+            say(
+                "{function} at {line}, which is called a reversal of the gradient, passes it on "
+                "multiplied by {factor:.3g}, with the same sign: what comes before it is trained "
+                "to help what comes after it, and not against it",
+                function=fact.text("function"),
+                line=fact.text("place") or fact.where or "?",
+                factor=factor,
+            ),
+            say("return the negative gradient from backward"),
+            turned(fact.text("text")) or "return -ctx.weight * grad_output, None",
+            first_step=since,
+            last_step=fact.iteration,
+            severity="error",
+            evidence=(Evidence("reversal", "", fact.iteration, factor, 0.0),),
+            where=fact.text("place") or fact.where,
         )
 
     def _of_hooks(self, fact: Fact, since: int) -> Finding:

@@ -162,6 +162,11 @@ class FactKind(StrEnum):
     in `parameters`, held by `optimizer`: told once for each line and optimizer, where there are
     several.
     """
+    REVERSAL = "reversal"
+    """An autograd Function whose name, `function`, says that it reverses a gradient has passed it
+    on multiplied by `factor`, which is positive, told at the first backwards and ever more rarely:
+    `times`. The line is that of its backward; `place`, `text`: what that returns.
+    """
     NEVER_STEPPED = "never_stepped"
     """At the end: backwards that no step used. `backwards`: how many; `held_by`: `optimizer` (of
     the fact), or `nobody` when no optimizer holds what they reach; `name`: of the optimizer; `num`:

@@ -29,6 +29,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.unread_switches import Switches
 from seismograd.capture.probes.gradient_hooks import Hooks
+from seismograd.capture.probes.reversals import Reversals
 from seismograd.capture.probes.stale_copies import StaleCopies
 from seismograd.capture.probes.summed_losses import SummedLosses
 from seismograd.capture.probes.time_profiles import TimeProfiles
@@ -54,6 +55,7 @@ class LossInspection:
         self._zero_gradients = ZeroGradients(facts, parameter_table)
         self._switches = Switches(facts, parameter_table, log.call_sites.sites)
         self._hooks = Hooks(facts)
+        self._reversals = Reversals(facts, log.call_sites)
         self._copies = StaleCopies(facts, parameter_table, log.call_sites.sites)
         self.time_profiles = TimeProfiles(facts, parameter_table)
         self._loss_terms = LossTerms(facts, log.call_sites.sites)
@@ -92,6 +94,7 @@ class LossInspection:
         if num_heard in LOOKS:
             call("switches", self._switches.look, site)
             call("hooks", self._hooks.backward_begins, tops, windows)
+            call("reversals", self._reversals.backward_begins, tops)
             call("copies", self._copies.look, num_heard, site)
         if tops[:1] == [None]:
             call("graphless loss", self._graphless.look, site, listed[0])
@@ -129,6 +132,8 @@ class LossInspection:
         """Note what only the backward has shown."""
         if num_heard in LOOKS:
             self._guard.call("hooks", self._hooks.backward_ends, captured.site)
+        if self._reversals.is_listening:
+            self._guard.call("reversals", self._reversals.backward_ends)
         if self.withheld.is_listening:
             self._guard.call("withheld gradients", self.withheld.backward_ends)
         if self.flat_functions.is_listening:
