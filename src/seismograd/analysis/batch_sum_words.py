@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 
 from seismograd.analysis.rewriting import rewritten
-from seismograd.diagnosis.rule import Explanation
-from seismograd.i18n import say
+from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
 
-def words_of_batch_sum(fact: Fact) -> Explanation:
+def words_of_batch_sum(fact: Fact) -> tuple[Message, Message, str]:
     """Return cause, advice and excerpt for a fact of kind `LOSS_INPUT`."""
     excerpt = rewritten(fact.text("text"), _OfEachSample())
     return (
