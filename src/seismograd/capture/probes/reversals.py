@@ -4,6 +4,7 @@ sign.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,8 +49,8 @@ class Reversals:
         factors = self._factors
         self._stop()
         for node, numbers in factors.items():
-            dot, given, returned = numbers.tolist()
-            size = (given * returned) ** 0.5
+            dot, given, returned = map(float, numbers.unbind())
+            size = math.sqrt(given * returned)
             # else it is zero, or turned, or something else is done with it
             if not size > 0 or dot < (1 - PARALLEL) * size:
                 continue
@@ -64,7 +65,7 @@ class Reversals:
                 FactKind.REVERSAL,
                 site=site,
                 function=name,
-                factor=(returned / given) ** 0.5,
+                factor=math.sqrt(returned / given),
                 times=times,
                 place="" if statement is None else statement.place,
                 text="" if statement is None else statement.text,
