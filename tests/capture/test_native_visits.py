@@ -32,6 +32,7 @@ from tests.capture.test_short_ways import (
     ODDITIES,
     WHERE,
     Training,
+    UnusualError,
     bits,
     recorded,
 )
@@ -67,6 +68,79 @@ class DeadTraining(LongTraining):
         with torch.no_grad():
             self.model[0].bias.fill_(-1e3)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-2)
+
+
+class AccumulatingTraining(LongTraining):
+    """Each step is on the sum of four batches."""
+
+    def step(self, odd: dict[str, str], clips: bool = False) -> None:
+        try:
+            self.at(odd.get("begin"))
+            self.optimizer.zero_grad()
+            for number in range(4):
+                if number == 2:
+                    self.at(odd.get("cleared"))
+                (self.loss() / 4).backward()
+            self.at(odd.get("ready"))
+            if clips:
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.at(odd.get("end"))
+        except UnusualError:
+            self.optimizer.zero_grad()
+
+
+class SharingTraining(LongTraining):
+    """Each step is on losses of one forward pass at one line, every third step on two lines."""
+
+    num_steps = 0
+
+    def step(self, odd: dict[str, str], clips: bool = False) -> None:
+        self.num_steps += 1
+        try:
+            self.at(odd.get("begin"))
+            self.optimizer.zero_grad()
+            predicted = self.model(torch.randn(8, 6))
+            if self.num_steps % 3 == 0:
+                predicted.square().mean().backward(retain_graph=True)
+            for factor in (0.1, 2.0):
+                self.at(odd.pop("cleared", None))
+                target = torch.randint(0, 3, (8,))
+                (nn.functional.cross_entropy(predicted, target) * factor).backward(
+                    retain_graph=True
+                )
+            self.at(odd.get("ready"))
+            self.optimizer.step()
+            self.at(odd.get("end"))
+        except (UnusualError, RuntimeError):  # of a graph whose weights a step has changed
+            self.optimizer.zero_grad()
+
+
+class ChangingTraining(AccumulatingTraining):
+    """The size of the batches, and how many there are, changes."""
+
+    num_steps = 0
+
+    def step(self, odd: dict[str, str], clips: bool = False) -> None:
+        self.num_steps += 1
+        try:
+            self.optimizer.zero_grad()
+            for number in range(1 + self.num_steps // 7 % 4):
+                self.at(odd.pop("cleared", None))
+                size = 5 if self.num_steps % 11 == number else 8
+                predicted = self.model(torch.randn(size, 6))
+                loss = nn.functional.mse_loss(predicted, torch.randn(size, 3))
+                (loss * (0.25 if self.num_steps % 5 else 0.5)).backward()
+            self.at(odd.get("ready"))
+            if clips:
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.at(odd.get("end"))
+        except UnusualError:
+            self.optimizer.zero_grad()
+
+
+OF_SEVERAL = [AccumulatingTraining, SharingTraining, ChangingTraining]
 
 
 def outcome_of(
@@ -156,8 +230,18 @@ def test_so_is_that_of_gradients_of_zeros(listed: list[tuple[int, str, str]]) ->
     assert by_extension == full
 
 
+@pytest.mark.parametrize("kind", OF_SEVERAL)
+@pytest.mark.parametrize("listed", [[], *EACH])
+def test_so_is_that_of_steps_on_several_losses(
+    kind: type[LongTraining], listed: list[tuple[int, str, str]]
+) -> None:
+    by_extension, full = (outcome_of(listed, short, kind) for short in (True, False))
+    assert by_extension[0] == full[0]
+    assert bits(by_extension[1]) == bits(full[1])
+
+
 @pytest.mark.extended
-@pytest.mark.parametrize("kind", [LongTraining, DeadTraining])
+@pytest.mark.parametrize("kind", [LongTraining, DeadTraining, *OF_SEVERAL])
 @settings(max_examples=150, deadline=None)
 @given(listed=oddities)
 def test_the_record_is_that_of_the_full_way_more_often(
@@ -181,6 +265,16 @@ def test_it_makes_them_where_gradients_are_zeros() -> None:
         training.train([])
         visits = python_visits(training, 100)
     assert all(bool((p.grad == 0).all()) for p in training.model[0].parameters())
+    assert max(visits.values()) <= 10, visits
+
+
+def test_it_makes_them_where_losses_are_accumulated() -> None:
+    training = AccumulatingTraining()
+    with WholeRecord(make_backend(), models=[training.model], max_batch_rows=64):
+        training.train([])
+        visits = python_visits(training, 100)
+    # whether they share a forward pass is looked at in one of ten that may
+    assert visits.pop("BackwardVisit.backward_begins") <= 10 + 300 // 10
     assert max(visits.values()) <= 10, visits
 
 

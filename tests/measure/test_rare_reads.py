@@ -215,6 +215,11 @@ def losses() -> dict[str, Tensor]:
         "squares": F.mse_loss(x * 2, torch.zeros(6, 5)),
         "binary": F.binary_cross_entropy_with_logits(x * 2, torch.zeros(6, 5)),
         "huber": F.huber_loss(x * 2, torch.zeros(6, 5)),
+        "over a number": F.cross_entropy(x * 2, some) / 4,
+        "times a number": F.mse_loss(x * 2, torch.zeros(6, 5)) * 0.3,
+        "over a tensor": F.mse_loss(x * 2, torch.zeros(6, 5)) / torch.tensor(0.3),
+        "over zero": F.mse_loss(x * 2, torch.zeros(6, 5)) / 0,
+        "times NaN": F.mse_loss(x * 2, torch.zeros(6, 5)) * float("nan"),
     }
 
 
@@ -240,7 +245,10 @@ def test_what_is_no_plain_mean_is_left_to_python() -> None:
     over.backward()  # has let go of what it saved
     odd: list[Any] = [
         F.cross_entropy(x * 2, target, reduction="sum"),
-        F.cross_entropy(x * 2, target) * 2,
+        F.cross_entropy(x * 2, target) * 2 * 3,
+        2 * F.cross_entropy(x * 2, target, reduction="sum") / 6,
+        F.cross_entropy(x * 2, target) / torch.ones(3),
+        F.cross_entropy(x * 2, target) * torch.ones((), requires_grad=True),
         F.mse_loss(x, torch.zeros(6, 5)),  # of a leaf
         F.mse_loss(x * 2, torch.zeros(6, 5), reduction="none"),
         over,
@@ -253,7 +261,7 @@ def test_what_is_no_plain_mean_is_left_to_python() -> None:
         assert mean_of(each) is None
     nonsense: list[Any] = [None, 3, "x", [None], object()]
     for each in nonsense:
-        assert tensor_reads.count_of_mean(each, COUNTS_TARGETS) is None
+        assert tensor_reads.mean_of_loss(each, COUNTS_TARGETS) is None
         assert tensor_reads.keep_slices(each) is None
         assert tensor_reads.keep_slices([each], 0, 0, 1, 1, DTYPE_CODES, 0, 0, 0) is None
         assert tensor_reads.compare_slices(each) is False

@@ -390,6 +390,18 @@ LOSSES_OF_RESULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "logarithm": lambda r: nn.functional.log_softmax(r, 1).log(),
     "log of probabilities": lambda r: nn.functional.log_softmax(r, 1).mean(),
     "power": lambda r: r.pow(-1).mean(),
+    "scaled": lambda r: nn.functional.cross_entropy(r, torch.tensor([0, 1, 2, 0])) / 4,
+    "scaled twice": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3)) * 0.5 / 4,
+    "scaled thrice": lambda r: r.mean() * 0.5 / 4 * 3,
+    "over a small number": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3)) / 1e-4,
+    "over a tensor": lambda r: r.mean() / torch.tensor(4.0),
+    "over numbers": lambda r: (r / torch.ones(4, 3)).mean(),
+    "over a number, not reduced": lambda r: (r / 4).mean(),
+    "each scaled": lambda r: (
+        nn.functional.cross_entropy(r, torch.tensor([0, 1, 2, 0]), reduction="none") / 4
+    ),
+    "over itself": lambda r: r.mean() / r.sum(),
+    "times a parameter": lambda r: r.mean() * torch.ones(()).requires_grad_(),
     "part": lambda r: nn.functional.cross_entropy(r[:2], torch.tensor([0, 1])),
     "itself": lambda r: r,
     "with another": lambda r: nn.functional.mse_loss(r, torch.ones(4, 3).requires_grad_() * 2),
@@ -421,12 +433,13 @@ def test_a_loss_is_compared_as_by_its_parts(
         owner.calls.clear()
     after = max((call.last for call in owner.calls), default=-1)
     for result in results[::-1]:
-        top: Any = LOSSES_OF_RESULTS[case](result).grad_fn
+        loss = LOSSES_OF_RESULTS[case](result)
+        top: Any = loss.grad_fn
         shape = tensor_reads.shape_below(top, MAX_HOPS)
         none = tensor_reads.has_none([top], after, LEAF, KEPT, MAX_OPERATIONS)
         asked = MAX_HOPS, LEAF, KEPT, MAX_OPERATIONS
         for known in ((4, 3), (3, 4), (4,), (), (2, 3)):
-            found = tensor_reads.loss_as_before(top, owner.calls, known, *asked)
+            found = tensor_reads.loss_as_before(loss, top, owner.calls, known, *asked)
             if shape != known:
                 assert found == -1
             else:
@@ -461,6 +474,23 @@ def test_of_powers_those_are_held_whose_derivative_may_be_infinite(exponent: flo
     assert bool(operands.losses) is not is_regular
     known = tensor_reads.has_none([loss.grad_fn], -1, LEAF, KEPT, MAX_OPERATIONS)
     assert known is (is_regular and tensor_reads.has_extension())
+
+
+@pytest.mark.parametrize("divisor", [4, -0.5, 0.0, 1e-9, math.inf, math.nan, torch.tensor(2.0)])
+def test_of_quotients_those_are_held_whose_derivative_may_be_infinite(divisor: Any) -> None:
+    x = torch.zeros(3, requires_grad=True)
+    operands = LossOperands()
+    top = ((x * 1).mean() / divisor).grad_fn
+    operands.hold([top], -1)
+    is_regular = 1e-3 <= abs(float(divisor)) < math.inf
+    assert bool(operands.losses) is not is_regular
+    known = tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
+    assert known is (is_regular and tensor_reads.has_extension())
+    with tensor_reads.without_extension():
+        operands.hold([((x * 1).mean() / divisor).grad_fn], -1)
+    assert len(operands.losses) == (0 if is_regular else 2)
+    operands.hold([((x * 1) / torch.ones(3)).mean().grad_fn], -1)
+    assert len(operands.losses) == (1 if is_regular else 3)
 
 
 def test_identities_are_those_of_python() -> None:
@@ -539,8 +569,9 @@ def test_nonsense_is_unexpected_and_nothing_is_raised() -> None:
         assert reads.has_none(nonsense, 0, LEAF, KEPT, 5) is False
         assert reads.has_none([nonsense], 0, LEAF, KEPT, 5) is False
         assert reads.loss_as_before(nonsense) == -1
-        assert reads.loss_as_before(*[nonsense] * 7) == -1
-        assert reads.loss_as_before(losses()[0].grad_fn, nonsense, (1,), 3, LEAF, KEPT, 5) == -1
+        assert reads.loss_as_before(*[nonsense] * 8) == -1
+        loss = losses()[0]
+        assert reads.loss_as_before(loss, loss.grad_fn, nonsense, (1,), 3, LEAF, KEPT, 5) == -1
         assert reads.number_of_loss(nonsense) is None
     with pytest.raises(TypeError):  # asks as Python does
         reads.marks([None])
@@ -603,7 +634,7 @@ def test_references_are_given_back() -> None:
             tensor_reads.has_none([top], -1, LEAF, KEPT, MAX_OPERATIONS)
             for known in ((8, 16), (1, 2)):
                 asked = known, MAX_HOPS, LEAF, KEPT, MAX_OPERATIONS
-                tensor_reads.loss_as_before(top, owner.calls, *asked)
+                tensor_reads.loss_as_before(loss, top, owner.calls, *asked)
         tensor_reads.number_of_loss(loss)
         tensor_reads.number_of_loss(held[0])
         del top

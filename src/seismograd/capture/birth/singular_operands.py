@@ -4,6 +4,7 @@ infinite: after the backward pass nothing of that is left.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +13,15 @@ import torch
 from seismograd.capture.birth.birth import BACKWARD, Birth, birth_of_fault
 from seismograd.capture.birth.domain import backward_fault
 from seismograd.capture.birth.operation import Operation, name_from, readable
-from seismograd.capture.graph.traversal import LEAF
+from seismograd.capture.graph.traversal import LEAF, saved
 from seismograd.measure.native import tensor_reads
 from seismograd.tensors.isolation import without_user_modes
 from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
 
 MAX_OPERATIONS = 24  # visited for each loss
 MAX_LOSSES = 8  # between two steps
-POWER = "PowBackward0"
+POWER, QUOTIENT = "PowBackward0", "DivBackward0"
+LEAST_DIVISOR = 1e-3  # one over it is finite in each dtype
 # name of the node: what decides whether its derivative is finite, and the settings it needs
 KEPT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "SqrtBackward0": (("result",), ()),
@@ -35,9 +37,9 @@ KEPT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "AtanhBackward0": (("self",), ()),
     "ErfinvBackward0": (("self",), ()),
     "LogitBackward0": (("self",), ()),
-    POWER: (("self",), ("exponent",)),  # but those in `_is_finite`
+    POWER: (("self",), ("exponent",)),  # but those in `_is_regular`, as of quotients
     "PowBackward1": (("self", "exponent"), ()),
-    "DivBackward0": (("other",), ()),
+    QUOTIENT: (("other",), ()),
     "HypotBackward0": (("result",), ()),
     "XlogyBackward0": (("other",), ()),
 }
@@ -75,7 +77,7 @@ class LossOperands:
                 continue
             name = node.name()
             wanted = KEPT.get(name)
-            if wanted is not None and not (name == POWER and _is_finite(node._saved_exponent)):
+            if wanted is not None and not _is_regular(node, name):
                 held.append(_held(node, number, *wanted))
             for source, _ in node.next_functions:
                 if source is not None and source not in seen:
@@ -100,9 +102,19 @@ class LossOperands:
         return None
 
 
-def _is_finite(exponent: object) -> bool:
-    """Return whether the derivative of this power is finite at each number, as that of a square."""
-    return isinstance(exponent, int | float) and (exponent >= 1 or exponent == 0)
+def _is_regular(node: Any, name: str) -> bool:
+    """Return whether the derivative of an operation is finite at each number, as that of a square,
+    or of a mean over a constant.
+    """
+    if name == POWER:
+        exponent = node._saved_exponent
+        return isinstance(exponent, int | float) and (exponent >= 1 or exponent == 0)
+    if name != QUOTIENT or any(source is not None for source, _ in node.next_functions[1:]):
+        return False
+    divisor = saved(node, "other")
+    if divisor is None or divisor.numel() != 1 or not divisor.is_cpu or divisor.is_complex():
+        return False
+    return LEAST_DIVISOR <= abs(float(divisor)) < math.inf
 
 
 def _held(

@@ -89,13 +89,16 @@ def reduction_of(loss: object) -> LossReduction | None:
 
 
 def mean_of(loss: object) -> LossReduction | None:
-    """Return what `reduction_of` does, where a loss is a plain mean made by one operation whose
-    count is at hand, as nearly every one; `None` where that is not certain.
+    """Return what `reduction_of` does, where a loss is a mean made by one operation whose count is
+    at hand, as nearly every one, or such a mean times or over one number, as where losses are
+    accumulated; `None` where that is not certain.
     """
     if type(loss) is not torch.Tensor or loss.numel() != 1:
         return None
-    count = tensor_reads.count_of_mean(loss.grad_fn, COUNTS_TARGETS)
-    return None if count is None else _mean_over(count)
+    found = tensor_reads.mean_of_loss(loss.grad_fn, COUNTS_TARGETS)
+    if found is None:
+        return None
+    return _scaled_mean(*found) if isinstance(found, tuple) else _mean_over(found)
 
 
 @lru_cache(maxsize=64)
@@ -103,6 +106,13 @@ def _mean_over(count: float) -> LossReduction:
     """Return a mean over so many, which may be that of several losses: nothing in it changes."""
     number = Product((Scalar(count),))
     return LossReduction(number, Product().over_all(number))
+
+
+@lru_cache(maxsize=64)
+def _scaled_mean(count: float, constant: float, divides: bool) -> LossReduction:
+    """Return a mean over so many that was divided by a number or multiplied with it."""
+    factors = Product().over(constant) if divides else Product().times(constant)
+    return _rescaled(_mean_over(count), factors, EventFlag.RESCALED)
 
 
 def shape_reduced(loss: object) -> tuple[int, ...]:

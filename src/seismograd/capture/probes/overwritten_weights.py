@@ -228,7 +228,7 @@ def _is_interpolated(
     way, back, before = way[kept], back[kept], before[kept]
     limit = STRAIGHT * float(np.linalg.norm(back)) + rounding
     for directions in (way[:, None], np.stack([way, before], axis=1)):
-        parts = np.linalg.lstsq(directions, back)[0]
+        parts = np.linalg.lstsq(directions, back, rcond=None)[0]  # NumPy 1 warns without
         across = float(np.linalg.norm(back - directions @ parts))
         if across < limit and INTERPOLATED[0] < parts[0] < INTERPOLATED[1]:
             return True

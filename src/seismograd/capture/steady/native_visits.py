@@ -22,7 +22,9 @@ from seismograd.capture.events import EventName, Listener
 from seismograd.capture.graph.large_exponentials import MIN_LOSS
 from seismograd.capture.graph.loss_observer import FIRST as FIRST_LOSSES
 from seismograd.capture.graph.loss_reduction import COUNTS_TARGETS, MAX_HOPS
+from seismograd.capture.graph.shared_forward import LOOKS as SHARING_LOOKS
 from seismograd.capture.graph.traversal import LEAF
+from seismograd.capture.hooks.backward import SHARED
 from seismograd.capture.hooks.clip_grad import NORM, OTHER_NORM
 from seismograd.capture.hooks.zero_grad import BY_OPTIMIZER, EMPTY, USED
 from seismograd.capture.loop.call_sites import LIBRARY, USER
@@ -150,6 +152,7 @@ def _named(short_ways: ShortWays, visits: EventVisits) -> dict[str, Any] | None:
         "births": parts.births,
         "operands": parts.births.operands,
         "observer": inspection.losses,
+        "sharing": vars(inspection.losses)["_sharing"],
         "reductions": parts.reductions,
         "modes": parts.modes,
         "remade": parts.remade,
@@ -244,6 +247,8 @@ _CONSTANTS: dict[str, Any] = {
         MAX_SLICE,
         MIN_SLICE,
         MIN_COPIED,
+        SHARING_LOOKS,
+        SHARED,
         MAX_AGE_S,
         MIN_LOSS,
         MAX_SHARE_COPIED,
@@ -264,6 +269,6 @@ _FUNCTIONS: dict[str, Any] = {
     "number_of_loss": tensor_reads.number_of_loss,
     "keep_slices": tensor_reads.keep_slices,
     "compare_slices": tensor_reads.compare_slices,
-    "count_of_mean": tensor_reads.count_of_mean,
+    "mean_of_loss": tensor_reads.mean_of_loss,
     "new_array": np.empty,
 }

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seismograd.measure.native import torch_shim
 
-INTERFACE = 6  # `kInterface` of the extension
+INTERFACE = 7  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -170,13 +170,13 @@ left: Callable[[Any, Any, Tensor, int], bool] = _not_compared
 # look.
 shape_below: Callable[[Any, int], tuple[int, ...] | None] = _no_shape
 # Whether none of the operations below the only one of these nodes that were made after the one with
-# this number has one of these names, but a power whose derivative is finite at each number: the
-# number of leaves, and how many nodes are looked at. `False` where Python must look.
+# this number has one of these names, but powers and quotients whose derivative is finite at each
+# number: the number of leaves, and how many nodes are looked at. `False` where Python must look.
 has_none: Callable[[list[Any], int, int, Mapping[str, Any], int], bool] = _not_searched
 # Whether the shape that a loss was reduced from is this one, and whether `has_none` is false of its
-# operations behind the calls that are held: the loss's node, the calls, the shape, the most hops,
-# the number of leaves, the names, and how many nodes are looked at. The node's number and behind it
-# one bit for that; -1 where the shape is another one, or Python must look.
+# operations behind the calls that are held: the loss, its node, the calls, the shape, the most
+# hops, the number of leaves, the names, and how many nodes are looked at. The node's number and
+# behind it one bit for that; -1 where the shape is another one, or Python must look.
 loss_as_before: Callable[..., int] = _not_as_before
 # The number that a loss is, where it is float32 and plain; `None` where Python must look.
 number_of_loss: Callable[[Any], float | None] = _not_asked
@@ -206,8 +206,12 @@ compare_slices: Callable[..., bool] = _not_compared
 # exponents. Whether it was done; if not, no row counts as looked at.
 measure_sample: Callable[..., bool] = _not_compared
 # Over how many numbers a loss is a mean, as the operation that made it shows: by the names of such
-# operations, whether they are over the targets that count. `None` where Python must look.
-count_of_mean: Callable[[Any, Mapping[str, bool]], float | None] = _not_counted
+# operations, whether they are over the targets that count. With the number that the mean was
+# divided by (`True`) or multiplied with, where that was the last operation. `None` where Python
+# must look.
+mean_of_loss: Callable[[Any, Mapping[str, bool]], float | tuple[float, float, bool] | None] = (
+    _not_counted
+)
 # How many parameters a module and those below it hold; -1 where Python must count.
 num_parameters_below: Callable[[torch.nn.Module], int] = _no_count
 # The entries of EVENT_DTYPE of all calls of these iterations, where all their numbers are known;
@@ -240,7 +244,7 @@ NAMES = (
     "keep_slices",
     "compare_slices",
     "measure_sample",
-    "count_of_mean",
+    "mean_of_loss",
     "num_parameters_below",
     "event_entries",
     "step_entries",

@@ -86,12 +86,13 @@ struct Operations {
 
 // Whether the loss is as the last one at its line, as `LossObserver.look` asks; and whether anything of it may have to be held, as
 // `LossOperands.hold` does.
-bool is_as_before(const Visits& own, PyObject* top, Operations* operations) {
+bool is_as_before(const Visits& own, PyObject* loss, PyObject* top, Operations* operations) {
   const Known& known = *own.known;
   const Ref calls = known.calls.get() == Py_None ? held(Py_None) : get(known.calls, s_calls);
   int64_t found;
   if (!calls ||
-      !take(call(own.loss_as_before, top, calls.get(), known.shape.get(), own.max_hops, own.leaf, own.kept_operations, own.max_operations), &found) ||
+      !take(call(own.loss_as_before, loss, top, calls.get(), known.shape.get(), own.max_hops, own.leaf, own.kept_operations, own.max_operations),
+            &found) ||
       found < 0) {
     return false;
   }
@@ -115,16 +116,26 @@ Outcome have_held(Visits& own, PyObject* top) {
   return have_done(own, kBackwardBegins, 0, {tops.get(), boxed(last).get()});
 }
 
-// Whether the loss is a mean over as many as the last one that Python has looked at, as `mean_of` sees it; `count`: over how many, 0 where it is
-// none.
-bool takes_reduction(const Visits& own, const Ref& top, double* count) {
-  const Ref found = call(own.count_of_mean, top.get(), own.counts_targets);
-  if (!found || !PyFloat_CheckExact(found.get()) || !take(found, count)) {
+// Whether the loss is the mean that the last one was that Python has looked at, as `mean_of` sees it; `mean`: which, none where it is another thing.
+bool takes_reduction(const Visits& own, const Ref& top, Ref* mean) {
+  *mean = call(own.mean_of_loss, top.get(), own.counts_targets);
+  if (!*mean || mean->get() == Py_None) {
     PyErr_Clear();
-    *count = 0;
+    *mean = Ref();
     return false;
   }
-  return own.known->reduction && own.known->reduction.get() != Py_None && own.known->reduction_count == *count;
+  return own.known->reduction && own.known->reduction.get() != Py_None && are_equal(own.known->mean, *mean);
+}
+
+// Whether a further loss of a window does not share its forward pass with those before, by what was found at this line and without a look, as
+// `SharedForward`; `num`: how often that was asked there.
+bool is_new(const Visits& own, const Ref& site, int64_t* num) {
+  const Known& known = *own.known;
+  if (known.last_operation < 0) return true;
+  PyObject *looks = PyDict_GetItemWithError(known.looks_at_sharing.get(), site.get()),
+           *shares = PyDict_GetItemWithError(known.sharing.get(), site.get());
+  if (!looks || shares != Py_False || !take(held(looks), num)) return false;
+  return ++*num > own.limits_.sharing_looks && *num % own.limits_.sample_every != 0;
 }
 
 bool trains(const Known& known) {
@@ -148,19 +159,20 @@ bool are_in_train_mode(const Known& known) {
 Outcome backward_begins(Visits& own, PyObject* loss) {
   Known& known = *own.known;
   if (type_of(loss) != own.tensor || !referent(known.optimizer.get()) || known.is_stepping || known.is_in_backward || known.loss.get() != Py_None ||
-      known.num_heard_before > 1 || known.has_loss || (known.losses && PyList_Size(known.losses.get()) != 0) || known.last_used == Used::kOther ||
-      !trains(known) || !are_in_train_mode(known)) {
+      known.last_used == Used::kOther || !trains(known) || !are_in_train_mode(known)) {
     return Outcome::kNo;
   }
-  // The window holds no loss yet, so only what a step has used may not be there any more.
-  if (!take_marks(own, &known.now) || (known.is_used && !known.now.are_none())) return Outcome::kNo;
+  const bool has_losses = known.has_loss || (known.losses && PyList_Size(known.losses.get()) != 0);
+  // What a step has used may not be there any more, and what losses of this window have left is as they left it.
+  if (!take_marks(own, &known.now) || (known.is_used ? !known.now.are_none() : has_losses && !(known.now == known.marks_last))) return Outcome::kNo;
   double value, ended_s = 0;
   Ref site = site_here(own, kBackwardBegins), number;
   const Ref top = get(loss, s_grad_fn);
   Operations operations;
+  int64_t num_looks = 0;
   if (!site || !top || top.get() == Py_None || !remember(own, site) || !(number = number_of(own, loss)) || !take(number, &value) ||
-      !is_usual(own, value) || !passes_zeros(known) || !is_as_before(own, top.get(), &operations) ||
-      (known.has_stepped ? !may_end(own, &ended_s) : !has_room(own)) || !is_as_asked(own)) {
+      !is_usual(own, value) || !passes_zeros(known) || !is_as_before(own, loss, top.get(), &operations) ||
+      (has_losses && !is_new(own, site, &num_looks)) || (known.has_stepped ? !may_end(own, &ended_s) : !has_room(own)) || !is_as_asked(own)) {
     return Outcome::kNo;
   }
   if (known.has_stepped) {
@@ -168,6 +180,7 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
   } else if (known.iteration.has(Heard::kBackward) && !tell(own)) {
     return Outcome::kBroken;
   }
+  if (num_looks > 0 && PyDict_SetItem(known.looks_at_sharing.get(), site.get(), boxed(num_looks).get()) < 0) return Outcome::kBroken;
   HeardBackward& call = known.iteration.backward;
   call = HeardBackward();
   call.time_s = known.now_s;
@@ -187,9 +200,9 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
   known.marks_before.each.swap(known.now.each);
   known.is_in_backward = known.is_heard = true;
   Outcome found = Outcome::kYes;
-  bool reduces = known.num_observed % own.limits_.sample_every == 0;
-  double count = 0;
-  if (reduces && takes_reduction(own, top, &count)) {
+  bool reduces = has_losses || known.num_heard_before > 1 || known.num_observed % own.limits_.sample_every == 0;
+  Ref mean;
+  if (reduces && takes_reduction(own, top, &mean)) {
     call.reduction = held(known.reduction.get());
     reduces = false;
   }
@@ -197,8 +210,8 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
   if (operations.may_hold) found = have_held(own, top.get());
   if (found == Outcome::kYes && reduces) {
     found = have_done(own, kBackwardBegins, 1, {known.captured.get(), loss});
-    known.reduction = found == Outcome::kYes && count > 0 ? get(known.captured, s_reduction) : Ref();
-    known.reduction_count = count;
+    known.reduction = found == Outcome::kYes && mean ? get(known.captured, s_reduction) : Ref();
+    known.mean = std::move(mean);
   }
   return found;
 }
@@ -207,15 +220,16 @@ Outcome backward_ends(Visits& own) {
   Known& known = *own.known;
   const bool is_object = known.loss.get() != Py_None && known.captured.get() != Py_None;
   if (!(known.is_in_backward || is_object) || !referent(known.optimizer.get()) || known.is_stepping || known.has_site ||
-      (known.sites && PyList_Size(known.sites.get()) != 0) || is_look(known.num_heard_in_all) || !take_marks(own, &known.now) ||
-      known.now == known.marks_before || !is_as_asked(own)) {
+      is_look(known.num_heard_in_all) || !take_marks(own, &known.now) || known.now == known.marks_before || !is_as_asked(own)) {
     return Outcome::kNo;
   }
   if (is_object) {
     const Ref site = get(known.captured, s_site);
-    int64_t touched;
+    int64_t touched, flags;
+    if (!take(known.captured, s_flags, &flags) || (flags & own.limits_.shared)) return Outcome::kNo;
     if (!known.sites) known.sites = Ref(PyList_New(0));
     if (!known.losses) known.losses = Ref(PyList_New(0));
+    known.are_parted = known.are_parted || (known.sites && PyList_Size(known.sites.get()) != 0);
     if (!site || !known.sites || !known.losses || !take(known.captured, s_touched, &touched)) return Outcome::kNo;
     if (!set(known.captured, s_touched, touched | known.bit_number) || PyList_Append(known.sites.get(), site.get()) < 0 ||
         PyList_Append(known.losses.get(), known.loss.get()) < 0) {
@@ -224,6 +238,7 @@ Outcome backward_ends(Visits& own) {
     known.loss = held(Py_None);
     known.captured = held(Py_None);
   } else {
+    known.are_parted = known.are_parted || (known.sites && PyList_Size(known.sites.get()) != 0);
     known.iteration.backward.touched |= known.bit_number;
     known.has_site = known.has_loss = true;
     known.is_in_backward = false;

@@ -159,7 +159,8 @@ bool tell_window(const Visits& own) {
   known.last = Ref();
   known.last_step_site = Ref();
   known.has_begun = known.has_ended = known.has_read = false;
-  return is_told && set(known.per_loss, s_sites, known.sites) && set(known.per_loss, s_is_clear, truth(known.is_clear));
+  return is_told && set(known.per_loss, s_sites, known.sites) && set(known.per_loss, s__same_forward, truth(!known.are_parted)) &&
+         set(known.per_loss, s_is_clear, truth(known.is_clear));
 }
 
 bool tell_others(const Visits& own) {

@@ -70,6 +70,7 @@ bool ask_place(const Visits& own, Known& known) {
   const Ref carried = get(known.window, s_carried), pending = get(known.probe, s_pending), applied = get(known.window, s_applied),
             last = get(known.window, s_last);
   if (!carried || !pending || !applied || !last) return false;
+  bool shares = true;
   known.has_carried = !is_none(carried);
   known.has_applied = !is_none(applied);
   known.is_probed = !is_none(pending);
@@ -84,19 +85,22 @@ bool ask_place(const Visits& own, Known& known) {
   known.is_clipping = known.clipping.get() != own.no_clip;
   known.has_ready = !is_none(known.ready);
   known.ready_used = used_of(own, known.ready);
-  return flag(known.window, s_stepping, &known.is_stepping) && flag(known.clearing, s_is_used, &known.is_used) &&
-         flag(known.per_loss, s_is_clear, &known.is_clear) && list(known.clearing, s_parameters, &known.references) &&
-         keep(known.clearing, s_not_carried, &known.not_carried) && is(known.clearing, s_carried, known.not_carried.get()) &&
-         take(get(known.clearing, s_last), &known.marks_last) && take(get(known.clearing, s_before), &known.marks_before) &&
-         keep(known.state, s_loss, &known.loss) && keep(known.state, s_captured, &known.captured) &&
-         keep(known.state, s_loss_scale, &known.next_scale) && keep(known.window, s_loss_scale, &known.loss_scale) &&
-         keep(known.window, s_grad_scale, &known.grad_scale) && list(known.window, s_losses, &known.losses) &&
-         list(known.window, s_clips, &known.clips) && keep(known.window, s_step, &known.step) &&
-         keep(known.window, s_step_heard, &known.step_heard) && take(known.window, s_num_steps, &known.num_steps) &&
-         take(known.window, s_num_backwards, &known.num_backwards) && take(known.window, s_num_heard, &known.num_heard) &&
-         take(known.window, s_num_backwards_before, &known.num_heard_before) && take(known.window, s_last_operation, &known.last_operation) &&
-         take(known.state, s_last_operation, &known.operation) && take(known.probe, s__num_steps, &known.num_probed_steps) &&
-         take(known.probe, s__due, &known.probe_due) && keep(known.probe, s__copies, &known.copies) && ask_iteration(own, known);
+  const bool is_known = flag(known.window, s_stepping, &known.is_stepping) && flag(known.clearing, s_is_used, &known.is_used) &&
+                        flag(known.per_loss, s_is_clear, &known.is_clear) && flag(known.per_loss, s__same_forward, &shares) &&
+                        list(known.clearing, s_parameters, &known.references) && keep(known.clearing, s_not_carried, &known.not_carried) &&
+                        is(known.clearing, s_carried, known.not_carried.get()) && take(get(known.clearing, s_last), &known.marks_last) &&
+                        take(get(known.clearing, s_before), &known.marks_before) && keep(known.state, s_loss, &known.loss) &&
+                        keep(known.state, s_captured, &known.captured) && keep(known.state, s_loss_scale, &known.next_scale) &&
+                        keep(known.window, s_loss_scale, &known.loss_scale) && keep(known.window, s_grad_scale, &known.grad_scale) &&
+                        list(known.window, s_losses, &known.losses) && list(known.window, s_clips, &known.clips) &&
+                        keep(known.window, s_step, &known.step) && keep(known.window, s_step_heard, &known.step_heard) &&
+                        take(known.window, s_num_steps, &known.num_steps) && take(known.window, s_num_backwards, &known.num_backwards) &&
+                        take(known.window, s_num_heard, &known.num_heard) && take(known.window, s_num_backwards_before, &known.num_heard_before) &&
+                        take(known.window, s_last_operation, &known.last_operation) && take(known.state, s_last_operation, &known.operation) &&
+                        take(known.probe, s__num_steps, &known.num_probed_steps) && take(known.probe, s__due, &known.probe_due) &&
+                        keep(known.probe, s__copies, &known.copies) && ask_iteration(own, known);
+  known.are_parted = !shares;
+  return is_known;
 }
 
 // The models whose mode is looked at, where each was in train mode ever since: then nothing is noted of one that still is.
@@ -135,7 +139,8 @@ bool ask_looks(const Visits& own, Known& known) {
          is(sums, s_every_tenth, Py_False) && is(sums, s_running, Py_None) && take(withheld, s_next_look, &known.next_look) &&
          is(withheld, s_is_suspicious, Py_False) && is(withheld, s_is_listening, Py_False) &&
          is(get(own.inspection, s_flat_functions), s_is_listening, Py_False) && dictionary(own.inspection, s_num_at_site, &known.at_site) &&
-         dictionary(own.observer, s__shapes, &known.shapes) && take(own.observer, s__num, &known.num_observed) &&
+         dictionary(own.observer, s__shapes, &known.shapes) && dictionary(own.sharing, s__counts, &known.looks_at_sharing) &&
+         dictionary(own.sharing, s__shared, &known.sharing) && take(own.observer, s__num, &known.num_observed) &&
          take(own.backwards, s_num_heard, &known.num_heard_in_all);
 }
 

@@ -51,6 +51,7 @@ struct Known {
   bool is_heard = false;                                        // something is to be handed over
   bool is_in_backward = false;                                  // of a loss in the running iteration
   bool has_loss = false, has_site = false;                      // in the window, of the backward in the running iteration
+  bool are_parted = false;                                      // the backwards of the window: not all of them share a forward pass
   bool has_begun = false, has_ended = false, has_read = false;  // a step, and gradients, since the last time that something was handed over
   Ref loss, captured, clipping;                                 // of the running backward or clip, where Python has them; else `None`
   Ref losses, sites, clips;                                     // of the window: lists, none for a new one without anything in it
@@ -67,10 +68,9 @@ struct Known {
   // What is looked at now and then only.
   Ref zeros, flat;  // how often gradients of zeros alone were looked at, by optimizer
   int64_t num_zeros = 0, num_flat = 0;
-  Ref reduction;  // the last one that Python has found, of a mean over so many
-  double reduction_count = 0;
+  Ref reduction, mean;  // the last one that Python has found, of this mean
   int64_t num_heard_in_all = 0, next_look = 0, num_observed = 0, num_at_site = -1, num_probed_steps = 0, probe_due = 0, num_rows = 0, xray_due = 0;
-  Ref models, at_site, shapes, backward_site, shape, calls, operands, parameters_by_model;
+  Ref models, at_site, shapes, looks_at_sharing, sharing, backward_site, shape, calls, operands, parameters_by_model;
   Ref followed_slices;        // of Python
   bool are_followed = false;  // and they were taken
   bool has_kept = false;      // of them what Python does not have yet

@@ -92,6 +92,15 @@ bool end_begun_by_python(const Visits& own) {
   return is_done;
 }
 
+// Whether the losses of the window are to be told apart, as `PerLossGradients.step_ends` asks it.
+bool are_compared(const Known& known) {
+  const Py_ssize_t num = (known.sites ? PyList_Size(known.sites.get()) : 0) + (known.has_site ? 1 : 0);
+  if (num < 2) return false;
+  if (!known.are_parted || known.has_site) return true;  // Python asks
+  const Ref lines(PySet_New(known.sites.get()));
+  return !lines || PySet_Size(lines.get()) == num;
+}
+
 // As `OptimizerWindow.restart`.
 void restart(Known& known, Ref site) {
   known.last_step_site = std::move(site);
@@ -106,7 +115,7 @@ void restart(Known& known, Ref site) {
   known.last_operation = -1;
   known.has_loss = known.is_stepping = known.has_ready = false;
   known.sites = Ref();
-  known.has_site = false;
+  known.has_site = known.are_parted = false;
   known.is_clear = true;
 }
 
@@ -131,6 +140,8 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
   if (!group || !site || !are_unchanged(own) || !dropped.prepare(own, group.parameters)) {
     return Outcome::kNo;
   }
+  // of several losses, which are objects but the last one
+  if (known.has_loss && known.losses && PyList_Size(known.losses.get()) != 0 && !tell(own)) return Outcome::kBroken;
   const Outcome read = !known.has_ready         ? reading.read(own, optimizer, group.parameters, kStepBegins)
                        : reading.take_over(own) ? Outcome::kYes
                                                 : Outcome::kNo;
@@ -181,8 +192,8 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
 Outcome step_ends(Visits& own, PyObject* optimizer) {
   Known& known = *own.known;
   const bool is_object = known.step.get() != Py_None;
-  if (!known.is_stepping || !known.has_ready || known.has_carried || known.has_applied || !is_only(own, optimizer) ||
-      (known.sites && PyList_Size(known.sites.get()) > 1) || known.num_rows + 1 >= known.xray_due) {
+  if (!known.is_stepping || !known.has_ready || known.has_carried || known.has_applied || !is_only(own, optimizer) || are_compared(known) ||
+      known.num_rows + 1 >= known.xray_due) {
     return Outcome::kNo;
   }
   int64_t num_within;

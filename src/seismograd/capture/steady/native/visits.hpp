@@ -11,7 +11,7 @@ namespace seismograd {
 // Numbers of the settings of Python's modules.
 struct Limits {
   int64_t user, library, most_without_step, first_losses, sample_every, budget_window, state_every, state_first, last_early, dense, most_turns,
-      fewest_turns, turn_every, max_slice, min_slice, min_copied;
+      fewest_turns, turn_every, max_slice, min_slice, min_copied, sharing_looks, shared;
   double max_age_s, min_loss, share_copied;
 };
 

@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr long kInterface = 6;             // as in tensor_reads.py
+constexpr long kInterface = 7;             // as in tensor_reads.py
 constexpr int kRows = 4;                   // of a slice of a weight
 constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
 constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
@@ -32,7 +32,7 @@ PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbyte
 PyObject *s_cpu, *s_default_generator, *s_get_state, *s_grad_fn, *s_sequence_nr, *s_register_hook_dict, *s_backward_hooks, *s_output_nr,
     *s_next_functions, *s_input_metadata, *s_name, *s_saved_exponent;
 PyObject *s_grad, *s_cdata, *s_version, *s_layout, *s_is_cpu, *s_dtype, *s_nbytes, *s_element_size, *s_requires_grad, *s_weight, *s_rows, *s_kept,
-    *s_shape, *s_where, *s_is_nested, *s_is_paused, *s_calls, *s_empty, *minus_one;
+    *s_shape, *s_where, *s_is_nested, *s_is_paused, *s_calls, *s_empty, *minus_one, *s_raw_other;
 
 using seismograd::Ref;
 using seismograd::type_of;
@@ -334,6 +334,10 @@ PyObject* number_of_dtype(PyObject*, PyObject* args) {
   return answer(found);
 }
 
+// What `saved` gives of a node, without a hook of the program's, and what is taken of it; both in rare_reads.inc.
+PyObject* only_number(PyObject* tensor);
+bool takes_constant(PyObject* node, double* value);
+
 #include "held_calls.inc"
 
 // The node that the gradient of a node's input at this position goes to; `None` where there is none, null for what is unexpected.
@@ -388,12 +392,27 @@ bool is_finite_power(PyObject* node, PyObject* name) {
   return !PyErr_Occurred() && (value >= 1 || value == 0);
 }
 
-// Whether there are these many operations at most between a node and the result of this call, none of which has one of these names, and whose first
-// one that has a result of several numbers has one of the shape of that.
-bool is_behind(PyObject* node, const HeldFields& held, PyObject* names, int most) {
+// Whether a node divides by one number that is neither small nor infinite, so that its derivative is finite at each number.
+bool is_finite_division(PyObject* node, PyObject* name) {
+  constexpr double kLeast = 1e-3;  // one over it is finite in each dtype
+  double divisor;
+  return PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "DivBackward0") == 0 && takes_constant(node, &divisor) &&
+         std::fabs(divisor) >= kLeast && std::isfinite(divisor);
+}
+
+bool is_regular(PyObject* node, PyObject* name) { return is_finite_power(node, name) || is_finite_division(node, name); }
+
+bool is_called(PyObject* name, const char* wanted) { return PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, wanted) == 0; }
+
+// Whether a node is a few operations behind the result of this call, none of which has one of these names, and the first of them that has a result of
+// several numbers has one of the shape of that. `is_scalar`: the node's own result is one number of no dimension.
+bool is_behind(PyObject* node, const HeldFields& held, PyObject* names, bool is_scalar, int most = 3) {
   const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
-  if (!name || !sources || !PyTuple_Check(sources.get()) || !(PyDict_Contains(names, name.get()) == 0 || is_finite_power(node, name.get())))
-    return false;
+  if (!name || !sources || !PyTuple_Check(sources.get()) || !(PyDict_Contains(names, name.get()) == 0 || is_regular(node, name.get()))) return false;
+  double constant;
+  // one number times or over one number: what is below is one number, too
+  const bool is_scaled =
+      is_scalar && (is_called(name.get(), "DivBackward0") || is_called(name.get(), "MulBackward0")) && takes_constant(node, &constant);
   bool is_found = false;
   for (Py_ssize_t i = 0; i < PyTuple_Size(sources.get()); ++i) {
     int64_t order;
@@ -401,13 +420,14 @@ bool is_behind(PyObject* node, const HeldFields& held, PyObject* names, int most
     if (!source) return false;
     if (source.get() == Py_None) continue;
     if (!number(PyObject_CallMethodObjArgs(source.get(), s_sequence_nr, nullptr), &order)) return false;  // a leaf's is too large
-    if (order == held.last && !is_found) {
-      is_found = i == 0;
+    if (i == 0 && order == held.last) {
+      is_found = !is_scaled;
       if (!is_found) return false;
-    } else if (order > held.last) {
-      const Ref below(i == 0 && most > 1 ? PyObject_CallMethodObjArgs(source.get(), s_name, nullptr) : nullptr);
-      if (!below || !PyUnicode_Check(below.get()) || PyUnicode_CompareWithASCIIString(below.get(), "LogSoftmaxBackward0") != 0 ||
-          !is_behind(source.get(), held, names, 1)) {
+    } else if (order > held.last || (order == held.last && !is_found)) {
+      if (i > 0 || most <= 1) return false;
+      const Ref below(PyObject_CallMethodObjArgs(source.get(), s_name, nullptr));
+      if (!below || !(is_scaled || is_called(below.get(), "LogSoftmaxBackward0")) ||
+          !is_behind(source.get(), held, names, is_scaled, is_scaled ? most - 1 : 1)) {
         return false;
       }
       is_found = true;
@@ -435,7 +455,7 @@ PyObject* has_none(PyObject*, PyObject* args) {
     is_known = order && !PyErr_Occurred();
     if (!is_known || number == leaf || (after >= 0 && number <= static_cast<unsigned long long>(after))) continue;
     const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
-    is_known = name && sources && PyTuple_Check(sources.get()) && (PyDict_Contains(names, name.get()) == 0 || is_finite_power(node, name.get()));
+    is_known = name && sources && PyTuple_Check(sources.get()) && (PyDict_Contains(names, name.get()) == 0 || is_regular(node, name.get()));
     for (Py_ssize_t i = 0; is_known && i < PyTuple_Size(sources.get()); ++i) {
       PyObject* source = source_at(sources.get(), i);
       bool is_new = source && source != Py_None;
@@ -453,16 +473,22 @@ PyObject* has_none(PyObject*, PyObject* args) {
   return is_known ? answer(Py_True) : unexpected(Py_False);
 }
 
-// loss_as_before(top, calls, shape, hops, leaf, names, most) -> int: of `top` the number and behind it one bit, whether something below may have to
-// be held; -1 where its shape is another one, or where Python must look. For the usual loss, one or two operations on the result of a model, nothing
-// is asked of the graph's metadata, which makes many objects.
+bool has_no_dimension(PyObject* tensor) {
+  void* handle;
+  int64_t num;
+  return by_torch.num_dims && type_of(tensor) == tensor_type && handle_of(tensor, &handle) && by_torch.num_dims(&handle, &num) == 0 && num == 0;
+}
+
+// loss_as_before(loss, top, calls, shape, hops, leaf, names, most) -> int: of `top` the number and behind it one bit, whether something below may
+// have to be held; -1 where its shape is another one, or where Python must look. For the usual loss, one or two operations on the result of a model,
+// nothing is asked of the graph's metadata, which makes many objects.
 PyObject* loss_as_before(PyObject*, PyObject* const* given, Py_ssize_t num_given) {
   int64_t order, most, after = -1;
-  if (num_given != 7 || !PyTuple_Check(given[2]) || !PyDict_Check(given[5]) || !number(answer(given[6]), &most) ||
-      !number(PyObject_CallMethodObjArgs(given[0], s_sequence_nr, nullptr), &order)) {
+  if (num_given != 8 || !PyTuple_Check(given[3]) || !PyDict_Check(given[6]) || !number(answer(given[7]), &most) ||
+      !number(PyObject_CallMethodObjArgs(given[1], s_sequence_nr, nullptr), &order)) {
     return unexpected(minus_one);
   }
-  PyObject *top = given[0], *calls = given[1], *shape = given[2], *names = given[5];
+  PyObject *top = given[1], *calls = given[2], *shape = given[3], *names = given[6];
   const HeldFields* latest = nullptr;
   for (Py_ssize_t i = 0; PyList_Check(calls) && i < PyList_Size(calls); ++i) {
     PyObject* each = PyList_GetItem(calls, i);
@@ -476,11 +502,11 @@ PyObject* loss_as_before(PyObject*, PyObject* const* given, Py_ssize_t num_given
     int64_t size;
     is_same = number(answer(PyTuple_GetItem(shape, i)), &size) && size == latest->sizes[i];
   }
-  if (is_same && most > 2 && is_behind(top, *latest, names, 2)) return PyLong_FromLongLong(order << 1);
+  if (is_same && most > 3 && is_behind(top, *latest, names, has_no_dimension(given[0]))) return PyLong_FromLongLong(order << 1);
   PyErr_Clear();
-  const Ref asked(PyTuple_Pack(2, top, given[3])), found(asked ? shape_below(nullptr, asked.get()) : nullptr);
+  const Ref asked(PyTuple_Pack(2, top, given[4])), found(asked ? shape_below(nullptr, asked.get()) : nullptr);
   if (!found || found.get() == Py_None || PyObject_RichCompareBool(found.get(), shape, Py_EQ) != 1) return unexpected(minus_one);
-  const Ref listed(Py_BuildValue("([O]LOOO)", top, static_cast<long long>(after), given[4], names, given[6])),
+  const Ref listed(Py_BuildValue("([O]LOOO)", top, static_cast<long long>(after), given[5], names, given[7])),
       has(listed ? has_none(nullptr, listed.get()) : nullptr);
   return has ? PyLong_FromLongLong(order << 1 | (has.get() == Py_True ? 0 : 1)) : unexpected(minus_one);
 }
@@ -625,7 +651,7 @@ PyMethodDef functions[] = {
     {"keep_slices", keep_slices, METH_VARARGS, nullptr},
     {"compare_slices", compare_slices, METH_VARARGS, nullptr},
     {"measure_sample", measure_sample, METH_VARARGS, nullptr},
-    {"count_of_mean", count_of_mean, METH_VARARGS, nullptr},
+    {"mean_of_loss", mean_of_loss, METH_VARARGS, nullptr},
     {"num_parameters_below", num_parameters_below, METH_O, nullptr},
     {"event_entries", event_entries, METH_O, nullptr},
     {"step_entries", step_entries, METH_VARARGS, nullptr},
@@ -664,7 +690,8 @@ bool prepare() {
 
          intern(&s_empty, "") && intern(&s_output_nr, "output_nr") && intern(&s_next_functions, "next_functions") &&
          intern(&s_input_metadata, "_input_metadata") && intern(&s_name, "name") && intern(&s_saved_exponent, "_saved_exponent") &&
-         intern(&s_is_nested, "is_nested") && prepare_held() && (minus_one = PyLong_FromLong(-1)) != nullptr && prepare_rare() && prepare_entries();
+         intern(&s_is_nested, "is_nested") && intern(&s_raw_other, "_raw_saved_other") && prepare_held() &&
+         (minus_one = PyLong_FromLong(-1)) != nullptr && prepare_rare() && prepare_entries();
 }
 
 }  // namespace
