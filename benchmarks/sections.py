@@ -2,6 +2,7 @@
 gradient for its norm.
 
     python benchmarks/sections.py
+    python benchmarks/sections.py --batches 4    # each step on the sum of so many losses
 
 Bare steps, steps with that loop and watched steps take turns in one process. Printed are the
 microseconds that nine steps in ten exceed, as other programs disturb those least, and at last the
@@ -31,18 +32,28 @@ BARE, NORMS, WATCHED = "bare", "norm loop", "watched"
 Times = defaultdict[str, list[float]]
 
 
-def train(workload: Workload, num_steps: int, times: Times, asks_norms: bool = False) -> None:
-    """Make steps, and add what each of their calls takes."""
+def train(
+    workload: Workload,
+    num_steps: int,
+    times: Times,
+    asks_norms: bool = False,
+    num_batches: int = 1,
+) -> None:
+    """Make steps, and add what each of their calls takes, those of all batches of a step."""
     clock, optimizer = time.perf_counter, workload.optimizer
     parameters = list(workload.model.parameters())
     for _ in range(num_steps):
         began = clock()
         optimizer.zero_grad()
-        cleared = clock()
-        loss = workload.loss()
-        forward = clock()
-        loss.backward()
-        backward = clock()
+        cleared = backward = clock()
+        forward_s = backward_s = 0.0
+        for _ in range(num_batches):
+            loss = workload.loss() if num_batches == 1 else workload.loss() / num_batches
+            forward = clock()
+            loss.backward()
+            forward_s += forward - backward
+            backward = clock()
+            backward_s += backward - forward
         if asks_norms:
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -51,8 +62,8 @@ def train(workload: Workload, num_steps: int, times: Times, asks_norms: bool = F
         optimizer.step()
         ended = clock()
         times["zero_grad"].append(cleared - began)
-        times["forward"].append(forward - cleared)
-        times["backward"].append(backward - forward)
+        times["forward"].append(forward_s)
+        times["backward"].append(backward_s)
         times["optimizer.step"].append(ended - asked)
         times["together"].append(ended - began)
 
@@ -81,25 +92,26 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=tuple(MODELS), default="mlp")
     parser.add_argument("--turns", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    workload = MODELS[options.model]()
+    workload, num_batches = MODELS[options.model](), options.batches
     kinds = (BARE, NORMS, WATCHED)
     times: dict[str, Times] = {kind: defaultdict(list) for kind in kinds}
     processor, collected = dict.fromkeys(kinds, 0.0), {kind: CollectorTime() for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         watched = WatchedTraining(workload, NORMAL, Path(folder) / "run")
         watched.begin()
-        train(workload, WARM, defaultdict(list))
+        train(workload, WARM, defaultdict(list), num_batches=num_batches)
         watched.end()
         for _ in range(options.turns):
             for kind in kinds:
                 if kind == WATCHED:
                     watched.begin()
-                train(workload, SETTLE, defaultdict(list), kind == NORMS)
+                train(workload, SETTLE, defaultdict(list), kind == NORMS, num_batches)
                 gc.callbacks.append(collected[kind])
                 began = time.thread_time()
-                train(workload, TURN, times[kind], kind == NORMS)
+                train(workload, TURN, times[kind], kind == NORMS, num_batches)
                 processor[kind] += time.thread_time() - began
                 gc.callbacks.remove(collected[kind])
                 if kind == WATCHED:

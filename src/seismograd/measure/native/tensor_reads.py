@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seismograd.measure.native import torch_shim
 
-INTERFACE = 7  # `kInterface` of the extension
+INTERFACE = 8  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None

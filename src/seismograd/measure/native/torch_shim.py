@@ -25,16 +25,20 @@ NAMES = (
     "aoti_torch_get_dtype",
     "aoti_torch_get_device_type",
     "aoti_torch_item_float32",
+    "aoti_torch_item_float64",
+    "aoti_torch_item_int64",
 )
-CPU, FLOAT32 = 0, 6  # its numbers for them, as the extension has them
+# its numbers for them, as the extension has them
+CPU = 0
+DTYPES = {torch.int64: 4, torch.float32: 6, torch.float64: 7}
 # beside torch's Python files, where the module does not find its names in what it was linked with
 LIBRARIES = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}
 
 
 def addresses() -> tuple[int, ...]:
     """Return where the functions for a tensor's offset, the bytes of its storage, its address, its
-    number of dimensions, its sizes, its dtype, its type of device and its only number are; nothing
-    where this torch has not all of them, or they say something else than its Python.
+    number of dimensions, its sizes, its dtype, its type of device and its only number are, by its
+    dtype; nothing where this torch has not all of them, or they say something else than its Python.
     """
     for library in _libraries():
         try:
@@ -61,7 +65,10 @@ def _libraries() -> Iterator[ctypes.CDLL]:
 def _examples() -> tuple[Tensor, ...]:
     whole = torch.zeros(4, 6, dtype=torch.float32, device="cpu")
     wide = torch.zeros(3, dtype=torch.float64, device="cpu")
-    return whole, whole[1:, 2:], whole[:0], wide[1:], whole.new_tensor(0.7)
+    numbers = (
+        torch.tensor(0.7, dtype=dtype, device="cpu") for dtype in (torch.float32, wide.dtype)
+    )
+    return whole, whole[1:, 2:], whole[:0], wide[1:], *numbers, torch.tensor(7, device="cpu")
 
 
 def _are_right(functions: tuple[Any, ...], tensor: Tensor) -> bool:
@@ -70,22 +77,21 @@ def _are_right(functions: tuple[Any, ...], tensor: Tensor) -> bool:
     handle, sizes = ctypes.c_void_p(tensor._cdata), ctypes.POINTER(ctypes.c_int64)()
     places: list[Any] = [ctypes.c_int64() for _ in range(4)]
     kinds: list[Any] = [ctypes.c_int32(), ctypes.c_int32()]
-    found, number = [*places, sizes, *kinds], ctypes.c_float()
+    items: list[Any] = [ctypes.c_float(), ctypes.c_double(), ctypes.c_int64()]
+    found = [*places, sizes, *kinds]
+    if tensor.dim() == 0:
+        found += items
     for function, each in zip(functions, found, strict=False):
         if function(ctypes.byref(handle), ctypes.byref(each)) != 0:
             return False
     of_python = (tensor.storage_offset(), tensor.untyped_storage().nbytes(), tensor.data_ptr())
-    is_item_right = tensor.dim() > 0 or (
-        functions[-1](ctypes.byref(handle), ctypes.byref(number)) == 0
-        and number.value == tensor.item()
-    )
     dtype, device = (each.value for each in kinds)
+    kept = {torch.float32: items[0], torch.float64: items[1], torch.int64: items[2]}
     return (
         tuple(each.value for each in places) == (*of_python, tensor.dim())
         and tuple(sizes[: tensor.dim()]) == tuple(tensor.shape)
-        and (dtype == FLOAT32) == (tensor.dtype is torch.float32)
-        and device == CPU
-        and is_item_right
+        and (dtype, device) == (DTYPES[tensor.dtype], CPU)
+        and (tensor.dim() > 0 or kept[tensor.dtype].value == tensor.item())
     )
 
 

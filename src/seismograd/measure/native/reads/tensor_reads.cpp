@@ -19,12 +19,12 @@
 
 namespace {
 
-constexpr long kInterface = 7;             // as in tensor_reads.py
-constexpr int kRows = 4;                   // of a slice of a weight
-constexpr int kSliceWords = 7;             // as SLICE_WORDS in library.py
-constexpr int64_t kHeldFor = 1 << 18;      // numbers for which the interpreter is not left to other threads: giving it back takes as long
-constexpr int32_t kCpu = 0, kFloat32 = 6;  // as torch's C interface has them, which `torch_shim.py` sees
-constexpr int kCount = 1, kMaxSeen = 64;   // the word of an entry that says how many numbers it has; nodes of a graph
+constexpr long kInterface = 8;         // as in tensor_reads.py
+constexpr int kRows = 4;               // of a slice of a weight
+constexpr int kSliceWords = 7;         // as SLICE_WORDS in library.py
+constexpr int64_t kHeldFor = 1 << 18;  // numbers for which the interpreter is not left to other threads: giving it back takes as long
+constexpr int32_t kCpu = 0, kInt64 = 4, kFloat32 = 6, kFloat64 = 7;  // as torch's C interface has them, which `torch_shim.py` sees
+constexpr int kCount = 1, kMaxSeen = 64;                             // the word of an entry that says how many numbers it has; nodes of a graph
 
 // Held for the life of the process.
 PyObject *tensor_type, *parameter_type, *strided, *is_functional, *storage_nbytes, *untyped_storage, *storage_offset, *data_ptr, *is_contiguous,
@@ -65,7 +65,9 @@ struct TorchFunctions {
   Ask<int64_t> offset, num_bytes, address, num_dims;
   Ask<int64_t*> sizes;
   Ask<int32_t> dtype, device_type;
-  Ask<float> item;
+  Ask<float> float_item;
+  Ask<double> double_item;
+  Ask<int64_t> integer_item;
 } by_torch;
 
 bool handle_of(PyObject* tensor, void** handle) {
@@ -88,6 +90,34 @@ bool place_of(PyObject* tensor, Place* found) {
   }
   return handle_of(tensor, &handle) && by_torch.offset(&handle, &found->offset) == 0 && by_torch.num_bytes(&handle, &found->num_bytes) == 0 &&
          by_torch.address(&handle, &found->address) == 0;
+}
+
+// Take the number that a plain tensor of no dimension is, in memory of the CPU that there is, as torch says it without Python; and its dtype.
+bool takes_number(PyObject* tensor, int32_t* dtype, double* value) {
+  constexpr int64_t kLeastAddress = 1 << 16;  // an offset into no memory is less
+  void* handle;
+  int64_t num_dims, address, integer;
+  int32_t device_type;
+  float single;
+  if (!by_torch.address || type_of(tensor) != tensor_type || !handle_of(tensor, &handle) || by_torch.device_type(&handle, &device_type) != 0 ||
+      device_type != kCpu || by_torch.num_dims(&handle, &num_dims) != 0 || num_dims != 0 || by_torch.dtype(&handle, dtype) != 0 ||
+      by_torch.address(&handle, &address) != 0 || address < kLeastAddress) {
+    return false;
+  }
+  switch (*dtype) {
+    case kFloat32:
+      if (by_torch.float_item(&handle, &single) != 0) return false;
+      *value = static_cast<double>(single);
+      return true;
+    case kFloat64:
+      return by_torch.double_item(&handle, value) == 0;
+    case kInt64:
+      if (by_torch.integer_item(&handle, &integer) != 0) return false;
+      *value = static_cast<double>(integer);
+      return true;
+    default:
+      return false;
+  }
 }
 
 bool is_true(PyObject* object) {
@@ -392,29 +422,32 @@ bool is_finite_power(PyObject* node, PyObject* name) {
   return !PyErr_Occurred() && (value >= 1 || value == 0);
 }
 
-// Whether a node divides by one number that is neither small nor infinite, so that its derivative is finite at each number.
-bool is_finite_division(PyObject* node, PyObject* name) {
-  constexpr double kLeast = 1e-3;  // one over it is finite in each dtype
-  double divisor;
-  return PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "DivBackward0") == 0 && takes_constant(node, &divisor) &&
-         std::fabs(divisor) >= kLeast && std::isfinite(divisor);
+// Whether the derivative of a quotient by this number is finite at each number, in each dtype.
+bool is_regular_divisor(double divisor) {
+  constexpr double kLeast = 1e-3;
+  return std::fabs(divisor) >= kLeast && std::isfinite(divisor);
 }
 
-bool is_regular(PyObject* node, PyObject* name) { return is_finite_power(node, name) || is_finite_division(node, name); }
-
 bool is_called(PyObject* name, const char* wanted) { return PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, wanted) == 0; }
+
+// Whether the derivative of a node with this name is finite at each number, as that of a square, or of a quotient by a constant.
+bool is_regular(PyObject* node, PyObject* name) {
+  double divisor;
+  return is_finite_power(node, name) || (is_called(name, "DivBackward0") && takes_constant(node, &divisor) && is_regular_divisor(divisor));
+}
 
 // Whether a node is a few operations behind the result of this call, none of which has one of these names, and the first of them that has a result of
 // several numbers has one of the shape of that. `is_scalar`: the node's own result is one number of no dimension.
 bool is_behind(PyObject* node, const HeldFields& held, PyObject* names, bool is_scalar, int most = 3) {
   const Ref name(PyObject_CallMethodObjArgs(node, s_name, nullptr)), sources(PyObject_GetAttr(node, s_next_functions));
-  if (!name || !sources || !PyTuple_Check(sources.get()) || !(PyDict_Contains(names, name.get()) == 0 || is_regular(node, name.get()))) return false;
+  if (!name || !sources || !PyTuple_Check(sources.get())) return false;
+  const bool divides = is_called(name.get(), "DivBackward0");
   double constant;
   // one number times or over one number: what is below is one number, too
-  const bool is_scaled =
-      is_scalar && (is_called(name.get(), "DivBackward0") || is_called(name.get(), "MulBackward0")) && takes_constant(node, &constant);
+  const bool is_scaled = is_scalar && (divides || is_called(name.get(), "MulBackward0")) && takes_constant(node, &constant);
+  const bool is_fit = is_scaled && divides ? is_regular_divisor(constant) : PyDict_Contains(names, name.get()) == 0 || is_regular(node, name.get());
   bool is_found = false;
-  for (Py_ssize_t i = 0; i < PyTuple_Size(sources.get()); ++i) {
+  for (Py_ssize_t i = 0; is_fit && i < PyTuple_Size(sources.get()); ++i) {
     int64_t order;
     const Ref source(source_at(sources.get(), i));
     if (!source) return false;
@@ -513,17 +546,10 @@ PyObject* loss_as_before(PyObject*, PyObject* const* given, Py_ssize_t num_given
 
 // number_of_loss(tensor) -> float | None: of a plain tensor of no dimension, float32, in memory of the CPU that there is
 PyObject* number_of_loss(PyObject*, PyObject* tensor) {
-  constexpr int64_t kLeastAddress = 1 << 16;  // an offset into no memory is less
-  void* handle;
-  int64_t num_dims, address;
-  int32_t device_type, dtype;
-  float value;
-  if (!by_torch.item || type_of(tensor) != tensor_type || !handle_of(tensor, &handle) || by_torch.device_type(&handle, &device_type) != 0 ||
-      device_type != kCpu || by_torch.num_dims(&handle, &num_dims) != 0 || num_dims != 0 || by_torch.dtype(&handle, &dtype) != 0 ||
-      dtype != kFloat32 || by_torch.address(&handle, &address) != 0 || address < kLeastAddress || by_torch.item(&handle, &value) != 0) {
-    return unexpected(Py_None);
-  }
-  return PyFloat_FromDouble(static_cast<double>(value));
+  double value;
+  int32_t dtype;
+  if (!takes_number(tensor, &dtype, &value) || dtype != kFloat32) return unexpected(Py_None);
+  return PyFloat_FromDouble(value);
 }
 
 // identities(objects) -> bytes
