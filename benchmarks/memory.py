@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIMIT_MIB = 64
+LIMIT_MIB = 32
 
 
 def train(num_steps: int, out: str) -> None:
