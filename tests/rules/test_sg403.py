@@ -100,6 +100,20 @@ def test_what_is_frozen_only_for_a_time_is_healthy() -> None:
     assert codes(given_) == []
 
 
+def test_what_is_frozen_in_the_turns_of_another_optimizer_is_healthy() -> None:
+    """As `toggle_optimizer` does it: it has gradients in the rows in which it is not frozen."""
+    turns = cut(made(("head",), 24), list(range(1, 24)))
+    others = cut(made(("body",), 24), list(range(1, 24)))
+    toggled = [
+        other if row % 3 == 1 else turn
+        for row, (turn, other) in enumerate(zip(turns, others, strict=True))
+    ]
+    findings, _ = result(toggled, rules=(FrozenParameter,))
+    assert not findings
+    findings, _ = result(turns, rules=(FrozenParameter,))
+    assert [each.code for each in findings] == ["SG403"]
+
+
 def test_a_flag_on_a_module_that_does_nothing_is_found() -> None:
     given_ = made(())
     parameters = tuple(

@@ -8,7 +8,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, columns_where, iteration_at, numbers
+from seismograd.analysis.block_rows import (
+    as_list,
+    columns_where,
+    integers,
+    iteration_at,
+    numbers,
+)
 from seismograd.analysis.chance_level import chance_loss
 from seismograd.analysis.frozen_layers import holder, misplaced
 from seismograd.analysis.loss_level import LossLevel
@@ -122,8 +128,8 @@ class FrozenParameter(Rule):
     _last_step: int = memory(lambda: -1)
     _known: tuple[Parameter, ...] = memory(tuple[Parameter, ...])
     _suspects: IntArray = memory(lambda: np.zeros(0, np.int64))  # columns
-    # suspects that had a gradient, and the last step at which they had one
-    _got_some: dict[str, int] = memory(dict[str, int])
+    # of each column: the last step at which it had a gradient, suspect or not by then; -1 for none
+    _last: IntArray = memory(lambda: np.zeros(0, np.int64))
     _adapters: list[Fact] = memory(list[Fact])
     _trunks: list[Fact] = memory(list[Fact])
     _takes_trainable: bool = memory(bool)  # the statement that creates an optimizer says so
@@ -141,18 +147,33 @@ class FrozenParameter(Rule):
                 block.parameters, lambda each: each.frozen_in_name or not each.trainable
             )
         before, self._num_rows = self._num_rows, self._num_rows + len(block)
-        there = block.state[:, self._suspects] >= State.ZERO
+        there = block.state >= State.ZERO
+        fresh = np.full(there.shape[1] - len(self._last), -1, np.int64)
+        self._last = np.concatenate([self._last, fresh]) if len(fresh) else self._last
         until = min(max(self.min_steps - before, 0), len(block))
         for rows in (slice(until), slice(until, None)):
-            for number in as_list(np.flatnonzero(there[rows].any(axis=0))):
-                last = as_list(np.flatnonzero(there[rows, number]))[-1] + (rows.start or 0)
-                name = self._known[int(self._suspects[number])].name
-                self._got_some[name] = iteration_at(block, last)
+            some = there[rows]
+            if some.any():
+                steps = integers(block.steps, "iteration")[rows]
+                latest = np.where(some, steps[:, None], -1).max(axis=0)
+                self._last = np.maximum(self._last, latest)
             if rows.stop == until and before < self.min_steps <= self._num_rows:
                 self._judge(iteration_at(block, until - 1))
         if self.found:
             self.found.extend(self._last_step)
         return self.found.take()
+
+    @property
+    def _got_some(self) -> dict[str, int]:
+        """Return the suspects that ever had a gradient, and the last step at which they had one:
+        one that is frozen now and then only, as by `toggle_optimizer`, is none of those that are.
+        """
+        last = self._last[self._suspects].tolist()
+        return {
+            self._known[column].name: step
+            for column, step in zip(as_list(self._suspects), last, strict=True)
+            if step >= 0
+        }
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         if fact.kind == FactKind.FROZEN_ADAPTERS:
