@@ -81,11 +81,7 @@ class AccumulatingTraining(LongTraining):
                 if number == 2:
                     self.at(odd.get("cleared"))
                 (self.loss() / 4).backward()
-            self.at(odd.get("ready"))
-            if clips:
-                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.at(odd.get("end"))
+            self.update(odd, clips)
         except UnusualError:
             self.optimizer.zero_grad()
 
@@ -109,9 +105,7 @@ class SharingTraining(LongTraining):
                 (nn.functional.cross_entropy(predicted, target) * factor).backward(
                     retain_graph=True
                 )
-            self.at(odd.get("ready"))
-            self.optimizer.step()
-            self.at(odd.get("end"))
+            self.update(odd, clips)
         except (UnusualError, RuntimeError):  # of a graph whose weights a step has changed
             self.optimizer.zero_grad()
 
@@ -131,11 +125,7 @@ class ChangingTraining(AccumulatingTraining):
                 predicted = self.model(torch.randn(size, 6))
                 loss = nn.functional.mse_loss(predicted, torch.randn(size, 3))
                 (loss * (0.25 if self.num_steps % 5 else 0.5)).backward()
-            self.at(odd.get("ready"))
-            if clips:
-                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.at(odd.get("end"))
+            self.update(odd, clips)
         except UnusualError:
             self.optimizer.zero_grad()
 

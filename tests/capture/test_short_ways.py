@@ -112,13 +112,17 @@ class Training:
             self.optimizer.zero_grad()
             self.at(odd.get("cleared"))
             self.loss().backward()
-            self.at(odd.get("ready"))
-            if clips:
-                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.at(odd.get("end"))
+            self.update(odd, clips)
         except UnusualError:
             self.optimizer.zero_grad()
+
+    def update(self, odd: dict[str, str], clips: bool) -> None:
+        """Step on the gradients that are ready."""
+        self.at(odd.get("ready"))
+        if clips:
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.at(odd.get("end"))
 
     def at(self, what: str | None) -> None:
         if what is not None:
