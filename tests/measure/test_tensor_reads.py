@@ -448,6 +448,35 @@ def test_a_loss_is_compared_as_by_its_parts(
 
 
 @needs_extension
+@pytest.mark.skipif(not SHOWS_DATA, reason="reads a constant that torch shows")
+@pytest.mark.parametrize("case", LOSSES_OF_RESULTS)
+def test_the_shape_of_the_usual_loss_is_that_of_the_result(case: str) -> None:
+    """Without a hop, so that only what was noted of the result can tell."""
+    usual = "cross entropy", "squared", "mean", "binary", "scaled", "over a tensor"
+    owner, x, model = Owner(), torch.randn(4, 5), nn.Linear(5, 3)
+    held = entered(owner, model, (x,))
+    result = model(x)
+    assert tensor_reads.left(held, result, torch.empty(0), 1000)
+    loss = LOSSES_OF_RESULTS[case](result)
+    asked = loss.grad_fn, owner.calls, (4, 3), 0, LEAF, KEPT, MAX_OPERATIONS
+    is_known = tensor_reads.loss_as_before(loss, *asked) != -1
+    assert is_known or case not in usual
+    assert not is_known or tuple(result.shape) == tensor_reads.shape_below(loss.grad_fn, MAX_HOPS)
+
+
+@needs_extension
+def test_what_is_held_lists_no_versions_where_its_arguments_are_gone() -> None:
+    held = entered(Owner(), nn.Linear(3, 3), (torch.randn(3),))
+    assert len(held.versions) == 1
+    other = entered(Owner(), nn.Linear(3, 3), (torch.randn(3),))
+    other.args = ()
+    with pytest.raises(AttributeError):
+        _ = other.versions
+    other.versions = []
+    assert other.versions == []
+
+
+@needs_extension
 def test_a_loss_is_the_number_that_python_reads() -> None:
     x = torch.randn(4, 5, requires_grad=True)
     for loss in (x.sum(), x.mean() * math.nan, x.detach()[1, 2], -x.abs().sum().exp() * math.inf):
