@@ -23,10 +23,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seismograd.capture.hub import HUB
+from seismograd.capture.rows import sketch_schedule
 from seismograd.capture.session import Session
 from seismograd.capture.steady import extension
+from seismograd.capture.xray.xray import XraySchedule
 from seismograd.measure.backend_selection import has_kernel, make_backend
 from seismograd.measure.native import tensor_reads
+from seismograd.schema import SampleKind
 from tests.capture.test_exception_origin import PreemptedError, at_call
 from tests.capture.test_short_ways import (
     ODDITIES,
@@ -187,8 +190,27 @@ EACH = [
 ]
 
 
+# in steps with samples, which are taken only once; those of every second are clipped
+IN_SAMPLED = [
+    [
+        (110, "ready", first),
+        (120, "ready", second),
+        (130, "begin", third),
+        (140, "ready", first),
+    ]
+    for first, second, third in (
+        ("not_finite", "not_finite", "added_module"),
+        ("other_settings", "frozen", "other_settings"),
+        ("zeros", "other_rate", "no_gradient"),
+    )
+]
+
+
 @settings(max_examples=3, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(oddities)
+@example(IN_SAMPLED[0])
+@example(IN_SAMPLED[1])
+@example(IN_SAMPLED[2])
 @example([])
 @example(EACH[0])
 @example(EACH[1])
@@ -213,7 +235,35 @@ def test_the_record_is_that_of_the_full_way(listed: list[tuple[int, str, str]]) 
     assert bits(with_extension) == bits(with_full) == bits(bare)
 
 
-@pytest.mark.parametrize("listed", [EACH[0], EACH[2]])
+@pytest.mark.parametrize("kind", [LongTraining, DeadTraining, AccumulatingTraining])
+@pytest.mark.parametrize("listed", [[], EACH[0], EACH[3], IN_SAMPLED[0], IN_SAMPLED[2]])
+def test_so_is_that_of_what_is_rarely_sampled(
+    kind: type[LongTraining],
+    listed: list[tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The signals of modules, the state of the optimizer and sketches."""
+    monkeypatch.setattr(sketch_schedule, "FREE_PER_STEP_S", 1.0)  # whatever they cost
+
+    def outcome(short: bool) -> tuple[list[str], list[Tensor]]:
+        training = kind()
+        return recorded(
+            lambda: training.train(listed),
+            short,
+            models=[training.model],
+            max_batch_rows=64,
+            sketch_every=10,
+            xray=XraySchedule(7, share=1.0, free_step_s=1.0),
+        )
+
+    by_extension, full = outcome(True), outcome(False)
+    assert by_extension[0] == full[0]
+    assert bits(by_extension[1]) == bits(full[1])
+    kinds = {line.split()[1] for line in full[0] if line.startswith("sample ")}
+    assert kinds == {SampleKind.MODULE_SIGNALS, SampleKind.OPTIMIZER_STATE}
+
+
+@pytest.mark.parametrize("listed", [EACH[0], EACH[2], IN_SAMPLED[0], IN_SAMPLED[1]])
 def test_so_is_that_of_gradients_of_zeros(listed: list[tuple[int, str, str]]) -> None:
     """Which are looked into ever more rarely."""
     by_extension, full = (outcome_of(listed, short, DeadTraining)[0] for short in (True, False))
@@ -221,7 +271,7 @@ def test_so_is_that_of_gradients_of_zeros(listed: list[tuple[int, str, str]]) ->
 
 
 @pytest.mark.parametrize("kind", OF_SEVERAL)
-@pytest.mark.parametrize("listed", [[], *EACH])
+@pytest.mark.parametrize("listed", [[], *EACH, IN_SAMPLED[0]])
 def test_so_is_that_of_steps_on_several_losses(
     kind: type[LongTraining], listed: list[tuple[int, str, str]]
 ) -> None:
@@ -265,6 +315,21 @@ def test_it_makes_them_where_losses_are_accumulated() -> None:
         visits = python_visits(training, 100)
     # whether they share a forward pass is looked at in one of ten that may
     assert visits.pop("BackwardVisit.backward_begins") <= 10 + 300 // 10
+    assert max(visits.values()) <= 10, visits
+
+
+def test_it_makes_them_where_signals_are_sampled() -> None:
+    training = LongTraining()
+    schedule = XraySchedule(5, share=1.0, free_step_s=1.0)
+    with WholeRecord(
+        make_backend(), models=[training.model], max_batch_rows=64, xray=schedule
+    ) as record:
+        training.train([])
+        visits = python_visits(training, 100)
+        num_sampled = len({each.step for each in record.outlet.samples})
+    assert num_sampled >= 40
+    # the end of the step before
+    assert visits.pop("StepVisit.step_ends") <= 10 + 100 // 5
     assert max(visits.values()) <= 10, visits
 
 

@@ -174,6 +174,14 @@ def other_rate(training: Training) -> None:
     training.optimizer.param_groups[0]["lr"] *= 0.5
 
 
+def other_settings(training: Training) -> None:
+    training.optimizer.param_groups[0]["weight_decay"] += 0.125
+
+
+def added_module(training: Training) -> None:
+    training.model.add_module(str(len(training.model)), nn.Linear(3, 3))
+
+
 def rate_as_a_tensor(training: Training) -> None:
     training.optimizer.param_groups[0]["lr"] = torch.tensor(1e-2)
 
@@ -291,6 +299,8 @@ ODDITIES: dict[str, Callable[[Training], None]] = {
         backward_of_two,
         nan_loss,
         other_rate,
+        other_settings,
+        added_module,
         rate_as_a_tensor,
         added_group,
         another_optimizer,

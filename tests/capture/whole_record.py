@@ -14,7 +14,7 @@ from seismograd.capture.hub import HUB
 from seismograd.capture.loop.session_outlet import NullOutlet
 from seismograd.capture.session import Session
 from seismograd.measure.backend import MeasuringBackend
-from seismograd.schema import Fact, Note, RowBatch
+from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
 TIMES = {"time_s", "overhead_s"}
 
@@ -27,6 +27,7 @@ class KeepingOutlet(NullOutlet):
         self.rows: list[RowBatch] = []
         self.notes: list[Note] = []
         self.facts: list[Fact] = []
+        self.samples: list[SampleBatch] = []
 
     def emit(self, batch: RowBatch) -> None:
         self.rows += batch.split(1)
@@ -36,6 +37,9 @@ class KeepingOutlet(NullOutlet):
 
     def learn(self, fact: Fact) -> None:
         self.facts.append(fact)
+
+    def sampled(self, batch: SampleBatch) -> None:
+        self.samples.append(batch)
 
 
 class WholeRecord:
@@ -62,6 +66,9 @@ class WholeRecord:
         for number, row in enumerate(self.outlet.rows):
             lines += [f"row {number}: {each}" for each in _row_lines(row)]
         lines += [f"fact {fact}" for fact in self.outlet.facts]
+        for each in self.outlet.samples:
+            about = f"{each.kind} {each.step} {each.optimizer} {list(each.subjects)}"
+            lines.append(f"sample {about}: {_bits(each.values)} {_bits(each.measured)}")
         lines += [f"note {note.kind} {note.message.render()}" for note in self.outlet.notes]
         return lines
 
@@ -74,7 +81,11 @@ def _row_lines(row: RowBatch) -> Iterator[str]:
             if field not in TIMES:
                 yield f"{name}.{field} {_bits(entries[field])}"
     yield f"state {_bits(row.state)}"
-    for kind, numbers in (("value", row.values), ("sample", row.samples)):
+    for kind, numbers in (
+        ("value", row.values),
+        ("sample", row.samples),
+        ("sketch", row.sketches),
+    ):
         for name in sorted(numbers):
             yield f"{kind} {name} {_bits(numbers[name])}"
     yield f"elements {_bits(row.elements)}"

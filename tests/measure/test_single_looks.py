@@ -113,3 +113,45 @@ def test_without_averages_the_rest_is_the_same() -> None:
     ]
     assert both[0].gradient == both[1].gradient > 0
     assert both[0].places == both[1].places == 1000
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), max_size=3),
+    turn=st.integers(0, 20),
+    most=st.integers(1, 200),
+    has_average=st.booleans(),
+)
+def test_rows_are_those_of_their_turn(
+    shape: list[int], turn: int, most: int, has_average: bool
+) -> None:
+    gradient, squares, average = torch.randn(shape), torch.rand(shape), torch.randn(shape)
+    options: dict[str, Any] = {"scale": 2.0, "biases": (0.1, 0.001), "eps": 0.5}
+    kept = average if has_average else None
+    found = moments.measure_rows(gradient, squares, kept, turn=turn, most=most, **options)
+    num_rows = shape[0] if shape else 1
+    rows = min(num_rows, max(1, most * num_rows // gradient.numel()))
+    start = min(turn * rows % num_rows, num_rows - rows)
+    some = [
+        None if each is None else each.reshape(num_rows, -1)[start : start + rows].contiguous()
+        for each in (gradient, squares, kept)
+    ]
+    assert found == moments.measure(*some, **options)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.ones(3, 2).T,
+        torch.ones(2, 3, dtype=torch.float64),
+        torch.ones(6),
+        torch.ones(2, 3, device="meta"),
+        1.5,
+    ],
+    ids=["transposed", "float64", "another shape", "meta", "no tensor"],
+)
+@pytest.mark.parametrize("position", [1, 2])
+def test_of_what_is_unlike_the_gradient_there_are_none(odd: Any, position: int) -> None:
+    tensors: list[Any] = [torch.ones(2, 3) for _ in range(3)]
+    tensors[position] = odd
+    options: dict[str, Any] = {"scale": 1.0, "biases": (1.0, 1.0), "eps": 0.0}
+    assert moments.measure_rows(*tensors, turn=0, most=100, **options) is None

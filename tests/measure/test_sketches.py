@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from seismograd.measure.native import native_sketch, tensor_reads
 from seismograd.measure.native.library import INSTRUCTION_SETS, load
 from seismograd.measure.native.native_sketch import sketch_all
 from seismograd.measure.sketches.gradient_sketches import sketch_gradients
@@ -88,6 +89,26 @@ def test_the_kernel_sums_as_the_reference_does(
     tensor, places = numbers(count, seed=count, dtype=dtype), whole(count)
     kernel = sketch_all(load(), [tensor], [places], instruction_set)[0]
     assert_close(kernel, sketch_of(tensor, places).numpy())
+
+
+@pytest.mark.skipif(not tensor_reads.has_extension(), reason="for the extension")
+def test_several_at_once_have_the_same_sums() -> None:
+    """Of plain tensors in one call, of others one by one."""
+    plain = [numbers(size, seed=size, dtype=dtype) for size in SIZES for dtype in DTYPES]
+    together = native_sketch.sketch_plain(load(), plain)
+    with tensor_reads.without_extension():
+        assert native_sketch.sketch_plain(load(), plain) is None
+        one_by_one = sketch_gradients(plain).values
+    assert together is not None
+    assert together.tobytes() == one_by_one.tobytes() == sketch_gradients(plain).values.tobytes()
+
+
+@pytest.mark.skipif(load() is None, reason="the kernel was not built: pip install -e .")
+@pytest.mark.parametrize(
+    "odd", [torch.ones(0), torch.ones(3, dtype=torch.complex64), torch.ones(3, 2).T], ids=str
+)
+def test_what_is_not_plain_is_not_sketched_with_others(odd: Tensor) -> None:
+    assert native_sketch.sketch_plain(load(), [numbers(10), odd]) is None
 
 
 @given(

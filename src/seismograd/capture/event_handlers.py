@@ -174,13 +174,14 @@ class EventHandlers:
                 remade=remade,
                 frozen=frozen,
                 xray=xray,
+                settings=settings,
+                copies=copies,
                 looks=(
                     settings.step_begins,
                     symmetry.step_begins,
                     copies.step_begins,
                     self._cuts.step_begins,
                 ),
-                late_looks=(settings.step_begins, copies.step_begins),
             )
         )
 

@@ -120,7 +120,7 @@ class StepHooks:
         if self._sampling and self._iteration_queue.thinning.extras:
             began_s = perf_counter()
             if window.num_steps % EVERY == FIRST and window.ready is not None:
-                self._guard.call("optimizer state", self._states.look, window, optimizer, False)
+                self.look_at_state(window, optimizer)
             is_unread = window.ready is not None and window.ready.is_unread
             num_requested = (
                 0
@@ -139,6 +139,10 @@ class StepHooks:
             if window.num_steps:
                 self._spent.probes_s += perf_counter() - began_s
         return window
+
+    def look_at_state(self, window: OptimizerWindow, optimizer: Any) -> None:
+        """Look at what an optimizer remembers as its step begins."""
+        self._guard.call("optimizer state", self._states.look, window, optimizer, False)
 
     def _origin(
         self,

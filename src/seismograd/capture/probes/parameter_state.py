@@ -43,6 +43,8 @@ def numbers_of(
     gradient = parameter.grad
     if gradient is None or not _is_plain(gradient):
         return found
+    if found_quickly := _adaptive(gradient, group, entry, found.get("age"), turn, scale):
+        return found | found_quickly
     of_second, second = _named(entry, gradient, *SECOND_MOMENTS)
     _, first = _named(entry, gradient, "exp_avg")
     _, buffer = _named(entry, gradient, "momentum_buffer")
@@ -56,6 +58,44 @@ def numbers_of(
         if _is_muon(group) and gradient.dim() == 2 and parameter.numel() <= MAX_MATRIX:
             norm = _newton_schulz_norm(gradient, buffer, group, scale=scale, is_made=is_made)
             found |= {} if norm is None else {"newton_schulz_norm": norm}
+    return found
+
+
+def _adaptive(
+    gradient: Tensor, group: Any, entry: Entry, age: Tensor | float | None, turn: int, scale: float
+) -> Numbers:
+    """Return the numbers of a state that is nothing but averages of the gradient and of its
+    squares, plain tensors on the CPU: those of Adam, with one call; nothing of another one.
+    """
+    squares, averages, eps = entry.get("exp_avg_sq"), entry.get("exp_avg"), setting(group, "eps")
+    if squares is None or "max_exp_avg_sq" in entry or "momentum_buffer" in entry:
+        return {}
+    bias_1, bias_2 = _biases(group, age, is_averaged=True)
+    if not (isinstance(bias_1, float) and isinstance(bias_2, float)):
+        return {}
+    has_eps = isinstance(eps, int | float)
+    ratios = moments.measure_rows(
+        gradient,
+        squares,
+        averages,
+        turn=turn,
+        most=MAX_SLICE,
+        scale=scale,
+        biases=(bias_1, bias_2),
+        eps=float(eps) if has_eps else 0.0,
+    )
+    return {} if ratios is None else _numbers(ratios, averages is not None, has_eps)
+
+
+def _numbers(ratios: moments.MomentRatios, has_average: bool, has_eps: bool) -> Numbers:
+    found: Numbers = {
+        "gradient_to_state": ratios.gradient,
+        OF + "gradient_to_state": ratios.places,
+    }
+    if has_average:
+        found |= {"momentum_to_root": ratios.average, OF + "momentum_to_root": ratios.places}
+    if has_eps:
+        found["below_eps"] = ratios.below_eps
     return found
 
 
@@ -83,20 +123,17 @@ def _moments(
             biases=(bias_1, bias_2),
             eps=float(eps) if has_eps else 0.0,
         )
-        to_state, to_root, num = ratios.gradient, ratios.average, ratios.places
-        below_eps = ratios.below_eps
-    else:
-        root = (second / bias_2).sqrt()
-        there = root > 0
-        num = there.sum()
-        to_state = _rms_of_ratio(gradient / scale, root, there, num)
-        to_root = to_state if first is None else _rms_of_ratio(first / bias_1, root, there, num)
-        below_eps = (root < eps).double().mean() if has_eps else 0.0
+        return _numbers(ratios, first is not None, has_eps)
+    root = (second / bias_2).sqrt()
+    there = root > 0
+    num = there.sum()
+    to_state = _rms_of_ratio(gradient / scale, root, there, num)
     found: Numbers = {"gradient_to_state": to_state, OF + "gradient_to_state": num}
     if first is not None:
+        to_root = _rms_of_ratio(first / bias_1, root, there, num)
         found |= {"momentum_to_root": to_root, OF + "momentum_to_root": num}
     if has_eps:
-        found["below_eps"] = below_eps
+        found["below_eps"] = (root < eps).double().mean()
     return found
 
 

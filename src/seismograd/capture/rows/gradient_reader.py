@@ -125,8 +125,8 @@ class GradientReader:
         sketch = False  # asked once only, as the schedule learns from that
         if every and window.num_steps % every == 0:
             sketch = self._sketcher.is_due(window, thread_state.now_s)
-        gradients = None if sketch else tensor_reads.gradients(held, planned.ids)
-        if gradients is None and not sketch and planned.ids == list(map(id, held)):
+        gradients = tensor_reads.gradients(held, planned.ids)
+        if gradients is None and planned.ids == list(map(id, held)):
             asked = list(map(GRADIENT, held))
             if PLAIN.issuperset(map(type, asked)):
                 gradients = asked
@@ -146,6 +146,7 @@ class GradientReader:
         if measured is None:
             self.read(thread_state, window, sketch)
             return
+        sketches = self._sketcher.sketch(gradients) if sketch and gradients else None
         window.num_collectives = self._reductions.num_before
         window.num_parameters = len(held)
         values, is_ordinary = measured
@@ -163,9 +164,11 @@ class GradientReader:
             planned.whole,
             None,
             False,
-            None,
+            None if sketches is None else sketches.values,
             is_ordinary,
         )
+        if sketch:
+            self._sketcher.sketched(window)
         spent = self._spent
         if sample:
             spent.sampled_s += perf_counter() - began_s

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-INTERFACE = 4  # `kInterface` of the extension
+INTERFACE = 5  # `kInterface` of the extension
 
 
 def _load() -> Any:

@@ -39,6 +39,7 @@ from seismograd.capture.loop.iteration import (
 from seismograd.capture.loop.overhead_budget import WINDOW
 from seismograd.capture.loop.pending_iterations import MAX_AGE_S
 from seismograd.capture.loop.thread_state import NO_CLIP, RunningClip
+from seismograd.capture.probes.group_settings import KEYS
 from seismograd.capture.probes.intended_updates import COARSE
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST
 from seismograd.capture.probes.pending_probe import PendingProbe
@@ -65,7 +66,7 @@ from seismograd.measure.native import native_backend, tensor_reads
 from seismograd.measure.native.library import DTYPE_CODES, ENTRY_WORDS
 from seismograd.measure.native.native_table import NOT_KNOWN as POINTERS_NOT_KNOWN
 from seismograd.measure.number_table import NumberTable
-from seismograd.schema import SAMPLE_EVERY, EventFlag, EventKind, StepFlag
+from seismograd.schema import HISTOGRAM_BINS, SAMPLE_EVERY, EventFlag, EventKind, StepFlag
 from seismograd.tensors.device_scalars import Scalar
 
 EVENTS = (
@@ -91,11 +92,13 @@ class NativeVisits:
     """
 
     def __init__(self, short_ways: ShortWays, visits: EventVisits) -> None:
-        self._event_visits, rare = visits, RareParts(short_ways.parts)
+        parts = short_ways.parts
+        self._event_visits, rare = visits, RareParts(parts)
         self._rare: dict[str, tuple[Callable[..., bool], ...]] = {
-            "backward_begins": (rare.hold, rare.reduce),
+            "backward_begins": (rare.hold, rare.reduce, rare.xray_backward_begins),
+            "backward_ends": (rare.xray_backward_ends,),
             "clip_begins": (rare.read,),
-            "step_begins": (rare.read, rare.copy, rare.look),
+            "step_begins": (rare.read, rare.copy, rare.look, rare.state, rare.xray_step_begins),
             "step_ends": (rare.compare,),
         }
         named = _named(short_ways, visits)
@@ -162,6 +165,8 @@ def _named(short_ways: ShortWays, visits: EventVisits) -> dict[str, Any] | None:
         "spent": parts.spent,
         "successors": parts.successors,
         "overwritten": parts.overwritten,
+        "settings": parts.settings,
+        "copies": parts.copies,
         "rates": parts.rates,
         "coverage": parts.coverage,
         "sampling": parts.sampling,
@@ -208,6 +213,7 @@ _CONSTANTS: dict[str, Any] = {
     "zero": 0,
     "minus_one": -1,
     "empty": EMPTY,
+    "setting_keys": KEYS,
     "used": USED,
     "nan": math.nan,
     "numbers": NUMBERS,
@@ -224,6 +230,7 @@ _CONSTANTS: dict[str, Any] = {
     "entry_words": ENTRY_WORDS,
     "norm": native_backend.NORM,
     "nonfinite": native_backend.NONFINITE,
+    "dead_rows": native_backend.DEAD_ROWS,
     "pointers_not_known": POINTERS_NOT_KNOWN,
     "torch_cuda": torch.cuda,
     # in the order of `Limits` there
@@ -249,6 +256,7 @@ _CONSTANTS: dict[str, Any] = {
         MIN_COPIED,
         SHARING_LOOKS,
         SHARED,
+        HISTOGRAM_BINS,
         MAX_AGE_S,
         MIN_LOSS,
         MAX_SHARE_COPIED,
@@ -265,6 +273,8 @@ _FUNCTIONS: dict[str, Any] = {
     "num_threads": torch.get_num_threads,
     "gradients": tensor_reads.gradients,
     "measure": tensor_reads.measure,
+    "measure_sample": tensor_reads.measure_sample,
+    "num_parameters_below": tensor_reads.num_parameters_below,
     "loss_as_before": tensor_reads.loss_as_before,
     "number_of_loss": tensor_reads.number_of_loss,
     "keep_slices": tensor_reads.keep_slices,

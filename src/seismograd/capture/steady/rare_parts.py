@@ -22,7 +22,7 @@ class RareParts:
 
     def __init__(self, parts: SteadyParts) -> None:
         self._guard, self._births, self._steps = parts.guard, parts.births, parts.steps
-        self._losses = parts.backwards.inspection.losses
+        self._xray, self._losses = parts.xray, parts.backwards.inspection.losses
         self._spent, self._reader, self._looks = parts.spent, parts.reader, parts.late_looks
 
     def hold(self, _: ThreadState, tops: list[Any], after: int) -> bool:
@@ -50,6 +50,30 @@ class RareParts:
         """Look at what is looked at in the steps with samples."""
         for look in self._looks:
             look(thread_state, optimizer)
+        return True
+
+    def state(
+        self, _: ThreadState, optimizer: torch.optim.Optimizer, window: OptimizerWindow
+    ) -> bool:
+        """Look at what the optimizer remembers."""
+        began_s = perf_counter()
+        self._steps.look_at_state(window, optimizer)
+        self._spent.probes_s += perf_counter() - began_s
+        return True
+
+    def xray_backward_begins(self, thread_state: ThreadState, loss: torch.Tensor) -> bool:
+        """Have the X-ray hear of a backward in the step that it measures."""
+        self._xray.backward_begins(thread_state, loss)
+        return True
+
+    def xray_backward_ends(self, thread_state: ThreadState) -> bool:
+        """Have it hear of its end."""
+        self._xray.backward_ends(thread_state)
+        return True
+
+    def xray_step_begins(self, thread_state: ThreadState, optimizer: torch.optim.Optimizer) -> bool:
+        """Have it hand on what it has measured."""
+        self._xray.step_begins(thread_state, optimizer, False, False)
         return True
 
     def copy(

@@ -18,7 +18,9 @@ from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
+from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
+from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
@@ -30,9 +32,7 @@ from seismograd.capture.xray.xray import Xray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyParts:
-    """`sampling`: sampled statistics and updates are measured. `looks` are made in the first steps,
-    those of `late_looks` in later ones with samples as well.
-    """
+    """`sampling`: sampled statistics and updates are measured; `looks`: at the first steps."""
 
     loop: SteadyLoop
     guard: ErrorGuard
@@ -54,5 +54,11 @@ class SteadyParts:
     remade: RemadeParameters
     frozen: FrozenWeights
     xray: Xray
+    settings: GroupSettings
+    copies: CopiedWeights
     looks: Sequence[Callable[[ThreadState, Any], None]]
-    late_looks: Sequence[Callable[[ThreadState, Any], None]]
+
+    @property
+    def late_looks(self) -> Sequence[Callable[[ThreadState, Any], None]]:
+        """Return those of the looks that are made in later steps with samples as well."""
+        return self.settings.step_begins, self.copies.step_begins

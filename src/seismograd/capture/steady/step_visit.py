@@ -48,7 +48,6 @@ class StepVisit:
             or closure
             or compiled
             or optimizer is not loop.optimizer()
-            or window.num_steps % EVERY == FIRST  # the optimizer's own state is looked at
             or window.num_made > 1
             or window.stepping
             or window.thread_state is not thread_state
@@ -100,11 +99,12 @@ class StepVisit:
         else:
             table = registry.parameter_table
             record_step(self._log, table, thread_state, window, optimizer, StepFlag.NONE, None)
-        if (
-            self._sampling
-            and self._iteration_queue.thinning.extras
-            and (ready is None or not ready.is_unread)
-        ):
+        is_allowed = self._sampling and self._iteration_queue.thinning.extras
+        if is_allowed and window.num_steps % EVERY == FIRST and ready is not None:
+            began_s = perf_counter()
+            self._steps.look_at_state(window, optimizer)
+            self._spent.probes_s += perf_counter() - began_s
+        if is_allowed and (ready is None or not ready.is_unread):
             num = window.probe.num_requested(window.num_parameters or len(held))
             if num:
                 self._copy_weights(window, held, optimizer, num)
@@ -116,7 +116,6 @@ class StepVisit:
         if window.num_steps <= LAST_EARLY_LOOK or window.num_steps % SAMPLE_EVERY == 0:
             for look in self._looks if window.num_steps <= LAST_EARLY_LOOK else self._late_looks:
                 look(thread_state, optimizer)
-        is_allowed = self._sampling and self._iteration_queue.thinning.extras
         self._overwritten.step_begins(window, loop.windows, is_allowed)
         return True
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from seismograd.measure.native.library import load
+from seismograd.measure.native import tensor_reads
+from seismograd.measure.native.library import DTYPE_CODES, load
 
 
 class Moments(ctypes.Structure):
@@ -38,6 +40,39 @@ class MomentRatios(NamedTuple):
     average: float
     places: float
     below_eps: float
+
+
+def measure_rows(
+    gradient: Tensor,
+    squares: Tensor,
+    averages: Tensor | None,
+    *,
+    turn: int,
+    most: int,
+    scale: float,
+    biases: tuple[float, float],
+    eps: float,
+) -> MomentRatios | None:
+    """Return what `measure` does of some rows of plain tensors of one shape, of at most so many
+    scalars unless one row has more, others in each turn; `None` where one is something else.
+    """
+    library = load()
+    if library is None:
+        return None
+    found = tensor_reads.moments(
+        gradient,
+        squares,
+        averages,
+        DTYPE_CODES,
+        DTYPE_CODES[torch.float32],
+        turn,
+        most,
+        _address(),
+        scale,
+        *biases,
+        eps,
+    )
+    return None if found is None else _ratios(*found)
 
 
 def takes(*tensors: Tensor | None) -> bool:
@@ -79,12 +114,23 @@ def measure(
     found = (ctypes.c_double * 4)()
     library: Any = load()
     library.seismograd_moments(ctypes.byref(moments), found)
-    gradients, momenta, places, below = found
+    sums: list[float] = list(found)
+    gradients, momenta, places, below = sums
+    return _ratios(gradients, momenta, places, below, gradient.numel())
+
+
+def _ratios(
+    gradients: float, momenta: float, places: float, below: float, count: int
+) -> MomentRatios:
+    """Return what the sums of the kernel give."""
     if not places:
-        return MomentRatios(math.nan, math.nan, 0.0, below / gradient.numel())
+        return MomentRatios(math.nan, math.nan, 0.0, below / count)
     return MomentRatios(
-        math.sqrt(gradients / places),
-        math.sqrt(momenta / places),
-        places,
-        below / gradient.numel(),
+        math.sqrt(gradients / places), math.sqrt(momenta / places), places, below / count
     )
+
+
+@cache
+def _address() -> int:
+    library: Any = load()
+    return ctypes.cast(library.seismograd_moments, ctypes.c_void_p).value or 0

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seismograd.measure.native import tensor_reads
 from seismograd.measure.native.library import (
     BEST_INSTRUCTION_SET,
     DTYPE_CODES,
@@ -25,6 +26,18 @@ from seismograd.schema import SKETCH_WIDTH, FloatArray
 def takes(tensor: Tensor) -> bool:
     """Return whether the kernel can read a tensor as it lies in memory: row by row."""
     return tensor.is_cpu and tensor.dtype in DTYPE_CODES and tensor.is_contiguous()
+
+
+def sketch_plain(library: ctypes.CDLL, tensors: Sequence[Tensor]) -> FloatArray | None:
+    """Return the sketches of plain tensors that are held whole  # (n, W), with one call for all;
+    `None` where one is something else.
+    """
+    sums = np.zeros((len(tensors), SKETCH_WIDTH))
+    address = ctypes.cast(library.seismograd_sketch, ctypes.c_void_p).value
+    is_done = tensor_reads.sketch(
+        list(tensors), DTYPE_CODES, address, torch.get_num_threads(), BEST_INSTRUCTION_SET, sums
+    )
+    return sums if is_done else None
 
 
 def sketch_all(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seismograd.measure.native import torch_shim
 
-INTERFACE = 8  # `kInterface` of the extension
+INTERFACE = 9  # `kInterface` of the extension
 
 # which tensor the gradient is and how often it was changed in place; `None`: no gradient
 Signature = tuple[int, int] | None
@@ -212,6 +212,16 @@ measure_sample: Callable[..., bool] = _not_compared
 mean_of_loss: Callable[[Any, Mapping[str, bool]], float | tuple[float, float, bool] | None] = (
     _not_counted
 )
+# Have the kernel sketch tensors that are here whole: the numbers of dtypes, the address of its
+# function, the threads and the set of instructions, and an array of zeros  # (n, W) for the sums.
+# Whether it was done; if not, nothing was added.
+sketch: Callable[..., bool] = _not_compared
+# Have the kernel compare some rows of a gradient with those of the averages of its squares and of
+# itself (or `None`): the numbers of dtypes, that of float32, in which turn and of how many scalars
+# at most, the address of its function; what the gradient was multiplied by, what the averages of
+# both are divided by, and eps. What the kernel gives, and of how many scalars; `None` where Python
+# must do it.
+moments: Callable[..., tuple[float, float, float, float, int] | None] = _not_measured
 # How many parameters a module and those below it hold; -1 where Python must count.
 num_parameters_below: Callable[[torch.nn.Module], int] = _no_count
 # The entries of EVENT_DTYPE of all calls of these iterations, where all their numbers are known;
@@ -246,6 +256,8 @@ NAMES = (
     "measure_sample",
     "mean_of_loss",
     "num_parameters_below",
+    "sketch",
+    "moments",
     "event_entries",
     "step_entries",
 )

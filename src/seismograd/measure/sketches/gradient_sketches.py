@@ -47,8 +47,12 @@ def sketch_gradients(gradients: Sequence[Tensor]) -> GradientSketches:
     That of one is NaN where its numbers cannot be read, or nobody knows where they stand in the
     whole.
     """
-    out = np.full((len(gradients), SKETCH_WIDTH), np.nan)
-    kernel, parcel = load(), Parcel()
+    kernel = load()
+    if kernel is not None:
+        plain = native_sketch.sketch_plain(kernel, gradients)
+        if plain is not None:
+            return GradientSketches(plain)
+    out, parcel = np.full((len(gradients), SKETCH_WIDTH), np.nan), Parcel()
     ours: list[tuple[int, Tensor, PositionRuns]] = []
     with without_user_modes():
         for position, gradient in enumerate(gradients):

@@ -213,7 +213,7 @@ Outcome backward_begins(Visits& own, PyObject* loss) {
     known.reduction = found == Outcome::kYes && mean ? get(known.captured, s_reduction) : Ref();
     known.mean = std::move(mean);
   }
-  return found;
+  return found == Outcome::kYes ? tell_xray(own, kBackwardBegins, 2, {loss}) : found;
 }
 
 Outcome backward_ends(Visits& own) {
@@ -255,7 +255,7 @@ Outcome backward_ends(Visits& own) {
   known.ready = held(Py_None);
   known.is_used = known.has_ready = known.has_applied = known.is_clear = false;
   known.is_heard = true;
-  return Outcome::kYes;
+  return tell_xray(own, kBackwardEnds, 0, {});
 }
 
 }  // namespace seismograd

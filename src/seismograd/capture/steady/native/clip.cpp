@@ -33,14 +33,15 @@ Outcome clip_begins(Visits& own, PyObject* parameters) {
   if (read != Outcome::kYes) return read;
   const bool is_new = !known.has_ready;
   Ref ready = held(known.ready.get());
-  if (reading.is_new()) ready = made_reading(own, reading.commit(own), nullptr);
+  if (reading.is_new()) ready = reading.made(own);
   const Ref readings(PyList_New(0));
   Ref clipping = made(own.running_clip);
   if (!ready || !readings || (is_new && PyList_Append(readings.get(), ready.get()) < 0) || !clipping ||
       !set_frozen(clipping, s_ids, known.id_set.get()) || !set_frozen(clipping, s_flags, own.event_flag_none) ||
       !set_frozen(clipping, s_scale, known.grad_scale.get()) || !set_frozen(clipping, s_readings, readings.get()) || !is_as_asked(own)) {
-    return Outcome::kNo;
+    return reading.give_up(own);
   }
+  if (reading.is_new()) reading.commit(own);
   known.has_ready = known.is_clipping = known.is_heard = true;
   known.ready = std::move(ready);
   const bool is_done = set(known.state, s_clipping, clipping);

@@ -41,6 +41,15 @@ Outcome have_done(Visits& own, Event event, int position, std::initializer_list<
   return Outcome::kYes;
 }
 
+Outcome tell_xray(Visits& own, Event event, int position, std::initializer_list<PyObject*> args) {
+  Known& known = *own.known;
+  if (!known.has_xray) return Outcome::kYes;
+  if (!tell(own)) return Outcome::kBroken;
+  const Outcome found = have_done(own, event, position, args);
+  known.has_xray = !is(own.xray, s_recorder, Py_None);
+  return found;
+}
+
 void prefetch(const void* at, size_t num_bytes) {
 #if defined(__GNUC__)
   constexpr size_t kLine = 64;

@@ -32,6 +32,16 @@ Ref number_table(const Visits& own, const Ref& numbers) {
   return is_made ? std::move(values) : Ref();
 }
 
+// What else was taken in a step with samples, as `NativeBackend.sample_again` gives it.
+Ref made_samples(const Visits& own, const HeardReading& reading) {
+  const Ref norms(PyObject_GetItem(reading.of_weights.get(), own.norm)), rows(PyObject_GetItem(reading.numbers.get(), own.dead_rows));
+  Ref samples(norms && rows ? PyDict_New() : nullptr);
+  const bool is_made = samples && PyDict_SetItem(samples.get(), s_weight_norm, norms.get()) == 0 &&
+                       PyDict_SetItem(samples.get(), s_dead_rows, rows.get()) == 0 &&
+                       PyDict_SetItem(samples.get(), s_exponents, reading.exponents.get()) == 0;
+  return is_made ? std::move(samples) : Ref();
+}
+
 bool make_step(const Visits& own, HeardStep& call, const Ref& loss, const Ref& events, const Ref& steps) {
   const Known& known = *own.known;
   if (!call.ready) call.ready = made_reading(own, call.reading, loss.get());
@@ -152,7 +162,8 @@ bool tell_window(const Visits& own) {
   }
   if (is_told && known.has_read) {
     is_told = set(window, s_num_collectives, known.num_collectives) && set(window, s_num_parameters, known.num_parameters) &&
-              set(held(own.spent), s_plain_s, boxed(known.plain_s)) && set(held(own.spent), s_num_plain, known.num_plain);
+              set(held(own.spent), s_plain_s, boxed(known.plain_s)) && set(held(own.spent), s_num_plain, known.num_plain) &&
+              set(held(own.spent), s_sampled_s, boxed(known.sampled_s)) && set(held(own.spent), s_num_sampled, known.num_sampled);
   }
   if (is_told) is_told = tell_probe(own) && tell_followed(own);
   if (is_told && known.last) is_told = set(window, s_last, known.last);
@@ -229,10 +240,11 @@ bool HeardIteration::has(Heard call) const { return std::find(order.begin(), ord
 Ref made_reading(const Visits& own, const HeardReading& reading, PyObject* loss) {
   const Known& known = *own.known;
   const Ref values = number_table(own, reading.numbers), its_loss(reading.losses ? nullptr : PyTuple_Pack(1, loss));
+  const Ref samples = reading.exponents ? made_samples(own, reading) : held(own.no_samples);
   Ref found = made(own.gradient_reading);
-  const bool is_made = values && (reading.losses || its_loss) && found && set(found, s_columns, known.positions) &&
+  const bool is_made = values && samples && (reading.losses || its_loss) && found && set(found, s_columns, known.positions) &&
                        set(found, s_numels, known.numels) && set(found, s_present, Py_None) && set(found, s_values, values) &&
-                       set(found, s_samples, own.no_samples) && set(found, s_elements, own.no_elements) && set(found, s_scale, reading.scale) &&
+                       set(found, s_samples, samples) && set(found, s_elements, own.no_elements) && set(found, s_scale, reading.scale) &&
                        set(found, s_losses, hidden(reading.losses ? held(reading.losses.get()).release() : held(its_loss.get()).release())) &&
                        set(found, s_loss_scale, reading.loss_scale) && set(found, s_whole, known.whole) && set(found, s_arrival, Py_None) &&
                        set(found, s_is_unread, Py_False) && set(found, s_sketches, Py_None) && set(found, s_is_ordinary, truth(reading.is_ordinary));

@@ -49,6 +49,7 @@ struct HeardBackward : HeardCall {
 struct HeardReading {
   bool is_ordinary = true;
   Ref numbers, scale, losses, loss_scale;  // no losses: that of the backward before
+  Ref of_weights, exponents;               // of a step with samples: the numbers of the weights, and of each gradient
 };
 
 struct HeardStep : HeardCall {

@@ -131,17 +131,21 @@ bool ask_looks(const Visits& own, Known& known) {
   const Ref version = get(own.table, s_version), withheld = get(own.inspection, s_withheld), profiles = get(own.inspection, s_time_profiles);
   const Ref sums = get(own.inspection, s_sums);
   bool is_asked;
-  return is(own.backwards, s_touched, Py_True) && is(own.backwards, s_has_looked, Py_True) && is_empty(own.backwards, s_leaves) &&
-         is_empty(own.reductions, s_since_backward) && is(own.reductions, s_is_stage, Py_False) && is(own.xray, s_recorder, Py_None) &&
-         flag(own.xray, s_asked, &is_asked) && !is_asked && take(own.xray, s_due, &known.xray_due) && is(own.table, s_unordered, Py_False) &&
-         version && ask_modes(own, known) && are_equal(get(own.modes, s_version), version) && is(own.remade, s_is_over, Py_True) &&
-         are_equal(get(own.frozen, s_version), version) && is_empty(profiles, s_running) && is(profiles, s_is_recurrent, Py_False) &&
-         is(sums, s_every_tenth, Py_False) && is(sums, s_running, Py_None) && take(withheld, s_next_look, &known.next_look) &&
-         is(withheld, s_is_suspicious, Py_False) && is(withheld, s_is_listening, Py_False) &&
-         is(get(own.inspection, s_flat_functions), s_is_listening, Py_False) && dictionary(own.inspection, s_num_at_site, &known.at_site) &&
-         dictionary(own.observer, s__shapes, &known.shapes) && dictionary(own.sharing, s__counts, &known.looks_at_sharing) &&
-         dictionary(own.sharing, s__shared, &known.sharing) && take(own.observer, s__num, &known.num_observed) &&
-         take(own.backwards, s_num_heard, &known.num_heard_in_all);
+  Ref recorder;
+  const bool are_known = is(own.backwards, s_touched, Py_True) && is(own.backwards, s_has_looked, Py_True) && is_empty(own.backwards, s_leaves) &&
+                         is_empty(own.reductions, s_since_backward) && is(own.reductions, s_is_stage, Py_False) &&
+                         keep(own.xray, s_recorder, &recorder) && flag(own.xray, s_asked, &is_asked) && !is_asked &&
+                         take(own.xray, s_due, &known.xray_due) && is(own.table, s_unordered, Py_False) && version && ask_modes(own, known) &&
+                         are_equal(get(own.modes, s_version), version) && is(own.remade, s_is_over, Py_True) &&
+                         are_equal(get(own.frozen, s_version), version) && is_empty(profiles, s_running) && is(profiles, s_is_recurrent, Py_False) &&
+                         is(sums, s_every_tenth, Py_False) && is(sums, s_running, Py_None) && take(withheld, s_next_look, &known.next_look) &&
+                         is(withheld, s_is_suspicious, Py_False) && is(withheld, s_is_listening, Py_False) &&
+                         is(get(own.inspection, s_flat_functions), s_is_listening, Py_False) &&
+                         dictionary(own.inspection, s_num_at_site, &known.at_site) && dictionary(own.observer, s__shapes, &known.shapes) &&
+                         dictionary(own.sharing, s__counts, &known.looks_at_sharing) && dictionary(own.sharing, s__shared, &known.sharing) &&
+                         take(own.observer, s__num, &known.num_observed) && take(own.backwards, s_num_heard, &known.num_heard_in_all);
+  known.has_xray = are_known && !is_none(recorder);
+  return are_known;
 }
 
 // The weights that are followed, none where nothing is sampled.
@@ -182,11 +186,11 @@ bool ask_queue(const Visits& own, Known& known) {
   const Ref thinning = get(own.iteration_queue, s_thinning);
   int64_t full_every;
   if (!is(thinning, s_extras, Py_True) || !take(thinning, s_full_every, &full_every) || full_every > 1 ||
-      !is_empty(get(own.iteration_queue, s_outlet), s_others) || !ask_waiting(own, known) || !keep(own.table, s_parameters, &known.columns) ||
-      !is(own.iteration_queue, s__columns, known.columns.get()) || !take(own.iteration_queue, s__num_together, &known.num_together) ||
-      !take(own.iteration_queue, s_num_rows, &known.num_rows) || !keep(own.iteration_queue, s_epoch, &known.epoch) ||
-      !take(own.log, s_start_s, &known.start_s) || !dictionary(own.call_sites, s__kinds, &known.kinds) ||
-      !dictionary(own.call_sites, s__places, &known.places)) {
+      !take(thinning, s_sample_every, &known.sample_every) || known.sample_every < 1 || !is_empty(get(own.iteration_queue, s_outlet), s_others) ||
+      !ask_waiting(own, known) || !keep(own.table, s_parameters, &known.columns) || !is(own.iteration_queue, s__columns, known.columns.get()) ||
+      !take(own.iteration_queue, s__num_together, &known.num_together) || !take(own.iteration_queue, s_num_rows, &known.num_rows) ||
+      !keep(own.iteration_queue, s_epoch, &known.epoch) || !take(own.log, s_start_s, &known.start_s) ||
+      !dictionary(own.call_sites, s__kinds, &known.kinds) || !dictionary(own.call_sites, s__places, &known.places)) {
     return false;
   }
   if (own.budget == Py_None) return true;
@@ -194,6 +198,16 @@ bool ask_queue(const Visits& own, Known& known) {
   known.num_judged = PyObject_Size(known.judged.get());
   return known.num_judged >= 0 && take(own.budget, s__num_steps, &known.num_budgeted) && take(own.budget, s__min_steps, &known.least_budgeted) &&
          take(own.budget, s__start_s, &known.budget_start_s) && take(own.budget, s__min_time_s, &known.budget_least_s);
+}
+
+// Whether the kernel takes the norms of the weights as before; nothing else is in question where it does not.
+bool ask_weights(Known& known, const Ref& tables) {
+  const Ref lies = keep(tables, s_weights, &known.weights_table) ? get(known.weights_table, s_known) : Ref();
+  const bool is_known = lies && PyObject_Size(lies.get()) == known.num_measured && is_empty(known.weights_table, s_others) &&
+                        keep(known.weights_table, s_is_still_so, &known.weights_still_so) &&
+                        keep(known.weights_table, s_known_at, &known.weights_known_at) && keep(known.weights_table, s_entries_at, &known.weights_at);
+  if (!is_known) PyErr_Clear();
+  return is_known;
 }
 
 }  // namespace
@@ -221,11 +235,13 @@ bool ask_reading(const Visits& own, Known& known) {
   known.id_set = Ref(PyFrozenSet_New(known.ids.get()));
   const Ref lies = get(known.table, s_known);
   known.num_measured = lies ? PyObject_Size(lies.get()) : -1;
+  known.has_weights = ask_weights(known, tables);
   return known.id_set && is_empty(known.table, s_others) && keep(known.table, s_is_still_so, &known.is_still_so) &&
          keep(known.table, s_known_at, &known.known_at) && keep(known.table, s_entries_at, &known.entries_at) &&
          keep(own.native_backend, s__measure_at, &known.kernel) && keep(own.native_backend, s__instruction_set, &known.instructions) &&
          keep(own.reductions, s_num_before, &known.num_collectives) && take(own.spent, s_plain_s, &known.plain_s) &&
-         take(own.spent, s_num_plain, &known.num_plain);
+         take(own.spent, s_num_plain, &known.num_plain) && take(own.spent, s_sampled_s, &known.sampled_s) &&
+         take(own.spent, s_num_sampled, &known.num_sampled);
 }
 
 void ask_after(Visits& own, Event event) {

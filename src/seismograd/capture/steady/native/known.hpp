@@ -45,7 +45,7 @@ struct Known {
   std::vector<const void*> touched;  // what the marks were asked of
   // Where the loop is. What an event or a step of the running iteration tells stands there.
   bool is_stepping = false, is_used = false, is_clipping = false, is_clear = false, has_ready = false, has_applied = false, has_carried = false,
-       is_probed = false;
+       is_probed = false, has_xray = false;
   Used last_used = Used::kOther, ready_used = Used::kOther;     // by the last step, and by the next one
   bool is_alone = false;                                        // no other optimizer has stepped beside this one in an iteration
   bool is_heard = false;                                        // something is to be handed over
@@ -86,8 +86,10 @@ struct Known {
   // Of the reading.
   Ref ids, id_set, plan_columns, positions, numels, whole, table, is_still_so, known_at, entries_at, kernel, instructions, num_collectives,
       num_parameters, rate, lr;
-  int64_t num_measured = 0, num_plain = 0, sketch_every = 0;
-  double plain_s = 0;
+  int64_t num_measured = 0, num_plain = 0, num_sampled = 0, sketch_every = 0, sample_every = 0;
+  double plain_s = 0, sampled_s = 0;
+  bool has_weights = false;  // whose norms the kernel takes with samples, and where they lie
+  Ref weights_table, weights_still_so, weights_known_at, weights_at;
   std::array<KnownLine, kNumEvents> lines;
 };
 

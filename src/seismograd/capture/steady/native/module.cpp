@@ -16,9 +16,9 @@ namespace seismograd {
 
 namespace {
 
-constexpr long kInterface = 4;  // as in extension.py
+constexpr long kInterface = 5;  // as in extension.py
 constexpr Py_ssize_t kMostArguments = 4;
-constexpr int kNumLimits = 21;
+constexpr int kNumLimits = 22;
 const char* const kEvents[kNumEvents] = {"zero_grad_ends", "backward_begins", "backward_ends", "step_begins",
                                          "step_ends",      "clip_begins",     "clip_ends",     "scheduled"};
 
@@ -67,7 +67,8 @@ bool fill_limits(Visits& own) {
   Limits& to = own.limits_;
   int64_t* const numbers[] = {&to.user,        &to.library,     &to.most_without_step, &to.first_losses, &to.sample_every,  &to.budget_window,
                               &to.state_every, &to.state_first, &to.last_early,        &to.dense,        &to.most_turns,    &to.fewest_turns,
-                              &to.turn_every,  &to.max_slice,   &to.min_slice,         &to.min_copied,   &to.sharing_looks, &to.shared};
+                              &to.turn_every,  &to.max_slice,   &to.min_slice,         &to.min_copied,   &to.sharing_looks, &to.shared,
+                              &to.num_bins};
   constexpr Py_ssize_t kWhole = sizeof(numbers) / sizeof(*numbers);
   if (!PyTuple_Check(own.limits) || PyTuple_Size(own.limits) != kNumLimits) {
     PyErr_SetString(PyExc_ValueError, "other limits are wanted");

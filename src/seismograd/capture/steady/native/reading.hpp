@@ -8,7 +8,7 @@ namespace seismograd {
 
 // The parameters of the only group of an optimizer, and its rate, where these are what nearly all optimizers have.
 struct Group {
-  Ref parameters, rate;
+  Ref first, parameters, rate;  // the group itself
 
   explicit Group(PyObject* optimizer) {
     const Ref kept = get(optimizer, s___dict__);
@@ -22,82 +22,64 @@ struct Group {
     if (!listed || !PyList_CheckExact(listed) || !number || !PyFloat_CheckExact(number)) return;
     parameters = Ref(PyList_GetSlice(listed, 0, PyList_Size(listed)));
     rate = held(number);
+    first = held(group);
   }
 
   explicit operator bool() const { return parameters && rate; }
 };
 
-// The gradients as `GradientReader.read_again` reads them, in a step without samples whose gradients lie as they did.
-class Reading {
+// The session's lock for a part of a visit in which the interpreter may be left to other threads: none of these comes in between. Nothing is handed
+// over for it, and it counts as nobody's.
+class HeldLock {
  public:
-  // Read them, or have Python read them with samples in one of ten steps.
-  Outcome read(Visits& own, PyObject* optimizer, const Ref& parameters, Event event) {
-    Known& known = *own.known;
-    const bool is_sketched = known.sketch_every && known.num_steps % known.sketch_every == 0;
-    if (!is_sketched && known.num_steps % own.limits_.sample_every != 0) return prepare(own, parameters) ? Outcome::kYes : Outcome::kNo;
-    if (!tell(own)) return Outcome::kBroken;
-    const Outcome found = have_done(own, event, 0, {optimizer, known.window.get(), parameters.get()});
-    if (found != Outcome::kYes) return found;
-    known.num_parameters = Ref();
-    if (!ask_reading(own, known)) {
-      known.num_taken = -1;
-      return Outcome::kNo;
-    }
-    known.ready = get(known.window, s_ready);
-    known.has_ready = known.ready && known.ready.get() != Py_None;
-    known.ready_used = used_of(own, known.ready);
-    return take_over(own) ? Outcome::kYes : Outcome::kNo;
+  HeldLock() = default;
+  ~HeldLock() {
+    if (!release_) return;
+    PyObject *kind, *error, *trace;
+    PyErr_Fetch(&kind, &error, &trace);
+    call(release_);
+    PyErr_Restore(kind, error, trace);
+  }
+  HeldLock(const HeldLock&) = delete;
+  HeldLock& operator=(const HeldLock&) = delete;
+  bool take(const Visits& own) {
+    if (!call(lock_of(own).acquire)) return false;
+    release_ = lock_of(own).release;
+    return true;
   }
 
+ private:
+  PyObject* release_ = nullptr;  // borrowed of the lock, which outlives its visits
+};
+
+// The gradients as `GradientReader.read_again` reads them, in a step whose gradients lie as they did.
+class Reading {
+ public:
+  // Read them, with samples in one of ten steps; Python does it where it is time for sketches, or something of the samples is not as it was.
+  Outcome read(Visits& own, PyObject* optimizer, const Ref& parameters, Event event);
+
   // Take what was read already; false where a number is not finite.
-  bool take_over(const Visits& own) {
-    is_read_ = true;
-    return own.known->has_ready && own.known->ready_used != Used::kOther;
-  }
+  bool take_over(const Visits& own);
 
   // Whether the numbers are new, and nobody has made an object of them.
   bool is_new() const { return !is_read_; }
 
+  // An object of the new numbers, where Python has the losses.
+  Ref made(const Visits& own) const { return made_reading(own, reading_, nullptr); }
+
   // Hand on the new numbers.
-  HeardReading commit(Visits& own) {
-    Known& known = *own.known;
-    known.plain_s += spent_s_;
-    known.num_plain += 1;
-    known.ready_used = reading_.is_ordinary ? Used::kOrdinary : Used::kZeros;
-    known.num_parameters = std::move(num_parameters_);
-    known.has_read = known.is_heard = true;
-    return std::move(reading_);
-  }
+  HeardReading commit(Visits& own);
+
+  // Leave the visit to Python, which is given what cannot be taken once more.
+  Outcome give_up(Visits& own);
 
  private:
-  bool prepare(const Visits& own, const Ref& parameters) {
-    const Known& known = *own.known;
-    double began_s, ended_s;
-    if (!is_empty(own.table, s_died) || !clock_s(own, &began_s)) return false;
-    const Ref gradients = call(own.gradients, parameters.get(), known.ids.get());
-    if (!gradients || gradients.get() == Py_None || !measure(own, gradients)) return false;
-    if (!known.has_loss) reading_.losses = known.losses ? Ref(PyList_AsTuple(known.losses.get())) : Ref(PyTuple_New(0));
-    reading_.scale = held(known.grad_scale.get());
-    reading_.loss_scale = held(known.loss_scale.get());
-    num_parameters_ = known.num_parameters ? held(known.num_parameters.get()) : boxed(static_cast<int64_t>(PyList_Size(parameters.get())));
-    if (!(known.has_loss || reading_.losses) || !num_parameters_ || !clock_s(own, &ended_s)) return false;
-    spent_s_ = ended_s - began_s;
-    return true;
-  }
+  bool prepare(const Visits& own, const Ref& parameters, bool samples);
+  bool measure(const Visits& own, const Ref& gradients);
+  bool sample(const Visits& own, const Ref& gradients, const Ref& weights);
+  bool has_samples() const { return static_cast<bool>(reading_.exponents); }
 
-  // Take the numbers of gradients; false where one is not finite.
-  bool measure(const Visits& own, const Ref& gradients) {
-    const Known& known = *own.known;
-    const Ref threads = call(own.num_threads);
-    if (PyList_Size(gradients.get()) != known.num_measured || !threads || !set(known.table, s_pointers, own.pointers_not_known)) return false;
-    const Ref found = call(own.measure, known.is_still_so.get(), gradients.get(), known.known_at.get(), known.entries_at.get(), own.entry_words,
-                           known.kernel.get(), threads.get(), known.instructions.get(), own.num_numbers, own.norm, own.nonfinite);
-    if (!found || !PyTuple_Check(found.get()) || PyTuple_Size(found.get()) != 2) return false;
-    reading_.numbers = held(PyTuple_GetItem(found.get(), 0));
-    reading_.is_ordinary = PyTuple_GetItem(found.get(), 1) == Py_True;
-    return reading_.is_ordinary || used_of(own, reading_.numbers.get()) == Used::kZeros;
-  }
-
+  HeldLock lock_;  // of samples: which rows had a gradient is forgotten with them, so nothing may come in between that has them taken once more
   HeardReading reading_;
   Ref num_parameters_;
   double spent_s_ = 0;

@@ -126,9 +126,8 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
   const Limits& limits = own.limits_;
   const bool is_sampling = own.sampling == Py_True;
   if (closure != Py_False || compiled != Py_False || known.is_stepping || known.is_in_backward || known.loss.get() != Py_None || known.is_clipping ||
-      known.is_used || known.has_stepped || known.is_probed || known.num_steps <= limits.last_early ||
-      known.num_steps % limits.state_every == limits.state_first || (has_clips(known) && !are_whole(own)) || known.last_used == Used::kOther ||
-      !is_only(own, optimizer) || !has_room(own)) {
+      known.is_used || known.has_stepped || known.is_probed || known.num_steps <= limits.last_early || (has_clips(known) && !are_whole(own)) ||
+      known.last_used == Used::kOther || !is_only(own, optimizer) || !has_room(own)) {
     return Outcome::kNo;
   }
   if (!take_marks(own, &known.now) || !(known.now == known.marks_last) || known.now.are_none()) return Outcome::kNo;
@@ -148,7 +147,7 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
   if (read != Outcome::kYes) return read;
   const int64_t num = is_sampling ? num_probed(own, PyList_Size(group.parameters.get()), &due) : 0;
   Ref clips(has_clips(known) ? PyList_AsTuple(known.clips.get()) : nullptr);
-  if (!remember_rate(own, group.rate) || (has_clips(known) && !clips) || !is_as_asked(own)) return Outcome::kNo;
+  if (!remember_rate(own, group.rate) || (has_clips(known) && !clips) || !is_as_asked(own)) return reading.give_up(own);
   HeardStep& step = known.iteration.step;
   step = HeardStep();
   step.time_s = known.now_s;
@@ -177,23 +176,26 @@ Outcome step_begins(Visits& own, PyObject* optimizer, PyObject* closure, PyObjec
   }
   if (!dropped.commit(own)) return Outcome::kBroken;
   Outcome found = Outcome::kYes;
-  const bool looks = known.num_steps % limits.sample_every == 0, is_left = num && !copy_slices(own, group.parameters, num);
-  if ((is_left || looks) && !tell(own)) return Outcome::kBroken;
-  if (is_left) {
-    PyErr_Clear();
+  const bool looks = known.num_steps % limits.sample_every == 0 && !sees_nothing_new(own, group.first.get()),
+             is_left = num && !copy_slices(own, group.parameters, num);
+  PyErr_Clear();
+  const bool looks_at_state = is_sampling && known.num_steps % limits.state_every == limits.state_first;
+  if ((is_left || looks || looks_at_state) && !tell(own)) return Outcome::kBroken;
+  if (looks_at_state) found = have_done(own, kStepBegins, 3, {optimizer, known.window.get()});
+  if (found == Outcome::kYes && is_left) {
     known.is_probed = true;
     known.num_scalars = -1;
     found = have_done(own, kStepBegins, 1, {optimizer, known.window.get(), group.parameters.get(), boxed(num).get()});
   }
   if (found == Outcome::kYes && looks) found = have_done(own, kStepBegins, 2, {optimizer});
-  return found;
+  return found == Outcome::kYes ? tell_xray(own, kStepBegins, 4, {optimizer}) : found;
 }
 
 Outcome step_ends(Visits& own, PyObject* optimizer) {
   Known& known = *own.known;
   const bool is_object = known.step.get() != Py_None;
-  if (!known.is_stepping || !known.has_ready || known.has_carried || known.has_applied || !is_only(own, optimizer) || are_compared(known) ||
-      known.num_rows + 1 >= known.xray_due) {
+  if (!known.is_stepping || !known.has_ready || known.has_carried || known.has_applied || known.has_xray || !is_only(own, optimizer) ||
+      are_compared(known) || known.num_rows + 1 >= known.xray_due) {
     return Outcome::kNo;
   }
   int64_t num_within;

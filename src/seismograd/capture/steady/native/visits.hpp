@@ -11,7 +11,7 @@ namespace seismograd {
 // Numbers of the settings of Python's modules.
 struct Limits {
   int64_t user, library, most_without_step, first_losses, sample_every, budget_window, state_every, state_first, last_early, dense, most_turns,
-      fewest_turns, turn_every, max_slice, min_slice, min_copied, sharing_looks, shared;
+      fewest_turns, turn_every, max_slice, min_slice, min_copied, sharing_looks, shared, num_bins;
   double max_age_s, min_loss, share_copied;
 };
 
@@ -107,8 +107,15 @@ Ref compared_slices(Visits& own, PyObject* optimizer);
 // Hand over what is known of the probe.
 bool tell_probe(const Visits& own);
 
+// Whether the looks of a step with samples would find nothing that is new in the only group of the optimizer, nor a copy of the model; then they
+// count as made.
+bool sees_nothing_new(const Visits& own, PyObject* group);
+
 // Have Python do something behind all else of a visit: the one of `rare` at this position, with these arguments.
 Outcome have_done(Visits& own, Event event, int position, std::initializer_list<PyObject*> args);
+
+// Have the X-ray hear of the event in the one step in which it listens, by what Python does behind all else at this position.
+Outcome tell_xray(Visits& own, Event event, int position, std::initializer_list<PyObject*> args);
 
 // Have memory brought into the processor's caches, all of it at once.
 void prefetch(const void* at, size_t num_bytes);

@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr long kInterface = 8;         // as in tensor_reads.py
+constexpr long kInterface = 9;         // as in tensor_reads.py
 constexpr int kRows = 4;               // of a slice of a weight
 constexpr int kSliceWords = 7;         // as SLICE_WORDS in library.py
 constexpr int64_t kHeldFor = 1 << 18;  // numbers for which the interpreter is not left to other threads: giving it back takes as long
@@ -679,6 +679,8 @@ PyMethodDef functions[] = {
     {"measure_sample", measure_sample, METH_VARARGS, nullptr},
     {"mean_of_loss", mean_of_loss, METH_VARARGS, nullptr},
     {"num_parameters_below", num_parameters_below, METH_O, nullptr},
+    {"sketch", sketch, METH_VARARGS, nullptr},
+    {"moments", moments, METH_VARARGS, nullptr},
     {"event_entries", event_entries, METH_O, nullptr},
     {"step_entries", step_entries, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
