@@ -131,7 +131,7 @@ bool Reading::sample(const Visits& own, const Ref& gradients, const Ref& weights
   }
   const Ref ours(PyTuple_Pack(4, known.is_still_so.get(), gradients.get(), known.known_at.get(), known.entries_at.get())),
       theirs(PyTuple_Pack(4, known.weights_still_so.get(), weights.get(), known.weights_known_at.get(), known.weights_at.get()));
-  if (!ours || !theirs || !lock_.take(own)) return false;
+  if (!ours || !theirs || !lock_.take(own) || !is_as_asked(own)) return false;
   // from here on nothing is asked that could fail
   if (call(own.measure_sample, ours.get(), theirs.get(), own.entry_words, known.kernel.get(), threads.get(), known.instructions.get(),
            reading_.numbers.get(), reading_.of_weights.get(), exponents.get())

@@ -42,8 +42,9 @@ class HeldLock {
   }
   HeldLock(const HeldLock&) = delete;
   HeldLock& operator=(const HeldLock&) = delete;
+  // False where another thread has it, which Python waits for.
   bool take(const Visits& own) {
-    if (!call(lock_of(own).acquire)) return false;
+    if (call(lock_of(own).acquire, Py_False).get() != Py_True) return false;
     release_ = lock_of(own).release;
     return true;
   }
