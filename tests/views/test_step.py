@@ -225,3 +225,21 @@ def test_why_there_is_no_step_is_what_the_session_noted(tmp_path: Path) -> None:
     run = open_run(write_run(tmp_path / "run", [], notes=[note(kind="no_step", iteration=-1)]))
     with pytest.raises(SeismogradError, match="a hook failed"):
         find_row(run, None)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "remark"),
+    [
+        (1, "No optimizer took this step: the script changed the weights by hand."),
+        (2, "Beside the step of an optimizer, the script changed weights by hand."),
+    ],
+)
+def test_weights_changed_by_hand_are_told_from_those_of_an_optimizer(
+    tmp_path: Path, num_steps: int, remark: str
+) -> None:
+    from seismograd.record.reader import open_run
+
+    rows = block([[1.0]])
+    rows.steps["flags"], rows.steps["num_steps"] = StepFlag.BY_HAND, num_steps
+    run = open_run(write_run(tmp_path / "run", [rows]))
+    assert list(step_table.remarks(read_step(run, 0, (0,)))) == [remark]

@@ -71,6 +71,7 @@ class RecordedStep:
     applied_norm: float
     flags: int
     num_backwards: int
+    num_steps: int  # of optimizers, and of what the script does in their place
     gradients: tuple[GradientNumbers, ...]
     histogram: GradientHistogram | None
     states: tuple[OptimizerState, ...] = ()
@@ -142,6 +143,7 @@ def read_step(
         applied_norm=float(numbers["applied_norm"]),
         flags=int(numbers["flags"]),
         num_backwards=int(numbers["num_backwards"]),
+        num_steps=int(numbers["num_steps"]),
         gradients=gradients,
         histogram=nearest_histogram(run, row, parameters[0].name) if len(parameters) == 1 else None,
         states=optimizer_states(run, [p.name for p in parameters], int(numbers["iteration"]))

@@ -164,7 +164,11 @@ def remarks(step: RecordedStep) -> Iterator[str]:
             "previous step had already used."
         )
     if step.flags & StepFlag.BY_HAND:
-        yield translate("No optimizer took this step: the script changed the weights by hand.")
+        yield (
+            translate("No optimizer took this step: the script changed the weights by hand.")
+            if step.num_steps == 1
+            else translate("Beside the step of an optimizer, the script changed weights by hand.")
+        )
     if step.flags & StepFlag.UNHEARD:
         yield translate(
             "Backward was compiled: neither backward nor clipping was recorded, and the norms are "
