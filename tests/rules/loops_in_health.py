@@ -420,6 +420,20 @@ def projected(model: nn.Module, optimizer: Optimizer) -> None:
         optimizer.step()
 
 
+def assigned(model: nn.Module, optimizer: Optimizer) -> None:
+    """What a backward pass for another purpose has left is cleared, and the gradients of the loss
+    are given by hand.
+    """
+    parameters = list(model.parameters())
+    for step in range(25):
+        classify(model, 2 * step).backward()
+        optimizer.zero_grad()
+        gradients = torch.autograd.grad(classify(model, 2 * step + 1), parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+
 def noisy(model: nn.Module, optimizer: Optimizer) -> None:
     for step in range(25):
         optimizer.zero_grad()
@@ -683,6 +697,7 @@ HEALTHY: dict[str, Program] = {
     "losses that are divided by hand": loop(divided_by_hand),
     "clipped by hand": loop(clipped_by_hand),
     "gradients put together by hand": loop(projected),
+    "gradients given by hand behind a clearing": loop(assigned),
     "noise on the gradients": loop(noisy),
     "a first step on nothing": loop(primed),
     "two optimizers of one model": two_optimizers_of_one_model,

@@ -48,6 +48,7 @@ class ZeroGradBeforeStep(WindowRule):
         bad batch is skipped. Backward passes that serve another purpose and are cleared
         deliberately (adversarial examples, sharpness-aware minimisation) do not count either:
         another backward pass follows before the step, from another line or with an undivided loss.
+        Nor does a step whose gradients the script has assigned itself after the clearing.
 
     What to try
         - Keep the order `zero_grad`, `backward`, `step`; or `backward`, `step`, `zero_grad`.
@@ -215,7 +216,11 @@ def _has_moved(window: StepWindow) -> bool:
 
 
 def _is_emptied(window: StepWindow) -> bool:
-    """Return whether everything computed for this step had been cleared, without a reason to."""
+    """Return whether everything computed for this step had been cleared, without a reason to, and
+    the script has put nothing in its place.
+    """
+    if window.flags & StepFlag.CHANGED and bool((window.states == State.FINITE).any()):
+        return False
     losses = [each.value for each in window.discarded]
     values = [*losses, *(clip.call.value for clip in window.clips)]
     return not window.backwards and bool(losses) and all(map(math.isfinite, values))
