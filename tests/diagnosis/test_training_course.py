@@ -53,6 +53,11 @@ def noisy(start: float, stop: float, num: int = 200, noise: float = 0.05) -> Flo
         (noisy(2.31, 2.30), Trend.FLAT, "the loss did not fall (2"),
         (noisy(2.31, 2.1, 12, 0.4), Trend.NOISY, "no more than its noise (2"),
         (noisy(2.31, 2.9), Trend.ROSE, "the loss rose (2"),
+        (
+            np.concatenate([np.full(20, 0.35), 39 + 36 * noisy(1, 1, 180, 1.0) - 36]),
+            Trend.ROSE,
+            "the loss rose (0.35 → ",
+        ),
         (2.31 - np.geomspace(0.01, 1e9, 200), Trend.UNBOUNDED, "fell without a limit (2"),
         (
             np.concatenate([[19.7, 1744.0], np.full(98, 2.303)]),
@@ -97,6 +102,38 @@ def test_the_losses_of_several_optimizers_are_no_measure(tmp_path: Path) -> None
     )
     run = open_run(write_run(tmp_path / "run", [made]))
     assert training_course(run).trend == Trend.SEVERAL
+
+
+def in_turn(path: Path, turns: list[int]) -> Run:
+    """The loss of the second optimizer is large and rises, that of the first falls."""
+    rng = np.random.default_rng(0)
+    losses = np.where(np.array(turns) == 0, 1.0, 7.0) + 0.01 * rng.standard_normal(len(turns))
+    losses[: len(turns) // 2] += np.where(np.array(turns) == 0, 1.0, -1.0)[: len(turns) // 2]
+    made = block(
+        np.ones((len(turns), 2)),
+        loss=losses,
+        optimizers=(Optimizer(0, "Adam", "opt_d"), Optimizer(1, "SGD", "")),
+    )
+    made.steps["optimizer"] = turns
+    return open_run(write_run(path, [made]))
+
+
+@pytest.mark.parametrize("turns", [[0, 1] * 40, [0, 0, 0, 0, 0, 1] * 30])
+def test_losses_of_optimizers_in_turn_are_told_apart(tmp_path: Path, turns: list[int]) -> None:
+    run = in_turn(tmp_path / "run", turns)
+    course = training_course(run)
+    assert course.trend == Trend.SEVERAL
+    assert [each.optimizer for each in course.by_optimizer] == ["opt_d", "SGD"]
+    (first, second), verdict = course.by_optimizer, make_verdict(run, (), CLEAR)
+    assert (first.first_loss, first.last_loss) == (pytest.approx(2, rel=0.1), pytest.approx(1, 0.1))
+    assert (second.first_loss, second.last_loss) == (pytest.approx(6, 0.1), pytest.approx(7, 0.1))
+    assert "opt_d: 2" in headline(verdict, course)
+    assert tone(verdict, course) == "neutral"
+
+
+def test_one_optimizer_after_another_are_one_course(tmp_path: Path) -> None:
+    course = training_course(in_turn(tmp_path / "run", [1] * 40 + [0] * 40))
+    assert (course.trend, course.by_optimizer) == (Trend.FELL, ())
 
 
 def test_a_run_without_a_loss_or_a_step_has_no_course(tmp_path: Path) -> None:

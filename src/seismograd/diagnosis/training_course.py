@@ -17,7 +17,7 @@ from seismograd.analysis.medians import median
 from seismograd.analysis.norm_growth import UNBOUNDED
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
-from seismograd.schema import AnyArray, FloatArray, RowBatch, State, StepFlag
+from seismograd.schema import AnyArray, BoolArray, FloatArray, RowBatch, State, StepFlag
 
 MIN_LOSSES = 10
 """With fewer, the noise of a batch is as large as what was learned."""
@@ -51,13 +51,23 @@ class Trend(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LossCourse:
+    """The losses of one optimizer's steps: medians over a few at each end."""
+
+    optimizer: str  # its name in the script, or its class
+    first_loss: float
+    last_loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingCourse:
     """How a training went.
 
     `first_loss` and `last_loss` are medians over a few steps at each end, `peak_loss` is the
     largest between; `guess_loss` is ln C of a classifier among `num_classes`; `moved` is the share
     of the weights that the last steps changed. NaN where it is not known. `num_zero` of
-    `num_parameters` parameters got a gradient of exactly zero at the last step.
+    `num_parameters` parameters got a gradient of exactly zero at the last step. Where optimizers
+    take turns, each with a loss of its own, `by_optimizer` has theirs.
     """
 
     trend: Trend
@@ -69,6 +79,7 @@ class TrainingCourse:
     moved: float = math.nan
     num_zero: int = 0
     num_parameters: int = 0
+    by_optimizer: tuple[LossCourse, ...] = ()
 
     @property
     def learned(self) -> bool:
@@ -106,8 +117,10 @@ def training_course(run: Run) -> TrainingCourse:
     num_first = min(num, _FIRST_LOSSES)
     is_finite = int(np.isfinite(losses[-num:]).sum()) * 2 > min(num, len(losses))
     begun, ended = median(known[:num_first]), median(known[-num:]) if is_finite else math.nan
+    by_optimizer = _in_turn(run, ends, last)
+    several = bool(by_optimizer) or _has_several_losses(run, ends)
     return TrainingCourse(
-        _trend(known, num_first, num, is_finite, guess, _has_several_losses(run, ends)),
+        _trend(known, num_first, num, is_finite, guess, several),
         begun,
         ended,
         _peak(run),
@@ -116,7 +129,36 @@ def training_course(run: Run) -> TrainingCourse:
         moved,
         num_zero,
         num_parameters,
+        by_optimizer,
     )
+
+
+def _in_turn(run: Run, ends: AnyArray, last: AnyArray) -> tuple[LossCourse, ...]:
+    """Return the losses of each optimizer where several take turns in the last steps; none where
+    the steps are those of one, or of one after the other.
+    """
+    optimizers = run.row_reader.optimizers
+    if len(optimizers) < 2:
+        return ()
+    turns = last["optimizer"][_has_loss(last)]
+    if int((turns[1:] != turns[:-1]).sum()) < max(2, len(np.unique(turns))):
+        return ()
+    found: list[LossCourse] = []
+    for index in np.unique(turns).tolist():
+        own = ends[_has_loss(ends) & (ends["optimizer"] == index)]["loss"].astype(np.float64)
+        num = max(1, min(len(own) // 5, _FIRST_LOSSES))
+        each = next((each for each in optimizers if each.index == index), None)
+        if each is not None:
+            name = each.name or each.kind
+            found.append(LossCourse(name, median(own[:num]), median(own[-num:])))
+    return tuple(found)
+
+
+def _has_loss(steps: AnyArray) -> BoolArray:
+    """Return which steps are those of an optimizer on a loss that was recorded  # (n,)."""
+    odd = int(StepFlag.NO_LOSS | StepFlag.BY_HAND)
+    found: BoolArray = ((steps["flags"] & odd) == 0) & np.isfinite(steps["loss"])
+    return found
 
 
 def _trend(
@@ -132,7 +174,9 @@ def _trend(
     if ended < -UNBOUNDED * max(1.0, abs(begun)):
         return Trend.UNBOUNDED
     spread = median(np.abs(losses[-num:] - ended))
-    noise = _NOISE * spread * math.sqrt(1 / num_first + 1 / num)
+    # that of losses which began far lower is no larger than they are
+    spread_at_first = spread * min(1.0, abs(begun / ended)) if ended else spread
+    noise = _NOISE * math.hypot(spread_at_first / math.sqrt(num_first), spread / math.sqrt(num))
     least = MIN_DROP * max(abs(begun), abs(ended))
     if abs(ended - begun) <= max(least, noise):
         return Trend.FLAT if abs(ended - begun) <= least else Trend.NOISY

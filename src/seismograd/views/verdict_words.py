@@ -100,7 +100,9 @@ def course_lines(verdict: Verdict, course: TrainingCourse) -> Iterator[str]:
     if not verdict.run.num_rows:
         return
     if verdict.findings or not num_evaluated(verdict):
-        yield translate(_TRENDS[course.trend]).format(losses=_losses(course))
+        of_each = mark("The losses of several optimizers: {losses}.")
+        sentence = of_each if course.by_optimizer else _TRENDS[course.trend]
+        yield translate(sentence).format(losses=_losses(course))
     if not math.isnan(course.moved):
         yield translate("Weights that the last steps moved: {percent}.").format(
             percent=_percent(course.moved)
@@ -112,6 +114,11 @@ def course_lines(verdict: Verdict, course: TrainingCourse) -> Iterator[str]:
 
 
 def _losses(course: TrainingCourse) -> str:
+    if course.by_optimizer:
+        return ", ".join(
+            f"{each.optimizer}: {number(each.first_loss)} → {number(each.last_loss)}"
+            for each in course.by_optimizer
+        )
     peak = [course.peak_loss] if course.has_peak else []
     way = " → ".join(number(each) for each in (course.first_loss, *peak, course.last_loss))
     if math.isnan(course.guess_loss):
