@@ -24,7 +24,7 @@ from seismograd.schema.entries import (
     no_ranks,
 )
 from seismograd.schema.parameters import Optimizer, Parameter, Site
-from seismograd.schema.recorded_dtype import recorded
+from seismograd.schema.recorded_dtype import joined
 from seismograd.schema.statistics import STATISTICS
 
 _DTYPES = {statistic.name: statistic.dtype for statistic in STATISTICS}
@@ -185,5 +185,4 @@ def _entries(parts: Sequence[AnyArray], dtype: np.dtype[Any]) -> AnyArray:
 
 
 def _column(name: str, values: Sequence[AnyArray]) -> AnyArray:
-    # One statistic after the other, so that only one of them is there in both dtypes at a time.
-    return recorded(np.concatenate(values), _DTYPES[name])
+    return joined(values, _DTYPES[name])
