@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from seismograd import open_run
 from seismograd.pipeline import pump as pump_module
+from seismograd.pipeline.batch import batch_bytes, block_limit
 from seismograd.pipeline.pump import Pump
 from seismograd.schema import (
     SAMPLE_FIELDS,
@@ -275,6 +276,28 @@ def test_a_slow_sink_costs_bounded_memory_and_no_waiting() -> None:
     assert max(map(block_bytes, collector.got)) <= max_bytes // 4
 
 
+def test_a_full_block_is_handed_on_without_waiting_and_is_no_larger() -> None:
+    collector, came = open_collector(), threading.Event()
+    pump = Pump([collector], ignore, interval_s=600, look=came.set)
+    row = synthetic.block(np.ones((1, 1000)), sample_rows=[])
+    fitting = 2**21 // batch_bytes(row)
+    for _ in range(3 * fitting):
+        pump.put(row)
+    assert came.wait(60)
+    pump.close()
+    blocks = [len(block) for block in collector.got if isinstance(block, RowBatch)]
+    assert sum(blocks) == 3 * fitting
+    assert max(blocks) == fitting
+
+
+def test_a_block_of_very_many_parameters_has_some_rows_and_of_few_all_of_a_second() -> None:
+    many = synthetic.block(np.ones((1, 10_000)), sample_rows=[])
+    assert 7 <= block_limit(many, 2**30) // batch_bytes(many) <= 8
+    assert block_limit(many, 2**20) == 2**18
+    few = synthetic.block(np.ones((1, 4)), sample_rows=[])
+    assert block_limit(few, 2**30) // batch_bytes(few) > 500
+
+
 def test_a_row_larger_than_the_queue_still_passes() -> None:
     collector = open_collector()
     pump = Pump([collector], ignore, max_bytes=10, synchronous=True)
@@ -332,6 +355,7 @@ def test_a_sink_may_close_the_pump() -> None:
 RECORD = """
 import atexit, os, sys
 from pathlib import Path
+from seismograd.pipeline.batch import batch_bytes, block_limit
 from seismograd.pipeline.pump import Pump
 from seismograd.record.writer import Writer
 from tests import synthetic

@@ -11,6 +11,8 @@ from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 Queued = RowBatch | Note | Fact | SampleBatch
 
 _OBJECT_BYTES = 128  # of an array or another small object, beside its numbers
+_BLOCK_BYTES = 2**21  # judging and writing a block takes about twice what it has
+_LEAST_ROWS = 8  # sinks cost about as much per block as for so many rows
 
 
 def batch_bytes(batch: RowBatch) -> int:
@@ -33,6 +35,15 @@ def batch_bytes(batch: RowBatch) -> int:
         num_arrays += 1
         num += sketches.nbytes
     return num + _OBJECT_BYTES * num_arrays
+
+
+def block_limit(batch: RowBatch, max_bytes: int) -> int:
+    """Return how many bytes a block of such rows may have: what judging and writing it takes stays
+    with the process, so it is little; but never so little that a block is hardly a row, and at most
+    a quarter of the `max_bytes` that may wait, since making one copies it.
+    """
+    few_rows = _LEAST_ROWS * 8 * batch.state.shape[1] * (1 + len(batch.values))
+    return min(max(_BLOCK_BYTES, few_rows), max_bytes // 4)
 
 
 def sample_bytes(batch: SampleBatch) -> int:

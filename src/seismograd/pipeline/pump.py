@@ -14,6 +14,7 @@ from dataclasses import replace
 from seismograd.pipeline.batch import (
     Queued,
     batch_bytes,
+    block_limit,
     rows_together,
     sample_bytes,
     take_batches,
@@ -39,7 +40,7 @@ class Pump:
         sites: the places that events point to; the owner appends to it.
         optimizers: likewise.
         on_failure: called with the class name of a sink and what it raised, on the pump's thread.
-        interval_s: seconds between two batches, unless the queue is half full before.
+        interval_s: seconds between two batches, unless a block is full before, or half the queue.
         max_bytes: memory that waiting rows may take.
         synchronous: hand on each row at once, on the calling thread.
         look: called on the pump's thread before each batch: what waits elsewhere may be put now.
@@ -69,7 +70,9 @@ class Pump:
         self._lock = threading.RLock()
         self._queue: deque[Queued] = deque()
         self._bytes_in = 0  # written under the lock
-        self._bytes_out = 0  # written by the pump's thread alone, as is the next
+        # written by the pump's thread alone, as are the next two
+        self._bytes_out = 0
+        self._bytes_in_hand = 0  # of the block that the sinks are given now
         self._has_observed = False  # any rows
         self._num_rounds = 0
         self._num_not_made = 0
@@ -113,7 +116,8 @@ class Pump:
             if waiting and waiting + num_bytes > most:
                 self._num_refused += len(batch)
                 return
-            self._enqueue(batch, num_bytes)
+            enough = block_limit(batch, self._max_bytes)
+            self._enqueue(batch, num_bytes, enough - num_bytes)
 
     def note(self, note: Note) -> None:
         """Queue a note. Notes are few: they have reserved space behind a full queue."""
@@ -181,14 +185,18 @@ class Pump:
         self._queue = deque()
         self._thread = None
 
-    def _enqueue(self, item: Queued, num_bytes: int) -> None:
+    def _enqueue(self, item: Queued, num_bytes: int, enough: int | None = None) -> None:
+        """Queue an item; what waits does not become more than `enough` bytes."""
         self._queue.append(item)
         self._bytes_in += num_bytes
         if self._synchronous:
             self._hand_on()
         elif self._thread is None:
             self._start()
-        elif self._bytes_in - self._bytes_out > self._max_bytes // 2:
+        # Not for what is being handed on: what came meanwhile would be a block of its own.
+        elif self._bytes_in - self._bytes_out - self._bytes_in_hand > (
+            self._max_bytes // 2 if enough is None else enough
+        ):
             self._wake.set()
 
     def _start(self) -> None:
@@ -254,22 +262,25 @@ class Pump:
             self._hand(first)
             self._bytes_out += sample_bytes(first)
             return 1
-        # Large, since sinks cost about as much per block as per row, and yet a part of what may
-        # wait: making them one copies them.
-        batches = take_batches(self._queue, self._max_bytes // 4)
+        batches = take_batches(self._queue, block_limit(first, self._max_bytes))
         self._has_observed = True
+        num_bytes = self._bytes_in_hand = sum(map(batch_bytes, batches))
+        num_batches = len(batches)
         self._observe(batches)
-        self._bytes_out += sum(map(batch_bytes, batches))
-        return len(batches)
+        self._bytes_out += num_bytes
+        self._bytes_in_hand = 0
+        return num_batches
 
     def _observe(self, batches: list[RowBatch]) -> None:
+        num_rows = sum(map(len, batches))
         try:
             whole = concatenate(batches)
         # Such as memory that has run out: the rows are lost and counted, and the next may do.
         except Exception as error:
-            self._num_not_made += sum(map(len, batches))
+            self._num_not_made += num_rows
             self._on_failure(type(self).__name__, error)
         else:
+            batches.clear()  # the sinks get what was made of them
             self._hand(whole)
 
     def _hand(self, item: Queued) -> None:

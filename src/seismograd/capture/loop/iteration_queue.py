@@ -20,7 +20,8 @@ from seismograd.capture.rows.row_builder import RowBuilder
 from seismograd.schema import Note, Parameter, RowBatch
 
 new = object.__new__
-MAX_SCALARS_BATCHED = 1 << 16  # columns times rows that are made at once
+# columns times rows that are made at once; while they are, they are in memory twice
+MAX_SCALARS_BATCHED = 1 << 14
 
 
 class IterationQueue:
