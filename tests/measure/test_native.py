@@ -25,6 +25,7 @@ from torch import Tensor
 
 from seismograd.measure import backend_selection
 from seismograd.measure.backend import Measurement, MeasuringBackend
+from seismograd.measure.native import native_backend
 from seismograd.measure.native.library import INSTRUCTION_SETS, load
 from seismograd.measure.native.native_backend import NativeBackend
 from seismograd.measure.reference import OF_GRADIENTS_EVERY_TIME, ReferenceBackend
@@ -323,6 +324,39 @@ def test_inputs_and_random_state_are_untouched_and_nothing_is_kept() -> None:
     del gradients, parameters
     gc.collect()
     assert [reference() for reference in references] == [None] * len(references)
+
+
+def test_what_was_prepared_is_used_and_no_mode_sees_it() -> None:
+    gradients = some_gradients()
+    parameters = [torch.nn.Parameter(gradient.clone()) for gradient in gradients]
+    keys = tuple(range(len(gradients)))
+    backend = native()
+    with onlookers() as seen:
+        backend.prepare(parameters, keys, True)
+    assert seen == []
+    with mock.patch.object(native_backend, "make_table", side_effect=AssertionError):
+        measured = backend.measure(gradients, parameters, keys, (), sample=True)
+    assert_agrees(
+        measured,
+        ReferenceBackend().measure(gradients, parameters, keys, (), sample=True),
+        gradients,
+    )
+
+
+@pytest.mark.parametrize("lay", [transposed, Tensor.to_sparse, Tensor.double])
+def test_gradients_that_lie_otherwise_than_was_prepared_are_read_as_they_lie(
+    lay: Callable[[Tensor], Tensor],
+) -> None:
+    gradients = [lay(torch.randn(6, 6)), torch.randn(6)]
+    parameters = [torch.nn.Parameter(torch.randn(6, 6)), torch.nn.Parameter(torch.randn(6))]
+    backend, keys = native(), (3, 1)
+    backend.prepare(parameters, keys, True)
+    for sample in (True, False, True):
+        assert_agrees(
+            backend.measure(gradients, parameters, keys, (), sample),
+            ReferenceBackend().measure(gradients, parameters, keys, (), sample),
+            gradients,
+        )
 
 
 @pytest.mark.parametrize(

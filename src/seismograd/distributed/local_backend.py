@@ -15,6 +15,7 @@ from seismograd.measure.backend import (
     MeasuredAgain,
     Measurement,
     MeasuringBackend,
+    Prepare,
     SampleAgain,
     SampledAgain,
 )
@@ -35,6 +36,7 @@ class LocalBackend:
         self._backend, self._shards = backend, shards
         self._measure_again: MeasureAgain | None = getattr(backend, "measure_again", None)
         self._sample_again: SampleAgain | None = getattr(backend, "sample_again", None)
+        self._prepare: Prepare | None = getattr(backend, "prepare", None)
         self.checksum: WeightChecksum | None = None  # of the weights, when requested
         # what the framework says about who holds the same, by column
         self.marks: dict[int, str] = {}
@@ -82,6 +84,11 @@ class LocalBackend:
             ):
                 self._shards.store_summand(column, gradient, float(norm))
         return measured
+
+    def prepare(self, parameters: list[Tensor], keys: tuple[int, ...], sample: bool) -> None:
+        """Make ready for the gradients of these; see `Prepare`."""
+        if self._prepare is not None:
+            self._prepare(parameters, keys, sample)
 
     def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see

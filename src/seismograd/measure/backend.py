@@ -22,6 +22,10 @@ MeasureAgain = Callable[[list[Tensor], tuple[int, ...]], MeasuredAgain | None]
 # `sample_again`, likewise, of gradients and their weights: the samples, too.
 SampledAgain = tuple[Mapping[str, FloatArray], Mapping[str, FloatArray], bool]
 SampleAgain = Callable[[list[Tensor], list[Tensor], tuple[int, ...]], SampledAgain | None]
+# `prepare`, likewise, of plain parameters and their keys, before they have gradients, and whether
+# there will be samples. What is kept of each is made then: it takes little memory, and made behind
+# the gradients it would lie between them, where it keeps their memory from being used again.
+Prepare = Callable[[list[Tensor], tuple[int, ...], bool], None]
 
 
 class PendingNumbers(Protocol):

@@ -12,6 +12,7 @@ from seismograd.measure.backend import (
     MeasuredAgain,
     Measurement,
     MeasuringBackend,
+    Prepare,
     SampleAgain,
     SampledAgain,
 )
@@ -27,6 +28,7 @@ class DeviceDispatch:
         self._host, self._device = host, device
         self._measure_again: MeasureAgain | None = getattr(host, "measure_again", None)
         self._sample_again: SampleAgain | None = getattr(host, "sample_again", None)
+        self._prepare: Prepare | None = getattr(host, "prepare", None)
 
     @property
     def kernel(self) -> object | None:
@@ -41,6 +43,11 @@ class DeviceDispatch:
             if torch.cuda.is_initialized()
             else self._host.name
         )
+
+    def prepare(self, parameters: list[Tensor], keys: tuple[int, ...], sample: bool) -> None:
+        """Make ready for the gradients of these; see `Prepare`."""
+        if self._prepare is not None and not torch.cuda.is_initialized():
+            self._prepare(parameters, keys, sample)
 
     def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see

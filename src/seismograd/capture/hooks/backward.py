@@ -106,7 +106,8 @@ class BackwardHooks:
         else:
             listed = tensors if isinstance(tensors, tuple) else (tensors,)  # pyright: ignore[reportUnknownVariableType]
             tops = [t.grad_fn if isinstance(t, torch.Tensor) else t.node for t in listed]
-        if not self.has_looked:
+        is_first = not self.has_looked
+        if is_first:
             if registry.seeks_optimizers and not registry.has_discovered:
                 registry.discover()
             # Now, so that this graph shows their order and the first row has it.
@@ -120,6 +121,9 @@ class BackwardHooks:
             if all_windows:
                 registry.take_in(self.leaves)
             table.order(self.leaves)
+        if is_first:
+            for window in all_windows:
+                self._guard.call("preparation", self._reader.prepare, window)
         thread_state.loss = self._log.scalar(listed[0] if len(listed) == 1 else total_of(listed))
         thread_state.captured = self._log.record(
             thread_state, EventKind.BACKWARD, value=thread_state.loss, scale=thread_state.loss_scale

@@ -29,10 +29,11 @@ from seismograd.capture.rows.gradient_reading import (
 from seismograd.capture.rows.gradient_sketcher import GradientSketcher
 from seismograd.capture.rows.requested_elements import RequestedElements
 from seismograd.capture.rows.window_columns import current_plan, plan_of
-from seismograd.measure.backend import MeasureAgain, MeasuringBackend, SampleAgain
+from seismograd.measure.backend import MeasureAgain, MeasuringBackend, Prepare, SampleAgain
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind
 
+PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 GRADIENT: Callable[[torch.Tensor], Any] = attrgetter("grad")  # without a call of ours for each
 
 
@@ -59,8 +60,22 @@ class GradientReader:
         # not every backend has a quicker way
         self._measure_again: MeasureAgain | None = getattr(backend, "measure_again", None)
         self._sample_again: SampleAgain | None = getattr(backend, "sample_again", None)
+        self._prepare: Prepare | None = getattr(backend, "prepare", None)
         self._registry, self._log, self._iteration_queue = registry, log, iteration_queue
         self._sampling, self._steps, self._spent = sampling, steps, spent
+
+    def prepare(self, window: OptimizerWindow) -> None:
+        """Make ready for the gradients of a window, before it has any."""
+        held, table = window.held(), self._registry.parameter_table
+        if (
+            self._prepare is None
+            or window.num_steps
+            or window.partition is not None
+            or not PLAIN_TYPES.issuperset(map(type, held))
+            or not all(parameter in table for parameter in held)
+        ):
+            return
+        self._prepare(held, tuple(map(table.column, held)), self._sampling)
 
     def read(
         self, thread_state: ThreadState, window: OptimizerWindow, sketch: bool | None = None

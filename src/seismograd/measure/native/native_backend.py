@@ -7,7 +7,7 @@ Shapes: n gradients, m of them read by the kernel; W numbers per gradient.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ from seismograd.measure.native.native_table import NOT_KNOWN, NativeTable, make_
 from seismograd.measure.number_table import NumberTable, are_ordinary
 from seismograd.measure.reference import ReferenceBackend
 from seismograd.schema import HISTOGRAM_BINS, MEASURED_EVERY_TIME, FloatArray, StatisticKind
+from seismograd.tensors.isolation import without_user_modes
 
 NORM, SUM, DEAD_ROWS = NUMBERS.index("norm"), NUMBERS.index("sum"), NUMBERS.index("dead_rows")
 NONFINITE = NUMBERS.index("nonfinite")
@@ -135,6 +136,23 @@ class NativeBackend:
             if others
             else measured
         )
+
+    def prepare(self, parameters: list[Tensor], keys: tuple[int, ...], sample: bool) -> None:
+        """Make the tables of parameters whose gradients will lie as they do; see `Prepare`. Where
+        these do not, the tables are made again.
+        """
+        name = _name(keys)
+        if name in self._tables:
+            return
+        with without_user_modes():
+            if not all(map(_is_usual, parameters)):
+                return
+            table = make_table(
+                [parameter.detach() for parameter in parameters],  # as gradients, that need none
+                memory_of=self._memory_by_position(keys),
+            )
+            weights = make_table(parameters) if sample and not table.others else None
+        self._tables[name] = KernelTables(keys, table, weights)
 
     def measure_again(self, gradients: list[Tensor], keys: tuple[int, ...]) -> MeasuredAgain | None:
         """Return the values of plain gradients that lie as they did, or `None`; see
@@ -267,20 +285,22 @@ class NativeBackend:
             or not lent.issubset(tables.gradients.others)
             or not tables.gradients.fill(gradients)
         ):
-            rows = self._rows
-            table = make_table(
-                gradients,
-                lent,
-                None
-                if rows is None
-                else lambda position, layout: self._memory(rows, keys[position], layout),
-            )
+            table = make_table(gradients, lent, self._memory_by_position(keys))
             if len(self._tables) >= MOST_TABLES:
                 self._forget_tables()
             tables = self._tables[name] = KernelTables(keys, table)
         tables.keys = keys  # the very tuple that is likely to come again
         self._last = tables
         return tables
+
+    def _memory_by_position(
+        self, keys: tuple[int, ...]
+    ) -> Callable[[int, MemoryLayout], Memory] | None:
+        """Return what gives the memory for the rows of the gradient at a position; `None`: none."""
+        rows = self._rows
+        if rows is None:
+            return None
+        return lambda position, layout: self._memory(rows, keys[position], layout)
 
     def _memory(self, rows: ActiveRows, key: int, layout: MemoryLayout) -> Memory:
         memory, is_another = rows.memory(key, layout.num_rows)
@@ -378,6 +398,11 @@ class NativeBackend:
                 self._reference.take_over_rows(key, alive)
                 self._forget_tables()  # they point into the memory that is gone
         self._with_reference.update(keys)
+
+
+def _is_usual(parameter: Tensor) -> bool:
+    """Return whether the gradient of a parameter is likely to lie in memory as it does itself."""
+    return parameter.is_cpu and parameter.is_leaf and parameter.requires_grad
 
 
 def _name(keys: tuple[int, ...]) -> tuple[int, ...]:
