@@ -20,7 +20,6 @@ from seismograd.option_effects import (
     xray_schedule,
 )
 from seismograd.pipeline.batch import Queued
-from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.pipeline.resumption import Resumption
 from seismograd.pipeline.run_reports import RunReports
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from seismograd.capture.loop.measuring_time import MeasuringTime
     from seismograd.capture.snapshots.snapshot_files import SnapshotFiles
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
+    from seismograd.pipeline.halt import TrainingHalter
     from seismograd.record.places.running_upload import RunningUpload
     from seismograd.record.reader import Run
     from seismograd.views.widget.run_widget import RunWidget
@@ -441,6 +441,8 @@ class Recording:
         path = self._path
         if self._sinks is None or path is None or not selection.halting:
             return None
+        from seismograd.pipeline.halt import TrainingHalter
+
         halter = TrainingHalter(
             selection,
             lambda: self.path or path,

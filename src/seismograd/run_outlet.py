@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from seismograd.pipeline.halt import TrainingHalter
 from seismograd.pipeline.pump import Pump
 from seismograd.schema import Fact, Note, RowBatch, SampleBatch
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from seismograd.capture.guard.update_guard import UpdateGuard
     from seismograd.capture.snapshots.snapshot_listener import SnapshotListener
     from seismograd.distributed.rank_listener import RankListener
+    from seismograd.pipeline.halt import TrainingHalter
 
 # Where nobody waits for each: most of what several cost is that the code for them has left the
 # caches since the last ones.

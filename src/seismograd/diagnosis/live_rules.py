@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seismograd.diagnosis.engine import Diagnosis, Key
-from seismograd.diagnosis.whole_record import read_record
-from seismograd.record.reader import Run
 from seismograd.schema import (
     Conclusion,
     Fact,
@@ -16,6 +15,9 @@ from seismograd.schema import (
     RuleStatus,
     SampleBatch,
 )
+
+if TYPE_CHECKING:
+    from seismograd.record.reader import Run
 
 
 class LiveRules:
@@ -61,6 +63,8 @@ class LiveRules:
         """Read what a record holds that goes on with this step. What is found in it is no news,
         unless the steps from here on show it as well.
         """
+        from seismograd.diagnosis.whole_record import read_record
+
         diagnosis = self._diagnosis
         read_record(diagnosis, run.blocks(), run.notes, run.facts, run.sampled)
         if run.kept or run.damage is not None:

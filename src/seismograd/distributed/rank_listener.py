@@ -7,24 +7,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
 
 from seismograd.capture.events import EventName, Listener
 from seismograd.capture.loop.error_guard import ErrorGuard, failure_message
-from seismograd.distributed.collector import RankCollector
 from seismograd.distributed.exchanges import ExchangeTracker
 from seismograd.distributed.local_backend import LocalBackend
 from seismograd.distributed.local_gradients import PreReductionProbe
 from seismograd.distributed.rank_row_builder import RankRowBuilder
-from seismograd.distributed.report_client import ReportClient
-from seismograd.distributed.report_log import ReportKeeper
 from seismograd.distributed.timeouts import RankTimeouts
 from seismograd.distributed.weight_checksum import WeightChecksum
 from seismograd.distributed.world import World, WorldTracker
 from seismograd.schema import Fact, Note, RowBatch
 from seismograd.tensors.shards import ShardTable
+
+if TYPE_CHECKING:
+    from seismograd.distributed.collector import RankCollector
+    from seismograd.distributed.report_client import ReportClient
+    from seismograd.distributed.report_log import ReportKeeper
 
 P = ParamSpec("P")
 
@@ -211,11 +213,15 @@ class RankListener(Listener):
 
     def note(self, note: Note) -> None:
         """Take a note: a process that does not record reports its failures to rank 0."""
-        if isinstance(self.link, ReportClient):
-            if note.kind == "failure":
-                self.link.note(note.message.render())
-        else:
+        if self.link is None:
             self._report_note(note)
+            return
+        from seismograd.distributed.report_client import ReportClient
+
+        if not isinstance(self.link, ReportClient):
+            self._report_note(note)
+        elif note.kind == "failure":
+            self.link.note(note.message.render())
 
     def finish(self) -> None:
         """Wait, up to the limit, for rows under way after the last `put`."""
@@ -241,6 +247,10 @@ class RankListener(Listener):
         self._rank = world.rank
 
     def _join(self, world: World) -> None:
+        # Most trainings have one process, which needs none of this.
+        from seismograd.distributed.collector import RankCollector
+        from seismograd.distributed.report_client import ReportClient
+
         self._world, self.wakes = world, None
         path = self._own_directory()
         if world.rank == 0 and path is not None and world.store is not None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seismograd.diagnosis.engine import Diagnosis
 from seismograd.diagnosis.live_rules import LiveRules
 from seismograd.diagnosis.selected_rules import selected_rules
 from seismograd.record.lazy_writer import LazyWriter
-from seismograd.record.resuming import Resumed
 from seismograd.record.writer import Writer
 from seismograd.schema import Conclusion, Finding, RunInfo, Sink
 from seismograd.settings.record_settings import RecordSettings
 from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.tracker_options import TrackerOption
-from seismograd.sinks.tracker import RunStart
-from seismograd.sinks.tracker_sink import TrackerSink
+
+if TYPE_CHECKING:
+    from seismograd.record.resuming import Resumed
+    from seismograd.sinks.tracker_sink import TrackerSink
 
 
 class RunSinks:
@@ -53,6 +55,9 @@ class RunSinks:
         self.rules = LiveRules(self._publish, self._conclude, Diagnosis(selected_rules(selection)))
         self.trackers: TrackerSink | None = None
         if trackers:
+            from seismograd.sinks.tracker import RunStart
+            from seismograd.sinks.tracker_sink import TrackerSink
+
             start = RunStart(
                 info.script, info.created_utc, info.torch_version, lambda: self.writer.path
             )

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seismograd.record import layout
-from seismograd.record.reader import Run
 from seismograd.record.seals import dumps_sealed
 from seismograd.record.segment_documents import RemovedPart, removed_to_json
 from seismograd.schema import Finding, RowBatch
+
+if TYPE_CHECKING:
+    from seismograd.record.reader import Run
 
 _AROUND = 100  # steps before and after a finding
 _SMALLEST_PART, _LARGEST_PART = 64, 2**16

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from seismograd.record.pyramid.step_scalars import (
     step_values,
 )
 from seismograd.record.raw_keeper import RawKeeper
-from seismograd.record.reader import Run
 from seismograd.record.readme_text import HOW_TO_READ
 from seismograd.record.run_claim import STARTED, claim
 from seismograd.record.run_documents import EndCounts, end_to_json, meta_to_json
@@ -47,6 +47,9 @@ from seismograd.schema import (
     row_ends,
 )
 from seismograd.settings.record_settings import RecordSettings
+
+if TYPE_CHECKING:
+    from seismograd.record.reader import Run
 
 
 class Writer:

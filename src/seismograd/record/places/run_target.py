@@ -6,14 +6,17 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seismograd.errors import SeismogradError
 from seismograd.i18n import say
 from seismograd.record.places.place_packages import require_lasting, require_packages
 from seismograd.record.places.place_url import PlaceUrl, place_of
-from seismograd.record.places.running_upload import RunningUpload
 from seismograd.record.places.stored_names import STATUS, is_record_file
 from seismograd.record.run_directory import create_run_directory, named_directory
+
+if TYPE_CHECKING:
+    from seismograd.record.places.running_upload import RunningUpload
 
 WAIT_S = 30.0
 _MOST_STATUS = 2**16  # bytes
@@ -55,6 +58,8 @@ class RunTarget:
         place = self.place
         if place is None:
             return create_run_directory(self.directory, script), None
+        from seismograd.record.places.running_upload import RunningUpload
+
         path = create_run_directory(None, script, self.spool, place.name)
         url = place if place.name else place.child(path.name)
         return path, RunningUpload(path, url, self.wait_s, starts_others)
@@ -72,6 +77,8 @@ def upload_again(path: Path, wait_s: float | None = None) -> RunningUpload | Non
         require_packages(url)
     except (OSError, ValueError, KeyError, TypeError, SeismogradError):
         return None
+    from seismograd.record.places.running_upload import RunningUpload
+
     return RunningUpload(path, url, WAIT_S if wait_s is None else wait_s)
 
 
