@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
+_PIECE = 64  # items of a list
+
 
 def dumps(value: object, indent: int | None = None) -> bytes:
     """Return the value as UTF-8 JSON; file names that are not valid text are escaped."""
@@ -21,11 +23,36 @@ def dumps(value: object, indent: int | None = None) -> bytes:
 
 
 def _encoded(plain: object, indent: int | None) -> bytes:
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent)
     try:
-        return text.encode()
+        return _text(plain, indent, ascii_only=False).encode()
     except UnicodeEncodeError:
-        return json.dumps(plain, allow_nan=False, indent=indent).encode()
+        return _text(plain, indent, ascii_only=True).encode()
+
+
+def _text(plain: object, indent: int | None, *, ascii_only: bool) -> str:
+    """Return what `json.dumps` returns. It makes a string of every key and number before it joins
+    them: of long lists, as that of the parameters, they are made and joined some at a time.
+    """
+
+    def dumps(value: object) -> str:
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=indent)
+
+    if indent is not None or not isinstance(plain, dict):
+        return dumps(plain)
+    members = cast("dict[object, object]", plain)
+    lists = [cast("list[object]", each) for each in members.values() if isinstance(each, list)]
+    if not any(len(each) > _PIECE for each in lists):
+        return dumps(members)
+    pieces: list[str] = []
+    for key, value in members.items():
+        name = dumps({key: None})[1:-5]  # with the colon, without what JSON has for `None`
+        if isinstance(value, list):
+            items = cast("list[object]", value)
+            parts = (dumps(items[i : i + _PIECE])[1:-1] for i in range(0, len(items), _PIECE))
+            pieces.append(f"{name}[{', '.join(parts)}]")
+        else:
+            pieces.append(name + dumps(value))
+    return f"{{{', '.join(pieces)}}}"
 
 
 def loads(text: bytes) -> Any:
