@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from seismograd.diagnosis.engine import Diagnosis, Key
 from seismograd.schema import (
@@ -15,9 +14,6 @@ from seismograd.schema import (
     RuleStatus,
     SampleBatch,
 )
-
-if TYPE_CHECKING:
-    from seismograd.record.reader import Run
 
 
 class LiveRules:
@@ -59,16 +55,12 @@ class LiveRules:
         """
         return self._first_step is None or finding.last_step >= self._first_step
 
-    def go_on(self, run: Run, first_step: int) -> None:
-        """Read what a record holds that goes on with this step. What is found in it is no news,
-        unless the steps from here on show it as well.
+    def go_on(self, read: Callable[[Diagnosis], None], first_step: int) -> None:
+        """Have what a record holds that goes on with this step read to the rules. What is found in
+        it is no news, unless the steps from here on show it as well.
         """
-        from seismograd.diagnosis.whole_record import read_record
-
         diagnosis = self._diagnosis
-        read_record(diagnosis, run.blocks(), run.notes, run.facts, run.sampled)
-        if run.kept or run.damage is not None:
-            diagnosis.remember(run.findings)
+        read(diagnosis)
         self._first_step = first_step
         self._only_before.update((each.code, each.optimizer) for each in diagnosis.findings())
         self._published |= self._only_before

@@ -18,6 +18,7 @@ from seismograd.settings.rule_selection import RuleSelection
 from seismograd.settings.tracker_options import TrackerOption
 
 if TYPE_CHECKING:
+    from seismograd.record.reader import Run
     from seismograd.record.resuming import Resumed
     from seismograd.sinks.tracker_sink import TrackerSink
 
@@ -70,7 +71,7 @@ class RunSinks:
         once more only when steps from here on show them.
         """
         self.writer.go_on(resumed.writer)
-        self.rules.go_on(resumed.before, first_step)
+        self.rules.go_on(partial(_read_to, resumed.before), first_step)
         resumed.writer.replace_findings(self.rules.findings())
 
     def stopping(self, *, new: bool) -> tuple[Finding, ...]:
@@ -103,6 +104,15 @@ class RunSinks:
                 self.trackers.finding(finding)
             # Before the record ends: what they did not get is written there.
             self.trackers.close()
+
+
+def _read_to(run: Run, diagnosis: Diagnosis) -> None:
+    """Read what a record holds to its rules."""
+    from seismograd.diagnosis.whole_record import read_record
+
+    read_record(diagnosis, run.blocks(), run.notes, run.facts, run.sampled)
+    if run.kept or run.damage is not None:
+        diagnosis.remember(run.findings)
 
 
 def _make_writer(info: RunInfo, settings: RecordSettings, path: Path) -> Writer:
