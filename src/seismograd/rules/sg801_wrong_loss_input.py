@@ -27,19 +27,20 @@ class WrongLossInput(FactRule):
         `binary_cross_entropy_with_logits`, or two of them in a row. `nll_loss`, `ctc_loss` or
         `kl_div` with inputs that are not log-probabilities. Targets of -1 or 255 in a binary cross
         entropy, or of 0 in `cosine_embedding_loss` and its kin, which expect 1 and -1. A regression
-        loss with the shapes [N, 1] and [N], which are broadcast to [N, N]. Classes in the wrong
-        dimension, after a view instead of a transpose, or a log_softmax over the batch. Logits that
-        are cosines without a scale. Targets of a language model that were shifted twice, or not at
-        all, so that they are the tokens of the input. A sum over the whole batch that is added to
-        the number of each sample before their mean is taken, such as the log-determinant of a
-        normalizing flow, or a divergence. A preference loss, such as DPO's, whose
-        reference is the model itself, as where the adapter is still on: what it compares is always
-        equal.
+        loss with the shapes [N, 1] and [N], which are broadcast to [N, N], or numbers of these
+        shapes that are multiplied by constants, such as log-probabilities by advantages. Classes in
+        the wrong dimension, after a view instead of a transpose, or a log_softmax over the batch.
+        Logits that are cosines without a scale. Targets of a language model that were shifted
+        twice, or not at all, so that they are the tokens of the input. A sum over the whole batch
+        that is added to the number of each sample before their mean is taken, such as the
+        log-determinant of a normalizing flow, or a divergence. A preference loss, such as DPO's,
+        whose reference is the model itself, as where the adapter is still on: what it compares is
+        always equal.
 
     Why it hurts
         Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall
         far, and the gradients are weak; with logits, `nll_loss` falls without limit; a broadcast
-        regression learns the mean of all targets.
+        regression learns the mean of all targets, and a broadcast policy gradient nothing.
 
     How it decides
         The rule checks the graph of the loss, in the first backward passes of each line and less
@@ -80,7 +81,15 @@ class WrongLossInput(FactRule):
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.LOSS_INPUT,)
     takes_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.SELF_REFERENCE,)
-    absorbs: ClassVar[tuple[str, ...]] = ("SG101", "SG102", "SG104", "SG107", "SG108", "SG109")
+    absorbs: ClassVar[tuple[str, ...]] = (
+        "SG101",
+        "SG102",
+        "SG104",
+        "SG107",
+        "SG108",
+        "SG109",
+        "SG602",
+    )
 
     min_evaluated: int = 1  # steps
     min_sightings: int = 5

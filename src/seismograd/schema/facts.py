@@ -23,7 +23,8 @@ class FactKind(StrEnum):
     `sigmoid`, …), or `targets` where these do not suit it, from `low` to `high`; `rows`, `columns`;
     with `input` `batch sum`: the mean over `rows` samples of numbers to which a sum over `columns`
     of all samples was added; `place`, `text`: the line of the script that calls it, or sums, and
-    the statement there, where there is only one.
+    the statement there, where there is only one. With `loss` `product`: no loss function, but
+    numbers of `rows` samples times constants; `low`: 1 where the constants are the column.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.

@@ -17,6 +17,7 @@ from seismograd.capture.graph.classification_inputs import (
     log_softmax,
     nll,
 )
+from seismograd.capture.graph.crossed_products import crossed_products
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_reduction import NLL
@@ -27,6 +28,7 @@ from seismograd.capture.graph.traversal import SAME_VALUES
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.loss_calls import loss_call
+from seismograd.capture.source.reduced_products import reduced_product
 from seismograd.capture.source.whole_sums import whole_sum
 from seismograd.schema import FactKind, Site
 
@@ -93,7 +95,12 @@ class LossInputs:
 
     def look(self, site: int, graph: LossGraph) -> None:
         """Inspect the graph of a loss whose backward begins at this call site."""
-        for fault in (*faults_of(graph.tops), *misplaced(graph), *batch_sums(graph)):
+        for fault in (
+            *faults_of(graph.tops),
+            *misplaced(graph),
+            *batch_sums(graph),
+            *crossed_products(graph),
+        ):
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
                 self._reported.add(key)
@@ -127,13 +134,17 @@ class LossInputs:
 
     def _call_of(self, fault: Fault, site: int) -> tuple[str, str]:
         """Return the line of the script that calls the loss function, and its text; of a sum over a
-        batch that which sums.
+        batch that which sums, of a product that which reduces it.
         """
-        if site < 0 or (fault.loss not in FUNCTIONS and fault.input != "batch sum"):
+        if site < 0:
             return "", ""
         backward = self._sites[site]
         if fault.input == "batch sum":
             found = whole_sum(backward.file)
+        elif fault.loss == "product":
+            found = reduced_product(backward.file, backward.line)
+        elif fault.loss not in FUNCTIONS:
+            return "", ""
         else:
             found = loss_call(backward.file, backward.line, *FUNCTIONS[fault.loss])
         return ("", "") if found is None else (found.place, found.text)
