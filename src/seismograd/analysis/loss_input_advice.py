@@ -5,6 +5,7 @@ from __future__ import annotations
 from seismograd.analysis.batch_sum_words import words_of_batch_sum
 from seismograd.analysis.crossed_product_words import words_of_crossed_product
 from seismograd.analysis.mended_loss import mended_loss
+from seismograd.analysis.reduced_focal_words import words_of_reduced_focal
 from seismograd.i18n import Message, say
 from seismograd.schema import Fact
 
@@ -33,6 +34,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
         return words_of_batch_sum(fact)
     if fact.text("loss") == "product":
         return words_of_crossed_product(fact)
+    if fact.text("input") == "reduced focal":
+        return words_of_reduced_focal(fact)
     cause, advice, excerpt = _general(fact)
     targets = fact.number("low"), fact.number("high")
     if fact.text("input").startswith("tokens"):

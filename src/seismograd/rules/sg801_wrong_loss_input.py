@@ -33,9 +33,9 @@ class WrongLossInput(FactRule):
         Logits that are cosines without a scale. Targets of a language model that were shifted
         twice, or not at all, so that they are the tokens of the input. A sum over the whole batch
         that is added to the number of each sample before their mean is taken, such as the
-        log-determinant of a normalizing flow, or a divergence. A preference loss, such as DPO's,
-        whose reference is the model itself, as where the adapter is still on: what it compares is
-        always equal.
+        log-determinant of a normalizing flow, or a divergence. A focal loss whose weight is
+        computed from the mean of a batch. A preference loss, such as DPO's, whose reference is the
+        model itself, as where the adapter is still on: what it compares is always equal.
 
     Why it hurts
         Nothing raises an error, and the loss often falls. With one softmax too many, it cannot fall

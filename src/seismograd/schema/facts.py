@@ -24,7 +24,9 @@ class FactKind(StrEnum):
     with `input` `batch sum`: the mean over `rows` samples of numbers to which a sum over `columns`
     of all samples was added; `place`, `text`: the line of the script that calls it, or sums, and
     the statement there, where there is only one. With `loss` `product`: no loss function, but
-    numbers of `rows` samples times constants; `low`: 1 where the constants are the column.
+    numbers of `rows` samples times constants; `low`: 1 where the constants are the column. With
+    `input` `reduced focal`: the loss, reduced over `rows` samples, is multiplied by a power of one
+    minus its own negative exponential.
     """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.

@@ -21,6 +21,7 @@ from seismograd.capture.graph.crossed_products import crossed_products
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_reduction import NLL
+from seismograd.capture.graph.reduced_focal_losses import reduced_focal_losses
 from seismograd.capture.graph.regression_inputs import REGRESSION, broadcast
 from seismograd.capture.graph.target_values import probabilities, signs
 from seismograd.capture.graph.token_targets import token_targets
@@ -100,6 +101,7 @@ class LossInputs:
             *misplaced(graph),
             *batch_sums(graph),
             *crossed_products(graph),
+            *reduced_focal_losses(graph),
         ):
             key = (site, fault.loss, fault.input)
             if key not in self._reported:
