@@ -89,6 +89,12 @@ class FactKind(StrEnum):
     of these is used, 0 where the targets of a language model lie along them. `place`, `text`: the
     line that makes the layer, and the statement there, where there is only one.
     """
+    MIXED_SAMPLES = "mixed_samples"
+    """A view makes rows of `samples` out of a stack of `depth` parts, each of `samples` with
+    `features`, without moving its numbers. `layer`, `name`: the class and the name of the recurrent
+    layer whose state it is, empty where it is none; `place`, `text`: the line of the view, and the
+    statement there, where there is only one.
+    """
     UNDETACHED_ADVANTAGE = "undetached_advantage"
     """The log-probability of actions is multiplied by an advantage with a graph, in one loss with
     the regression of the values in it. `parameters` that get a gradient through it; `place`,

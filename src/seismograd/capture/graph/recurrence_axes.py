@@ -1,5 +1,5 @@
 """Find recurrences that run over the batch in place of time: an `nn.LSTM` without `batch_first`
-that gets samples first.
+that gets samples first; and states that a view mixes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Any, cast
 import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph, leaves_behind
+from seismograd.capture.graph.mixed_states import MixedState, mixed_states
 from seismograd.capture.graph.token_targets import TokenTargets, token_targets
 from seismograd.capture.graph.traversal import shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.creations import layer_creation
+from seismograd.capture.source.viewed_states import viewed_state
 from seismograd.schema import FactKind, Site
 
 LAYERS = frozenset({"CudnnRnnBackward0", "MkldnnRnnLayerBackward0"})  # time first
@@ -43,6 +45,8 @@ class RecurrenceAxes:
 
     def look(self, site: int, graph: LossGraph) -> None:
         """Inspect the graph of a loss whose backward begins at this call site."""
+        for mixed in mixed_states(graph):
+            self._report_mixed(site, mixed)
         found = list(recurrences(graph))
         if not found:
             return
@@ -69,6 +73,27 @@ class RecurrenceAxes:
                 selected=float(is_selected),
                 batch_first=float(layer.batch_first),
             )
+
+    def _report_mixed(self, site: int, mixed: MixedState) -> None:
+        name, layer = self._layer(mixed.node)
+        sizes = () if layer is None else (layer.hidden_size, layer.proj_size)
+        is_state = mixed.features in sizes
+        key = f"{name if is_state else ''}: mixed"
+        if key in self._reported or not (is_state or mixed.is_of_layers):
+            return
+        self._reported.add(key)
+        shown = viewed_state(self.sites[site].file) if site >= 0 and is_state else None
+        self.facts.report(
+            FactKind.MIXED_SAMPLES,
+            site=site,
+            name=name if is_state else "",
+            layer=type(layer).__name__ if is_state else "",
+            depth=mixed.depth,
+            samples=mixed.samples,
+            features=mixed.features,
+            place="" if shown is None else shown.place,
+            text="" if shown is None else shown.text,
+        )
 
     def _layer(self, node: Any) -> tuple[str, torch.nn.RNNBase | None]:
         """Return the layer whose weights are behind a node, the last of several, and its name."""

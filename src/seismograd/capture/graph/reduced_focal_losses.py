@@ -84,7 +84,7 @@ def _reduction(node: Any) -> tuple[str, int]:
     the sum; 0 where that is not certain.
     """
     for _ in range(MAX_HOPS):
-        live = [] if node is None else [b for b, _ in node.next_functions if b is not None]
+        live = [below for below, _ in node.next_functions if below is not None]
         if not live or shape_of(node) not in ONE_NUMBER:
             break
         name: str = node.name()
