@@ -32,7 +32,8 @@ class GradientRescaled(WindowRule):
         The script scales in two places: it divides the loss by the number of micro-batches and then
         the gradients again, or divides a mean by the batch size, or unscales gradients by hand
         before `GradScaler` unscales them again. Or a hook on every parameter multiplies its
-        gradient. Or an autograd Function that is called a gradient reversal does not turn the sign.
+        gradient, or more and more of the same hook pile up on parameters, and each multiplies once
+        more. Or an autograd Function that is called a gradient reversal does not turn the sign.
 
     Why it hurts
         The step is too small or too large by an unintended factor. With SGD this amounts to a
@@ -41,7 +42,7 @@ class GradientRescaled(WindowRule):
         instead of hiding them.
 
     How it decides
-        The rule finds four cases. In the first, the gradient that the optimizer used is the same
+        The rule finds five cases. In the first, the gradient that the optimizer used is the same
         multiple of the one that backward computed, for all parameters (within {tolerance:.1%}) and
         in {in_a_row} steps in a row, while the losses of the window add up to one mean; a recorded
         clip is taken into account. In the second, the losses of several micro-batches are each
@@ -50,7 +51,9 @@ class GradientRescaled(WindowRule):
         parameters of an optimizer multiply the gradients by the same number, measured before and
         after the hooks in {in_a_row} backward passes. In the fourth, an autograd Function with a
         name like `GradReverse` or `GRL` passes its gradient on multiplied by a positive number, in
-        {in_a_row} backward passes.
+        {in_a_row} backward passes. In the fifth, parameters have more hooks of the same code than
+        at an earlier look, and the factor at both is a power of the same number, with as many
+        hooks for the exponent (within {tolerance:.1%}), and not one.
 
     False alarms
         Gradients of a sum, of an accumulation without division or of a loss that was scaled by hand
@@ -59,6 +62,7 @@ class GradientRescaled(WindowRule):
         replaces a learning rate on purpose is reported.
 
     What to try
+        - Register hooks once, before the loop.
         - Divide in one place only: divide the loss, not the gradients.
         - Check whether a trainer, a wrapper or a hook divides as well.
         - With `GradScaler`, let `scaler.unscale_` and `scaler.step` do the division.
@@ -78,6 +82,7 @@ class GradientRescaled(WindowRule):
     min_count: int = 4  # samples
 
     _hooks: dict[int, list[Fact]] = per_optimizer(list[Fact])
+    _piles: dict[int, list[Fact]] = per_optimizer(list[Fact])
     _last: dict[int, tuple[bool, float]] = memory(dict[int, tuple[bool, float]])
     _reversed: dict[str, int] = memory(dict[str, int])  # first iterations, by the Function
 
@@ -105,6 +110,9 @@ class GradientRescaled(WindowRule):
             since = self._reversed.setdefault(fact.text("function"), fact.iteration)
             is_certain = fact.number("times") >= self.in_a_row
             return (self._of_reversal(fact, since),) if is_certain else ()
+        if fact.kind == FactKind.PILED_HOOKS:
+            first = self._first_pile(fact)
+            return () if first is None else (self._of_piles(fact, first),)
         if fact.kind != FactKind.HOOK_FACTOR:
             return ()
         factor, seen = fact.number("factor"), self._hooks[fact.optimizer]
@@ -124,6 +132,21 @@ class GradientRescaled(WindowRule):
                 count=closures,
             )
         return super().shortfall()
+
+    def _first_pile(self, fact: Fact) -> Fact | None:
+        """Return what was told when there were fewer of these hooks, each of which multiplied by
+        the same number, if that is known.
+        """
+        seen, rate = self._piles[fact.optimizer], _rate(fact)
+        if seen and (
+            fact.number("hooks") < seen[-1].number("hooks")
+            or not self._is_same(_rate(seen[0]), rate)
+        ):
+            seen.clear()
+        seen.append(fact)
+        is_growing = seen[0].number("hooks") < fact.number("hooks")
+        is_one = math.isclose(rate, 1.0, rel_tol=2 * self.tolerance)
+        return seen[0] if is_growing and not is_one else None
 
     def _is_same(self, factor: float, other: float) -> bool:
         return math.isclose(factor, other, rel_tol=self.tolerance)
@@ -242,3 +265,32 @@ class GradientRescaled(WindowRule):
             evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
             first_step=since,
         )
+
+    def _of_piles(self, fact: Fact, first: Fact) -> Finding:
+        factor, num = fact.number("factor"), int(fact.number("hooks"))
+        return self.finding(
+            say(
+                "the gradient hook at {line} has been registered {num} times on the same "
+                "parameters, {before} times at step {step}: each of them multiplies the gradient "
+                "by {each}, so all together by {factor} by now",
+                line=fact.where or "?",
+                num=num,
+                before=int(first.number("hooks")),
+                step=first.iteration,
+                each=f"{_rate(fact):.4g}",
+                factor=f"{factor:.4g}",
+            ),
+            say("register hooks once, before the loop, or remove each with its handle"),
+            "handle = parameter.register_hook(…)  # later: handle.remove()",
+            first_step=first.iteration,
+            last_step=fact.iteration,
+            severity="error",
+            evidence=(Evidence("hook_factor", "", fact.iteration, factor, 1.0),),
+            optimizer=fact.optimizer,
+            where=fact.where,
+        )
+
+
+def _rate(fact: Fact) -> float:
+    """Return what each of several hooks multiplies by, if all do the same."""
+    return fact.number("factor") ** (1 / fact.number("hooks"))

@@ -166,6 +166,11 @@ class FactKind(StrEnum):
     """Hooks on all parameters of an optimizer multiply their gradients, told at the first backwards
     and ever more rarely: `factor`, and `num` parameters that it was measured for.
     """
+    PILED_HOOKS = "piled_hooks"
+    """Parameters of an optimizer have several hooks that run the same code, told likewise: `hooks`
+    on each, the `factor` by which all its hooks multiply its gradient, and `num` parameters. The
+    line is that of the hook's code.
+    """
     JUDGED_OUTPUT = "judged_output"
     """A loss only pushes the output of a network up or down, the last layer of which has the bias
     in `parameters`, held by `optimizer`: told once for each line and optimizer, where there are

@@ -54,7 +54,7 @@ class LossInspection:
         self.losses = LossObserver(log, births)
         self._zero_gradients = ZeroGradients(facts, parameter_table)
         self._switches = Switches(facts, parameter_table, log.call_sites.sites)
-        self._hooks = Hooks(facts)
+        self._hooks = Hooks(facts, log.call_sites)
         self._reversals = Reversals(facts, log.call_sites)
         self._copies = StaleCopies(facts, parameter_table, log.call_sites.sites)
         self.time_profiles = TimeProfiles(facts, parameter_table)
