@@ -40,6 +40,8 @@ def words(fact: Fact) -> tuple[Message, Message, str]:
     targets = fact.number("low"), fact.number("high")
     if fact.text("input").startswith("tokens"):
         return cause, advice, excerpt
+    if fact.text("input") == "similarity":
+        return cause, advice, excerpt
     mended = mended_loss(fact.text("text"), fact.text("loss"), fact.text("input"), targets)
     return cause, advice, mended or excerpt
 
@@ -60,6 +62,8 @@ def _general(fact: Fact) -> tuple[Message, Message, str]:
         return _targets(fact, values)
     if given == "cosine":
         return _cosine(fact, values)
+    if given == "similarity":
+        return _similarity(fact, values)
     if given.startswith("tokens"):
         return _tokens(given, values)
     if loss == "ctc":
@@ -134,6 +138,23 @@ def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, 
         ),
         say("multiply the cosines by a scale, such as 16 to 64, or by one that is learned"),
         "logits = 16 * cosine",
+    )
+
+
+def _similarity(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+    scale = fact.number("low")
+    return (
+        say(
+            "the logits of cross_entropy at {line} are cosines between samples, multiplied by "
+            "{scale:.3g}, so they differ by at most {range:.3g}: with {columns} of them the loss "
+            "cannot fall below {lowest:.3g}, however well samples are told apart",
+            scale=scale,
+            range=2 * scale,
+            lowest=fact.number("high"),
+            **values,
+        ),
+        say("divide the similarities by the temperature, in place of multiplying them by it"),
+        f"logits = similarity / {scale:.3g}",
     )
 
 

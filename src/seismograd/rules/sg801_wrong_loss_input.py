@@ -30,7 +30,8 @@ class WrongLossInput(FactRule):
         loss with the shapes [N, 1] and [N], which are broadcast to [N, N], or numbers of these
         shapes that are multiplied by constants, such as log-probabilities by advantages. Classes in
         the wrong dimension, after a view instead of a transpose, or a log_softmax over the batch.
-        Logits that are cosines without a scale. Targets of a language model that were shifted
+        Logits that are cosines without a scale, or cosines between samples that are multiplied by
+        the temperature and not divided by it. Targets of a language model that were shifted
         twice, or not at all, so that they are the tokens of the input. A sum over the whole batch
         that is added to the number of each sample before their mean is taken, such as the
         log-determinant of a normalizing flow, or a divergence. A focal loss whose weight is

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.cosine_logits import cosines
+from seismograd.capture.graph.cosine_logits import cosines, similarities
 from seismograd.capture.graph.loss_operands import MAX_ROWS, PASSING, Fault, class_sizes, made_by
 from seismograd.capture.graph.traversal import saved, shape_of, source
 
@@ -83,6 +83,7 @@ def nll(node: Any) -> Iterator[Fault]:
             yield Fault("nll", "log_softmax over another dimension", *class_sizes(shape))
         else:
             yield from log_softmax(below)
+            yield from similarities(below)
             moved = _moved_classes(below)
             if moved is not None:
                 yield Fault("cross_entropy", "view", *moved)
