@@ -144,6 +144,7 @@ class EventHandlers:
             rates.state_loads,
             successors.state_loads,
             LoadedTargets(facts, log, registry).state_loads,
+            backwards.inspection.first_losses.state_loads,
         )
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)
         self.drawn = (backwards.inspection.sample_cuts.drawn,)

@@ -18,6 +18,7 @@ from seismograd.rules.sg110_symmetric_units import SymmetricUnits
 from seismograd.rules.sg111_weight_decay_dominates import WeightDecayDominates
 from seismograd.rules.sg112.sg112_moves_without_gradient import MovesWithoutGradient
 from seismograd.rules.sg113_schedule_mismatch import ScheduleMismatch
+from seismograd.rules.sg114_high_first_loss import HighFirstLoss
 from seismograd.rules.sg201.sg201_nonfinite_gradient import NonfiniteGradient
 from seismograd.rules.sg202_nonfinite_loss import NonfiniteLoss
 from seismograd.rules.sg203_skipped_steps import SkippedSteps
@@ -75,6 +76,7 @@ RULES: tuple[type[Rule], ...] = (
     WeightDecayDominates,
     MovesWithoutGradient,
     ScheduleMismatch,
+    HighFirstLoss,
     NonfiniteGradient,
     NonfiniteLoss,
     SkippedSteps,

@@ -28,6 +28,14 @@ class FactKind(StrEnum):
     `input` `reduced focal`: the loss, reduced over `rows` samples, is multiplied by a power of one
     minus its own negative exponential.
     """
+    FIRST_LOSS = "first_loss"
+    """The first two losses of a line that are a cross entropy over `classes`, as long as no weights
+    were loaded. `loss`: its mean over the samples, without weights of classes; `spread`: the
+    standard deviation of the logits of a sample. `parameters`: the weight of the last layer, `head`
+    the root mean square of it and `fan_in` what it sums over, `features` that of what goes into it;
+    `inputs` that of what goes into the first of the `layers`; `tied`: 1 where an embedding looks up
+    rows of the last layer's weight.
+    """
     ZERO_GRADIENT = "zero_gradient"
     """Why no gradient reaches these parameters, told after steps whose gradients were zero.
     `cause`: a `ZeroCause`; `operation`: what does it, such as `round`; `weight`: the name of the

@@ -212,6 +212,18 @@ RULE_TABLE: RuleTable = {
             "left_calls",
         ],
     ),
+    "SG114": (
+        "high-first-loss",
+        [
+            "min_evaluated",
+            "first_steps",
+            "min_times",
+            "min_above",
+            "large_gain",
+            "large_input",
+            "large_growth",
+        ],
+    ),
     "SG201": (
         "nonfinite-gradient",
         [

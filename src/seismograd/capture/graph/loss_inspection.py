@@ -7,6 +7,7 @@ from typing import Any
 
 from seismograd.capture.birth.birth_observer import BirthObserver
 from seismograd.capture.graph.constant_norms import ConstantNorms
+from seismograd.capture.graph.first_losses import FirstLosses
 from seismograd.capture.graph.flat_functions import FlatFunctions
 from seismograd.capture.graph.graph_inspections import GraphInspections
 from seismograd.capture.graph.graphless_losses import GraphlessLosses
@@ -62,6 +63,7 @@ class LossInspection:
         self._mixed_reductions = MixedReductions(facts, log.call_sites.sites)
         self._exponentials = LargeExponentials(facts, parameter_table)
         self._of_graphs = GraphInspections(guard, facts, parameter_table, log.call_sites.sites)
+        self.first_losses = FirstLosses(facts, parameter_table, log.call_sites.sites)
         self.sample_cuts = SampleCuts(facts, log, parameter_table)
         self.flat_functions = FlatFunctions(facts, parameter_table, log.call_sites)
         self._constant_norms = ConstantNorms(facts, parameter_table)
@@ -125,6 +127,7 @@ class LossInspection:
         graph = call("loss graph", LossGraph, tops) if number in LOOKS else None
         if graph is not None:
             self._of_graphs.look(site, graph, windows)
+            call("first loss", self.first_losses.look, site, graph)
             if self.sample_cuts.may_look:
                 call("samples", self.sample_cuts.look, graph, windows)
 

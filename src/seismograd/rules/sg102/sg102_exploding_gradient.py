@@ -94,7 +94,7 @@ class ExplodingGradient(Rule):
     severity = "error"
     early = True
     needs = ("grad_norm",)
-    absorbs = ("SG103", "SG104", "SG201", "SG202", "SG203")
+    absorbs = ("SG103", "SG104", "SG114", "SG201", "SG202", "SG203")
     reads_samples = (SampleKind.MODULE_SIGNALS,)
 
     min_gain: float = 1.1  # per layer, of weights and biases together
