@@ -439,6 +439,17 @@ RULE_TABLE: RuleTable = {
             "min_share",
         ],
     ),
+    "SG410": (
+        "search-weights-kept",
+        [
+            "min_raised",
+            "max_raised",
+            "min_growth",
+            "min_blown",
+            "min_fall",
+            "min_left",
+        ],
+    ),
     "SG501": (
         "clipping-saturated",
         [
