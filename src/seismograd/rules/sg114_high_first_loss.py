@@ -33,9 +33,9 @@ class HighFirstLoss(FactRule):
 
     How it decides
         The rule computes the cross entropy from the logarithms of the probabilities that the loss
-        saved, without weights of classes, whatever the reduction, in one of the first {first_steps}
-        steps. It counts if it is at least {min_times:g} times ln K and at least {min_above:g} above
-        it, and the graph shows the last layer and where the size comes from: the weights of the
+        saved, without weights of classes, whatever the reduction, before the first update. It
+        counts if it is at least {min_times:g} times ln K and at least {min_above:g} above it, and
+        the graph shows the last layer and where the size comes from: the weights of the
         last layer, which multiply a signal by {large_gain:g} or more (the root mean square of a
         weight times the root of the number of inputs; torch begins with about a half), its inputs,
         or the data, with a root mean square of {large_input:g} or more, or a signal that has grown
@@ -66,7 +66,6 @@ class HighFirstLoss(FactRule):
     needs: ClassVar[tuple[str, ...]] = ()
     needs_facts: ClassVar[tuple[FactKind, ...]] = (FactKind.FIRST_LOSS,)
 
-    first_steps: int = 2
     min_times: float = 3.0
     min_above: float = 3.0
     large_gain: float = 3.0
@@ -78,7 +77,7 @@ class HighFirstLoss(FactRule):
     def judge(self, fact: Fact) -> None:
         loss, guess = fact.number("loss"), math.log(fact.number("classes"))
         least = max(self.min_times * guess, guess + self.min_above)
-        if self._seen or fact.iteration >= self.first_steps or not loss >= least:
+        if self._seen or fact.iteration > 0 or not loss >= least:
             return
         explanation = self._explain(fact)
         if explanation is None:

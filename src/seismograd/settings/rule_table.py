@@ -216,7 +216,6 @@ RULE_TABLE: RuleTable = {
         "high-first-loss",
         [
             "min_evaluated",
-            "first_steps",
             "min_times",
             "min_above",
             "large_gain",
