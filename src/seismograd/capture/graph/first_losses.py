@@ -57,7 +57,7 @@ class Guess(NamedTuple):
     logits: Any
 
 
-class Layer(NamedTuple):
+class LinearNode(NamedTuple):
     """A layer's weight, and the data that goes into it, where it is at hand."""
 
     weight: torch.Tensor
@@ -94,7 +94,7 @@ class FirstLosses:
                 return
             self._report(site, graph, guess, head)
 
-    def _report(self, site: int, graph: LossGraph, guess: Guess, head: Layer) -> None:
+    def _report(self, site: int, graph: LossGraph, guess: Guess, head: LinearNode) -> None:
         table = self.parameter_table
         first = next((each for each in layers(graph) if each.is_first), None)
         self.facts.report(
@@ -182,7 +182,7 @@ def _guess(logs: torch.Tensor, loss: float, made: Any) -> Guess | None:
     return Guess(loss, classes, float(logs.float().std(1).mean()), source(made))
 
 
-def last_layer(node: Any) -> Layer | None:
+def last_layer(node: Any) -> LinearNode | None:
     """Return the layer with a weight that logits come from; `None` where what lies between bounds
     or masks them, such as cosines, which have a scale of their own.
     """
@@ -205,7 +205,7 @@ def last_layer(node: Any) -> Layer | None:
     return None
 
 
-def layers(graph: LossGraph) -> Iterator[Layer]:
+def layers(graph: LossGraph) -> Iterator[LinearNode]:
     """Yield the layers of a graph that multiply by a parameter, in the order of their use."""
     for node in graph.nodes:
         found = _layer(node)
@@ -213,14 +213,14 @@ def layers(graph: LossGraph) -> Iterator[Layer]:
             yield found
 
 
-def _layer(node: Any) -> Layer | None:
+def _layer(node: Any) -> LinearNode | None:
     if node.name() not in LAYERS:
         return None
     position, data, name = LAYERS[node.name()]
     weight = below_views(source(node, position))
     if weight is None or not is_leaf(weight) or weight.variable.dim() < 2:
         return None
-    return Layer(weight.variable, saved(node, name), source(node, data) is None)
+    return LinearNode(weight.variable, saved(node, name), source(node, data) is None)
 
 
 def embeddings(graph: LossGraph) -> Iterator[torch.Tensor]:
