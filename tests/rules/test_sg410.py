@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 import seismograd  # noqa: E402
+from seismograd.analysis.rate_search import RateSearch  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 
 PROGRAM = """
@@ -116,3 +120,19 @@ def test_a_search_that_ends_in_nan_is_found(tmp_path: Path) -> None:
     finding = judged(tmp_path, setup + "optimizer = SGD(model.parameters(), lr=1e-3)\n")
     assert finding is not None
     assert "the loss explodes" in finding.cause.render()
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, np.nan, np.inf]), max_size=9), max_size=5
+    )
+)
+def test_steps_of_one_rate_count_together_as_one_by_one(parts: list[list[float]]) -> None:
+    one_by_one, together = RateSearch(0, 0.1, 0.1), RateSearch(0, 0.1, 0.1)
+    step = 0
+    for losses in parts:
+        for number, loss in enumerate(losses):
+            one_by_one.add(step + number, 0.1, loss)
+        step += len(losses)
+        together.add_level(step - 1, np.array(losses))
+    assert together == one_by_one

@@ -7,6 +7,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from seismograd.schema import FloatArray
+
 AT_ENDS = 3  # losses, the median of which counts
 
 
@@ -36,6 +40,26 @@ class RateSearch:
         self.highest = max(self.highest, loss)
         if len(self.recent) == AT_ENDS and middle(self.recent) < self.lowest:
             self.lowest, self.highest = middle(self.recent), loss
+
+    def add_level(self, last_step: int, losses: FloatArray) -> None:
+        """Add steps with the rate of the last one: what `add` does with each of them."""
+        if not len(losses):
+            return
+        self.last_step = last_step
+        losses = np.where(np.isfinite(losses), losses, np.inf)
+        self.first += losses[: max(AT_ENDS - len(self.first), 0)].tolist()
+        before = np.array(self.recent[1 - AT_ENDS :])
+        followed = np.concatenate([before, losses])
+        self.recent = followed[-AT_ENDS:].tolist()
+        self.highest = max(self.highest, float(losses.max()))
+        if len(followed) < AT_ENDS:
+            return
+        levels = np.sort(np.lib.stride_tricks.sliding_window_view(followed, AT_ENDS), axis=1)
+        medians = levels[:, AT_ENDS // 2]
+        at = int(medians.argmin())  # the first of them
+        if medians[at] < self.lowest:
+            begin = at + AT_ENDS - 1 - len(before)  # the step whose loss completes it
+            self.lowest, self.highest = float(medians[at]), float(losses[begin:].max())
 
     @property
     def growth(self) -> float:

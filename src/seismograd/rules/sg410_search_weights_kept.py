@@ -9,12 +9,12 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, flagged, integers, numbers, site_of
+from seismograd.analysis.block_rows import flagged, integers, numbers, site_of
 from seismograd.analysis.rate_search import RateSearch
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, known, memory, too_few
 from seismograd.i18n import Message, mark, say
-from seismograd.schema import EventKind, Evidence, Finding, StepFlag
+from seismograd.schema import EventKind, Evidence, Finding, FloatArray, IntArray, StepFlag
 
 
 @final
@@ -81,14 +81,38 @@ class SearchWeightsKept(Rule):
         self._num_rows += len(block)
         updated = [rows for _, rows in block.updated]
         rows = np.unique(np.concatenate(updated)) if updated else np.empty(0, np.int64)
-        for row in as_list(rows):
-            rate = float(rates[row])
-            if not self.found and has_loss[row] and rate > 0 and math.isfinite(rate):
-                self._read(block, int(steps[row]), rate, float(losses[row]))
+        rows = rows[has_loss[rows] & (rates[rows] > 0) & np.isfinite(rates[rows])]
+        self._read_all(block, steps[rows], rates[rows], losses[rows])
         return self.found.take()
 
     def shortfall(self) -> Message | None:
         return too_few(mark("needs {needed} steps, has {has}"), self._num_rows, self.min_raised)
+
+    def _read_all(
+        self, block: SharedBlock, steps: IntArray, rates: FloatArray, losses: FloatArray
+    ) -> None:
+        """Read the steps of a block, those of one rate together."""
+        search = self._search
+        falls_on = len(rates) > 1 and bool((rates[1:] < rates[:-1]).all())
+        if (
+            falls_on
+            and search is not None
+            and rates[0] < search.rate
+            and self._ended is None
+            and search.num_raised < self.min_raised
+        ):  # as a schedule that decays at each step
+            steps, rates, losses = steps[-1:], rates[-1:], losses[-1:]
+        ends = [*(np.flatnonzero(rates[1:] != rates[:-1]) + 1).tolist(), len(rates)]
+        at = 0
+        for end in ends:
+            while at < end and not self.found:
+                self._read(block, int(steps[at]), float(rates[at]), float(losses[at]))
+                at += 1
+                if self._ended is None and self._search is not None:
+                    self._search.add_level(int(steps[end - 1]), losses[at:end])
+                    at = end
+            if self.found:
+                return
 
     def _read(self, block: SharedBlock, step: int, rate: float, loss: float) -> None:
         search = self._search
