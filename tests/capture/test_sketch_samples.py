@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import seismograd
 from seismograd.capture.rows.sketch_schedule import MAX_FACTOR, SketchSchedule
+from seismograd.measure.native import native_sketch
 from seismograd.measure.sketches import gradient_sketches
 from seismograd.measure.sketches.gradient_sketches import sketch_gradients
 from seismograd.schema import SampleKind
@@ -106,7 +107,7 @@ def test_a_failure_leaves_out_sketches_and_nothing_else(
     def fails(*_: object) -> None:
         raise RuntimeError("of ours")
 
-    monkeypatch.setattr(gradient_sketches, "local_shard_of", fails)
+    monkeypatch.setattr(native_sketch, "sketch_plain", fails)
     monkeypatch.setattr(gradient_sketches, "readable", fails)
     net = model()
     optimizer = torch.optim.SGD(net.parameters(), 0.01)

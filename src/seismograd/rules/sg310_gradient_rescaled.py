@@ -270,9 +270,9 @@ class GradientRescaled(WindowRule):
         factor, num = fact.number("factor"), int(fact.number("hooks"))
         return self.finding(
             say(
-                "the gradient hook at {line} has been registered {num} times on the same "
-                "parameters, {before} times at step {step}: each of them multiplies the gradient "
-                "by {each}, so all together by {factor} by now",
+                "the gradient hook at {line} has been registered {num} {num:time|times} on the "
+                "same parameters, {before} {before:time|times} at step {step}: each of them "
+                "multiplies the gradient by {each}, so all together by {factor} by now",
                 line=fact.where or "?",
                 num=num,
                 before=int(first.number("hooks")),
