@@ -13,6 +13,7 @@ import torch
 
 from seismograd.capture.names.shown_paths import shown_path
 from seismograd.capture.source.recordable_source import recordable_statement
+from seismograd.capture.source.shown_sources import remember
 from seismograd.package_info import PACKAGE_DIR
 from seismograd.parsed_source import parsed
 from seismograd.printable import printable
@@ -157,6 +158,11 @@ class CallSites:
         return index
 
     def _shown(self, filename: str) -> str:
+        shown = self._short(filename)
+        remember(shown, filename)
+        return shown
+
+    def _short(self, filename: str) -> str:
         """Return the path as short as it stays unambiguous. A library's is relative to its own
         folder, even when the environment is in the folder that the run began in.
         """

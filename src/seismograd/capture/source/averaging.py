@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from functools import lru_cache
 
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.capture.source.statements import name_of, one_line
 from seismograd.capture.source.void_updates import WEIGHTS, FoundUpdate
 from seismograd.parsed_source import parsed
@@ -18,7 +18,7 @@ def averaging_statement(files: tuple[str, ...]) -> FoundUpdate | None:
     """Return the only one in these files in a loop over weights."""
     found: dict[str, FoundUpdate] = {}
     for file in files:
-        source = "".join(linecache.getlines(file))
+        source = source_of(file)
         tree = parsed(source)
         for loop in () if tree is None else ast.walk(tree):
             if not isinstance(loop, ast.For) or not _is_over_weights(loop):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 from collections.abc import Iterable
 from types import CodeType
 
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.capture.source.statements import (
     Statement,
     is_simple,
@@ -47,7 +47,7 @@ def _decorated(files: Iterable[str], inside: list[Statement]) -> list[Statement]
         for each in ast.walk(s.node)
         if isinstance(each, ast.Call)
     }
-    sources = [(file, "".join(linecache.getlines(file))) for file in files]
+    sources = [(file, source_of(file)) for file in files]
     trees = [(file, source, parsed(source)) for file, source in sources]
     return [
         Statement(

@@ -6,10 +6,10 @@ equation: it is a constant there.
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.capture.source.statements import EVALUATES, name_of, one_line
 from seismograd.parsed_source import parsed
 
@@ -156,7 +156,7 @@ class _Reader:
 
 def first_order_residual(file: str) -> FirstOrderCall | None:
     """Return the first such statement of a file whose result is backpropagated."""
-    source = "".join(linecache.getlines(file))
+    source = source_of(file)
     tree = parsed(source)
     if tree is None:
         return None

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import linecache
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeGuard
 
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.parsed_source import parsed
 
 MASK = "…"
@@ -38,7 +38,7 @@ def recordable_line(file: str, number: int) -> str:
     """Return a line of a file, which may be a part of a statement; empty where it cannot be told
     what is a string there.
     """
-    source = "".join(linecache.getlines(file))
+    source = source_of(file)
     tree = parsed(source)
     around = [] if tree is None else [each for each in ast.walk(tree) if _is_at(each, number)]
     statements = [each for each in around if isinstance(each, ast.stmt)]

@@ -7,13 +7,13 @@ Only source text is read, nothing runs; where several statements would do, none 
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from seismograd.capture.source.recordable_source import recordable_statement
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.parsed_source import parsed
 
 MAX_TEXT = 300  # characters that are recorded
@@ -82,7 +82,7 @@ def nearest(found: list[Statement], known: tuple[Statement, ...], near: int) -> 
 @lru_cache(maxsize=32)
 def statements(file: str) -> tuple[Statement, ...]:
     """Return the simple statements of a file in their order; of one that cannot be read, none."""
-    source = "".join(linecache.getlines(file))
+    source = source_of(file)
     tree = parsed(source)
     return () if tree is None else tuple(_below(tree, file, source, "", 0, evaluates=False))
 

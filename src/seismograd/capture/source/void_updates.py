@@ -5,11 +5,11 @@ is a temporary dictionary, a variable of a loop, or the result of an operation t
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from seismograd.capture.source.shown_sources import source_of
 from seismograd.capture.source.statements import is_simple, name_of, one_line
 from seismograd.parsed_source import parsed
 
@@ -36,7 +36,7 @@ def void_update(files: tuple[str, ...]) -> FoundUpdate | None:
     """Return the only one in these files; `None` where there are several."""
     found: list[FoundUpdate] = []
     for file in files:
-        source = "".join(linecache.getlines(file))
+        source = source_of(file)
         tree = parsed(source)
         for node, kind, name in () if tree is None else _void(tree):
             place = f"{file}:{node.lineno}"
