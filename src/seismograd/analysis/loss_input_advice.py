@@ -124,16 +124,19 @@ def _targets(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message,
     )
 
 
-def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
+def _bounds(fact: Fact) -> dict[str, float]:
+    """Return the scale of cosines, how far their logits lie apart at most, and the lowest loss."""
     scale = fact.number("low")
+    return {"scale": scale, "range": 2 * scale, "lowest": fact.number("high")}
+
+
+def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
     return (
         say(
             "the logits of cross_entropy at {line} are cosines multiplied by {scale:.3g}, so they "
             "differ by at most {range:.3g}: with {columns} classes the loss cannot fall below "
             "{lowest:.3g}, and the weights go on being pushed when all is right",
-            scale=scale,
-            range=2 * scale,
-            lowest=fact.number("high"),
+            **_bounds(fact),
             **values,
         ),
         say("multiply the cosines by a scale, such as 16 to 64, or by one that is learned"),
@@ -142,19 +145,16 @@ def _cosine(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, 
 
 
 def _similarity(fact: Fact, values: dict[str, str | int | float]) -> tuple[Message, Message, str]:
-    scale = fact.number("low")
     return (
         say(
             "the logits of cross_entropy at {line} are cosines between samples, multiplied by "
             "{scale:.3g}, so they differ by at most {range:.3g}: with {columns} of them the loss "
             "cannot fall below {lowest:.3g}, however well samples are told apart",
-            scale=scale,
-            range=2 * scale,
-            lowest=fact.number("high"),
+            **_bounds(fact),
             **values,
         ),
         say("divide the similarities by the temperature, in place of multiplying them by it"),
-        f"logits = similarity / {scale:.3g}",
+        f"logits = similarity / {fact.number('low'):.3g}",
     )
 
 

@@ -32,8 +32,8 @@ from seismograd.capture.rows.window_columns import current_plan, plan_of
 from seismograd.measure.backend import MeasureAgain, MeasuringBackend, Prepare, SampleAgain
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import SAMPLE_EVERY, EventKind
+from seismograd.tensors.freed_memory import PLAIN_TYPES
 
-PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 GRADIENT: Callable[[torch.Tensor], Any] = attrgetter("grad")  # without a call of ours for each
 
 
@@ -71,7 +71,7 @@ class GradientReader:
             self._prepare is None
             or window.num_steps
             or window.partition is not None
-            or not PLAIN_TYPES.issuperset(map(type, held))
+            or not set(map(type, held)).issubset(PLAIN_TYPES)
             or not all(parameter in table for parameter in held)
         ):
             return

@@ -72,6 +72,11 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+def address_of_function(function: Any) -> int:
+    """Return the address of a function of a library, for what calls it without ctypes."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def address_of(array: Any) -> Any:
     """Return the address of an array, as an argument: in a third of the time that `array.ctypes`
     takes. `None` for no array and for an empty one.

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import DTYPE_CODES, load
+from seismograd.measure.native.library import DTYPE_CODES, address_of_function, load
 
 
 class Moments(ctypes.Structure):
@@ -67,7 +66,7 @@ def measure_rows(
         DTYPE_CODES[torch.float32],
         turn,
         most,
-        _address(),
+        address_of_function(library.seismograd_moments),
         scale,
         *biases,
         eps,
@@ -128,9 +127,3 @@ def _ratios(
     return MomentRatios(
         math.sqrt(gradients / places), math.sqrt(momenta / places), places, below / count
     )
-
-
-@cache
-def _address() -> int:
-    library: Any = load()
-    return ctypes.cast(library.seismograd_moments, ctypes.c_void_p).value or 0

@@ -26,6 +26,7 @@ from seismograd.measure.native.library import (
     REPORT_ROWS,
     WANTED,
     address_of,
+    address_of_function,
 )
 from seismograd.measure.native.memory_layout import MemoryLayout
 from seismograd.measure.native.native_table import NOT_KNOWN, NativeTable, make_table, refill
@@ -87,7 +88,7 @@ class NativeBackend:
     ) -> None:
         self._measure = library.seismograd_measure
         # for `tensor_reads`, without ctypes
-        self._measure_at = ctypes.cast(self._measure, ctypes.c_void_p).value or 0
+        self._measure_at = address_of_function(self._measure)
         self._instruction_set = (
             BEST_INSTRUCTION_SET
             if instruction_set is None

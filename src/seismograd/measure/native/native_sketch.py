@@ -18,6 +18,7 @@ from seismograd.measure.native.library import (
     DTYPE_CODES,
     SKETCHED_WORDS,
     address_of,
+    address_of_function,
 )
 from seismograd.measure.sketches.position_runs import PositionRuns
 from seismograd.schema import SKETCH_WIDTH, FloatArray
@@ -33,7 +34,7 @@ def sketch_plain(library: ctypes.CDLL, tensors: Sequence[Tensor]) -> FloatArray 
     `None` where one is something else.
     """
     sums = np.zeros((len(tensors), SKETCH_WIDTH))
-    address = ctypes.cast(library.seismograd_sketch, ctypes.c_void_p).value
+    address = address_of_function(library.seismograd_sketch)
     is_done = tensor_reads.sketch(
         list(tensors), DTYPE_CODES, address, torch.get_num_threads(), BEST_INSTRUCTION_SET, sums
     )

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from seismograd.measure.native import tensor_reads
-from seismograd.measure.native.library import DTYPE_CODES, DTYPES, SLICE_WORDS, address_of
+from seismograd.measure.native.library import (
+    DTYPE_CODES,
+    DTYPES,
+    SLICE_WORDS,
+    address_of,
+    address_of_function,
+)
 from seismograd.schema import FloatArray
 from seismograd.tensors.freed_memory import PLAIN_TYPES, is_readable
 
@@ -33,8 +39,8 @@ class SliceCopies:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         # for `tensor_reads`, without ctypes
-        self._keep_at = ctypes.cast(library.seismograd_keep, ctypes.c_void_p).value or 0
-        self._compare_at = ctypes.cast(library.seismograd_compare, ctypes.c_void_p).value or 0
+        self._keep_at = address_of_function(library.seismograd_keep)
+        self._compare_at = address_of_function(library.seismograd_compare)
         self._memory = np.empty(0, np.uint8)
         self._address = 0
 
