@@ -54,7 +54,7 @@ def noisy(start: float, stop: float, num: int = 200, noise: float = 0.05) -> Flo
         (noisy(2.31, 2.1, 12, 0.4), Trend.NOISY, "no more than its noise (2"),
         (noisy(2.31, 2.9), Trend.ROSE, "the loss rose (2"),
         (
-            np.concatenate([np.full(20, 0.35), 39 + 36 * noisy(1, 1, 180, 1.0) - 36]),
+            np.concatenate([np.full(20, 0.35), 39 + 50 * noisy(1, 1, 180, 1.0) - 50]),
             Trend.ROSE,
             "the loss rose (0.35 → ",
         ),
