@@ -8,7 +8,9 @@ import numpy as np
 
 from seismograd.schema import STEP_DTYPE, EventFlag, EventKind, RowBatch, StepFlag
 
-ODD_ROW = int(StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.CHANGED)
+ODD_ROW = int(
+    StepFlag.SKIPPED | StepFlag.NO_BACKWARD | StepFlag.BY_HAND | StepFlag.COPIED | StepFlag.CHANGED
+)
 OVER = int(EventFlag.USED | EventFlag.EMPTY)
 CLOSURE, _RESCALED = int(EventFlag.CLOSURE), int(EventFlag.RESCALED)
 BACKWARD, CLIP, ZERO_GRAD, STEP = (

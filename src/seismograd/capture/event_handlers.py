@@ -25,6 +25,7 @@ from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
+from seismograd.capture.probes.gradients_of_others import GradientsOfOthers
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.late_reductions import LateReductions
@@ -92,6 +93,7 @@ class EventHandlers:
             sampling,
             births,
             LateReductions(facts),
+            GradientsOfOthers(facts, log, registry),
             states,
             spent,
         )

@@ -131,6 +131,9 @@ class StepFlag(IntFlag):
     NO_LOSS = 16  # the loss could not be read: it is NaN for "not measured"
     UNHEARD = 32  # backward was compiled: neither it nor a clip within it could be intercepted
     GUARDED = 64  # the guard left out an update; with SKIPPED: no other was made
+    # what the gradients were computed at is a copy of what an optimizer trains, which was given the
+    # weights after the optimizer's step, as a worker of A3C is
+    COPIED = 128
 
 
 STEP_DTYPE = np.dtype(

@@ -179,6 +179,12 @@ class FactKind(StrEnum):
     on each, the `factor` by which all its hooks multiply its gradient, and `num` parameters. The
     line is that of the hook's code.
     """
+    HANDED_GRADIENTS = "handed_gradients"
+    """A step uses gradients that are those of other `parameters`, the same tensors, and that hold
+    what an earlier step has used, told at the first of these steps and ever more rarely. `times`:
+    how many there were; `num` of those parameters, `model`: the script's name for theirs; `name`
+    of the optimizer.
+    """
     JUDGED_OUTPUT = "judged_output"
     """A loss only pushes the output of a network up or down, the last layer of which has the bias
     in `parameters`, held by `optimizer`: told once for each line and optimizer, where there are

@@ -5,8 +5,9 @@ call means: the loss, its graph, and the optimizers whose gradients it added to.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,10 @@ class BackwardHooks:
                 window.thrown_away()
             if window.evaluated and not window.evaluates_again:
                 self._evaluates_again(window, captured)
+            if window.handed is not None:
+                self._guard.call(
+                    "handed", window.handed.backward_begins, partial(self._below, tops)
+                )
             if window.per_loss.several and self._sampling and extras and not window.stepping:
                 self._guard.call("pairs", window.per_loss.backward_begins, window.held)
         self.inspection.backward_begins(
@@ -157,6 +162,8 @@ class BackwardHooks:
         if captured is not None:
             self.inspection.backward_ends(captured, self.num_heard)
         for window in self._of(thread_state, self._registry.windows):
+            if window.handed is not None:
+                self._guard.call("handed", window.handed.backward_ends)
             if not window.clearing.backward_ends():
                 continue
             self.touched = True
@@ -218,7 +225,10 @@ class BackwardHooks:
         window = self._registry.without_optimizer()
         if not by_hand.stepped(at_the_end=at_the_end and window.num_steps > 0):
             return
-        flags = StepFlag.BY_HAND if by_hand.optimizer is None else StepFlag.NONE
+        flags = StepFlag.NONE
+        if by_hand.optimizer is None:
+            is_copy = self._is_copy(thread_state, by_hand.held())
+            flags = StepFlag.COPIED if is_copy else StepFlag.BY_HAND
         number, clips = window.num_steps, tuple(window.clips)
         step = OptimizerStep(
             window.index,
@@ -235,6 +245,21 @@ class BackwardHooks:
         window.track_clearing()
         window.step_ended()
 
+    def _is_copy(self, thread_state: ThreadState, held: list[torch.Tensor]) -> bool:
+        """Return whether these are a copy of what an optimizer has just stepped on: they were given
+        its weights then, as those of a worker of A3C or of a model in float16.
+        """
+        stepped = {
+            step.optimizer
+            for step in thread_state.iteration.steps
+            if step.flags is not StepFlag.NO_BACKWARD
+        }
+        shapes = Counter(each.shape for each in held)
+        return any(
+            window.index in stepped and Counter(each.shape for each in window.held()) == shapes
+            for window in self._registry
+        )
+
     def _backward_by_hand(
         self, thread_state: ThreadState, loss: Scalar, scale: Scalar | None
     ) -> None:
@@ -247,6 +272,10 @@ class BackwardHooks:
         window.clearing.added()
         window.backward_ended(loss, scale)
         self._reader.read(thread_state, window)
+
+    def _below(self, tops: list[Any]) -> list[torch.Tensor]:
+        """Return the leaves of the graph of the running backward."""
+        return [leaf.tensor for leaf in self.leaves or leaves_in_order(tops)]
 
     @staticmethod
     def _of(

@@ -29,6 +29,7 @@ from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.gradients_of_others import GradientsOfOthers
 from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
 from seismograd.capture.probes.probed_updates import ProbedUpdates
@@ -50,6 +51,7 @@ class StepHooks:
         sampling: bool,
         births: BirthObserver,
         late_reductions: LateReductions,
+        handed: GradientsOfOthers,
         states: OptimizerStateProbe,
         spent: MeasuringTime,
     ) -> None:
@@ -61,7 +63,7 @@ class StepHooks:
             reader,
         )
         self._sampling, self._births, self._late_reductions = sampling, births, late_reductions
-        self._states, self._spent = states, spent
+        self._handed, self._states, self._spent = handed, states, spent
         self._note = note
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
@@ -116,6 +118,8 @@ class StepHooks:
                 self._note(Note("ranks", self._iteration_queue.num_rows, problem))
         self._guard.call("birth", self._births.step_begins, window)
         table = self._registry.parameter_table
+        if changed and not window.num_heard and flags is StepFlag.NONE:
+            self._guard.call("handed", self._handed.step_begins, window)
         record_step(self._log, table, thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             began_s = perf_counter()
@@ -206,6 +210,8 @@ class StepHooks:
                     compared.separate(self._log.call_sites.numbered)
                 )
         window.step_ended()
+        if window.handed is not None:
+            self._guard.call("handed", window.handed.step_ends, window.clearing.parameters)
 
     def read_evaluated(self, thread_state: ThreadState, window: OptimizerWindow) -> None:
         """Read gradients that the closure has computed without a backward that we intercepted."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from seismograd.capture.loop.clearing_tracker import ClearingTracker
+from seismograd.capture.loop.handed_gradients import HandedGradients
 from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, OptimizerStep
 from seismograd.capture.loop.kept_elsewhere import KeptElsewhere
 from seismograd.capture.loop.thread_state import ThreadState
@@ -45,6 +46,8 @@ class OptimizerWindow:
         # where the gradients are, if not at the parameters
         self.partition: ZeroPartition | None = None
         self.clearing = ClearingTracker([])
+        # once the script has given it gradients that no backward has added to
+        self.handed: HandedGradients | None = None
         # read after every backward: an unknown call has changed gradients before
         self.eager = False
         # the thread that trains it, once known

@@ -31,6 +31,8 @@ class MissingClearing:
     # what the script writes where the first of them steps, and where the backward is
     stepped: str = ""
     backward: str = ""
+    # where they are the gradients of other parameters: what the script calls the model of these
+    lent_by: str = ""
 
     def is_of(self, optimizer: int, where: str) -> bool:
         """Return whether it is about this optimizer, or the line where that steps."""
@@ -69,6 +71,21 @@ class MissingClearing:
             clearing = _clearing([stepped_of(self.stepped, held[0])])
             code = f"{clearing}  # the first line of the closure\n{self.backward}"
             return cause, advice, code.rstrip()
+        if self.lent_by:
+            values["model"] = self.lent_by
+            cause = say(
+                "since step {step} {optimizer:the} has used gradients that earlier steps had "
+                "already used: they are those of {model}, the same tensors, and nothing clears "
+                "them there before each backward, which adds to what is there",
+                **values,
+            )
+            advice = say(
+                "clear the gradients of {model} once per step, before backward: "
+                "{optimizer}.zero_grad() sets only its own to None, and those of {model} stay",
+                **values,
+            )
+            clearing = f"{self.lent_by}.zero_grad()"
+            return cause, advice, f"{clearing}\n{self.backward or 'loss.backward()'}"
         if len(held) == 1:
             cause = say(
                 "since step {step} {optimizer:the} has used gradients that earlier steps had "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -17,7 +17,7 @@ from seismograd.analysis.block_rows import (
     site_of,
 )
 from seismograd.analysis.parameter_index import ParameterHistory
-from seismograd.analysis.script_names import optimizer_name, own_text
+from seismograd.analysis.script_names import holder_of, in_script, optimizer_name, own_text
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.diagnosis.rule import Rule, memory, too_few
 from seismograd.i18n import Message, mark
@@ -26,6 +26,8 @@ from seismograd.schema import (
     EventFlag,
     EventKind,
     Evidence,
+    Fact,
+    FactKind,
     Finding,
     IntArray,
     Parameter,
@@ -52,7 +54,9 @@ class MissingZeroGrad(Rule):
 
     What it finds
         Training loops without `zero_grad`, or with `zero_grad` at the wrong time or on the wrong
-        optimizer. `backward` adds to `.grad`; it does not replace it.
+        optimizer. `backward` adds to `.grad`; it does not replace it. Also workers that hand the
+        gradients of their copy of the network to the optimizer of the shared one, as A3C does:
+        `optimizer.zero_grad()` lets go of them, and the copy keeps them.
 
     Why it hurts
         The first step is right. The second uses the first gradient again, the third uses both, and
@@ -78,6 +82,7 @@ class MissingZeroGrad(Rule):
         - With gradient accumulation, clear at the end of each accumulation window, where `step` is
           called; not in every iteration, and not at the end of an epoch.
         - With LBFGS, call `optimizer.zero_grad()` first of all within the closure.
+        - Where a copy of the network hands its gradients over, clear those of the copy.
         - With several optimizers or models, clear each one: `model.zero_grad()` clears only the
           gradients of that model.
 
@@ -100,6 +105,7 @@ class MissingZeroGrad(Rule):
     _rows: IntArray = memory(lambda: np.zeros(0, np.int64))  # of these in the history
     _history: ParameterHistory = memory(lambda: ParameterHistory(CLEARED))
     _faults: list[MissingClearing] = memory(list[MissingClearing])
+    _lenders: dict[int, str] = memory(dict[int, str])  # by their optimizer
 
     def observe(self, block: SharedBlock) -> Iterator[Finding]:
         if block.parameters is not self._parameters:
@@ -122,6 +128,12 @@ class MissingZeroGrad(Rule):
         for fault in self._faults:
             if fault.follow(block, carried & history["guilty"][columns]):
                 yield self._finding(fault)
+
+    def learn(self, fact: Fact) -> Iterable[Finding]:
+        if fact.kind == FactKind.HANDED_GRADIENTS:
+            model = fact.text("model") or in_script(holder_of(fact.parameters), "")
+            self._lenders.setdefault(fact.optimizer, model or "model")
+        return ()
 
     def shortfall(self) -> Message | None:
         steps = int(self._history.records["num_own"].max(initial=0))
@@ -190,6 +202,7 @@ class MissingZeroGrad(Rule):
                     is_kept,
                     stepped=_text(block, EventKind.STEP, iteration, owner),
                     backward=_text(block, EventKind.BACKWARD, iteration),
+                    lent_by=self._lenders.get(owner, ""),
                 )
                 self._faults.append(fault)
             fault.optimizers[owner] = optimizer_name(block, owner)

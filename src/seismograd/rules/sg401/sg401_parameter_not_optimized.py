@@ -139,7 +139,7 @@ class ParameterNotOptimized(Rule):
         if not len(self._columns):
             return self._extend_strays(block)
         finite = block.state[:, self._columns] == State.FINITE
-        finite &= ~flagged(block.steps, StepFlag.BY_HAND)[:, None]
+        finite &= ~flagged(block.steps, StepFlag.BY_HAND | StepFlag.COPIED)[:, None]
         rows, changed = as_list(np.flatnonzero(finite.any(axis=1))), False
         if (
             rows

@@ -10,6 +10,8 @@ import numpy as np
 from seismograd.analysis.block_rows import as_list, integers, iteration_at
 from seismograd.schema import EventKind, RowBatch, State, StepFlag
 
+BY_HAND = StepFlag.BY_HAND | StepFlag.COPIED
+
 
 @dataclass(slots=True)
 class StepsOnNothing:
@@ -25,7 +27,7 @@ class StepsOnNothing:
     def read(self, block: RowBatch) -> Iterator[int]:
         """Yield the rows of such steps, each when it is counted."""
         flags = integers(block.steps, "flags")
-        odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | StepFlag.BY_HAND))
+        odd = np.flatnonzero(flags & int(StepFlag.NO_BACKWARD | BY_HAND))
         if self.by_hand or not len(odd):
             return
         backward = block.events[block.events["kind"] == EventKind.BACKWARD]
@@ -33,7 +35,7 @@ class StepsOnNothing:
             backward["iteration"][backward["touched"] != 0].tolist()
         )
         for row in as_list(odd):
-            if flags[row] & StepFlag.BY_HAND:
+            if flags[row] & BY_HAND:
                 self.by_hand = True
                 return
             iteration = iteration_at(block, row)

@@ -285,7 +285,7 @@ def _useful(block: SharedBlock) -> BoolArray:
     """Return the rows in which something was backpropagated and stepped on  # (B,)."""
     iterations = integers(block.steps, "iteration")
     backwards = integers(block.events, "iteration")[block.events["kind"] == EventKind.BACKWARD]
-    unused = flagged(block.steps, StepFlag.SKIPPED | StepFlag.BY_HAND)
+    unused = flagged(block.steps, StepFlag.SKIPPED | StepFlag.BY_HAND | StepFlag.COPIED)
     return np.isin(iterations, backwards) & ~unused
 
 

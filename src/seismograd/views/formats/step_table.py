@@ -169,6 +169,11 @@ def remarks(step: RecordedStep) -> Iterator[str]:
             if step.num_steps == 1
             else translate("Beside the step of an optimizer, the script changed weights by hand.")
         )
+    if step.flags & StepFlag.COPIED:
+        yield translate(
+            "The gradients were computed at a copy of what the optimizer trains, which was given "
+            "the new weights after the step."
+        )
     if step.flags & StepFlag.UNHEARD:
         yield translate(
             "Backward was compiled: neither backward nor clipping was recorded, and the norms are "

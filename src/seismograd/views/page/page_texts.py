@@ -271,6 +271,7 @@ TEXTS: dict[str, str] = {
     "flag_GUARDED": mark("the guard left out an update"),
     "flag_NO_BACKWARD": mark("step without a new gradient"),
     "flag_BY_HAND": mark("weights changed by hand"),
+    "flag_COPIED": mark("gradients of a copy, which was given the new weights"),
     "flag_CHANGED": mark("gradients changed by an unknown operation"),
     "flag_UNHEARD": mark("backward compiled: neither backward nor clipping was recorded"),
     "epoch": mark("epoch {epoch}"),
