@@ -62,6 +62,7 @@ from seismograd.rules.sg805_recurrence_over_batch import RecurrenceOverBatch
 from seismograd.rules.sg806_undetached_advantage import UndetachedAdvantage
 from seismograd.rules.sg807_detached_state import DetachedState
 from seismograd.rules.sg808_falling_loss_weight import FallingLossWeight
+from seismograd.rules.sg809_lost_additions import LostAdditions
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -121,6 +122,7 @@ RULES: tuple[type[Rule], ...] = (
     UndetachedAdvantage,
     DetachedState,
     FallingLossWeight,
+    LostAdditions,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -103,6 +103,11 @@ class FactKind(StrEnum):
     layer whose state it is, empty where it is none; `place`, `text`: the line of the view, and the
     statement there, where there is only one.
     """
+    LOST_ADDITIONS = "lost_additions"
+    """Sums are written to places that an index names several times, without being accumulated.
+    `num` of them, `lost` of these; `parameters` that get a gradient through them; `place`, `text`:
+    the line that adds, and the statement there, where there is only one.
+    """
     UNDETACHED_ADVANTAGE = "undetached_advantage"
     """The log-probability of actions is multiplied by an advantage with a graph, in one loss with
     the regression of the values in it. `parameters` that get a gradient through it; `place`,

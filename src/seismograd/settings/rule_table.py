@@ -584,4 +584,10 @@ RULE_TABLE: RuleTable = {
             "max_left",
         ],
     ),
+    "SG809": (
+        "lost-additions",
+        [
+            "min_evaluated",
+        ],
+    ),
 }

@@ -17,6 +17,7 @@ from seismograd.capture.graph.loss_weights import LossWeights
 from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.quantized_cuts import QuantizedCuts
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
+from seismograd.capture.graph.repeated_places import RepeatedPlaces
 from seismograd.capture.graph.rounded_terms import RoundedTerms
 from seismograd.capture.graph.router_cuts import RouterCuts
 from seismograd.capture.graph.self_ratios import SelfRatios
@@ -53,6 +54,7 @@ class GraphInspections:
             ("posterior", Posteriors(facts, sites).look),
             ("quantization", QuantizedCuts(facts, table, sites).look),
             ("router", RouterCuts(facts, table, sites).look),
+            ("repeated places", RepeatedPlaces(facts, table, sites).look),
         )
         self._looks_with_windows: tuple[tuple[str, LookWithWindows], ...] = (
             ("self ratio", SelfRatios(facts, table, sites).look),
