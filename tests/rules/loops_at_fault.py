@@ -109,6 +109,23 @@ def wrong_of_two(listen: Listen) -> None:
 
 
 # SG303
+def never_thawed(listen: Listen) -> None:
+    """A GAN that freezes its discriminator for the step of the generator, and forgets it so."""
+    torch.manual_seed(0)
+    generator, critic = mlp(3, nn.ReLU, outputs=WIDTH), mlp(3, nn.LeakyReLU, outputs=1)
+    opt_g, opt_d = adam(generator, 1e-3), adam(critic, 1e-3)
+    judge = nn.BCEWithLogitsLoss()
+    with listen(generator, critic, opt_g, opt_d):
+        for step in range(70):
+            fake = generator(torch.randn(32, WIDTH))
+            opt_d.zero_grad()
+            real = judge(critic(batch(step)[0]), torch.ones(32, 1))
+            (real + judge(critic(fake), torch.zeros(32, 1))).backward()
+            opt_d.step()
+            critic.requires_grad_(False)
+            opt_g.zero_grad()
+            judge(critic(generator(torch.randn(32, WIDTH))), torch.ones(32, 1)).backward()
+            opt_g.step()
 
 
 def stepped_twice(model: nn.Module, optimizer: Optimizer) -> None:
@@ -413,6 +430,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
     "one of two optimizers is cleared too late": ("SG302", wrong_of_two),
     "stepped twice": ("SG303", loop(stepped_twice)),
     "stepped for each batch of a window": ("SG303", loop(stepped_for_each_batch_of_a_window)),
+    "never thawed": ("SG303", never_thawed),
     "never backward": ("SG303", loop(never_backward)),
     "an exception before backward": ("SG303", loop(an_exception_on_the_way)),
     "clipped after the step": ("SG304", loop(clipped_after_the_step)),

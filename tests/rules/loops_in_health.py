@@ -57,6 +57,47 @@ def critic_often(listen: Listen) -> None:
                 opt_g.step()
 
 
+def frozen_for_a_while(listen: Listen) -> None:
+    """Two nets in turn, an epoch each; the optimizer of the one that is frozen steps as well."""
+    torch.manual_seed(0)
+    first, second = mlp(3, nn.ReLU), mlp(3, nn.ReLU)
+    optimizers = adam(first, 1e-3), adam(second, 1e-3)
+    with listen(first, second, *optimizers):
+        for step in range(120):
+            is_first = step // 20 % 2 == 0
+            first.requires_grad_(is_first)
+            second.requires_grad_(not is_first)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            classify(first if is_first else second, step).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+
+
+def evolution_strategies(listen: Listen) -> None:
+    """Nothing requires a gradient: the script estimates it from the losses at random weights."""
+    torch.manual_seed(0)
+    model = mlp(2, nn.Tanh).requires_grad_(False)
+    optimizer = adam(model, 1e-2)
+    weights = dict(model.named_parameters())
+    with listen(model, optimizer):
+        for step in range(20):
+            ways = [{n: torch.randn_like(p) for n, p in weights.items()} for _ in range(8)]
+            losses = []
+            for way in ways:
+                moved = {n: p + 0.1 * way[n] for n, p in weights.items()}
+                points, labels = batch(step)
+                losses.append(
+                    F.cross_entropy(torch.func.functional_call(model, moved, points), labels)
+                )
+            shares = torch.stack(losses) - torch.stack(losses).mean()
+            for name, p in weights.items():
+                p.grad = sum(
+                    (share * way[name] for share, way in zip(shares, ways, strict=True)), 0 * p
+                )
+            optimizer.step()
+
+
 def gradient_penalty(listen: Listen) -> None:
     torch.manual_seed(0)
     critic = mlp(3, nn.Softplus, outputs=1)
@@ -661,6 +702,8 @@ HEALTHY: dict[str, Program] = {
     "Reptile after many fine-tuned copies": partial(reptile_by_hand, num_evaluated=70),
     "two optimizers over the same parameters": same_tensors_in_turn,
     "a critic that is trained often": critic_often,
+    "frozen for a while": frozen_for_a_while,
+    "evolution strategies": evolution_strategies,
     "a gradient penalty": gradient_penalty,
     "adversarial training": loop(adversarial),
     "sharpness-aware minimisation": sharpness_aware,

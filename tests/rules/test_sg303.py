@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seismograd.schema import Finding, Optimizer
+from seismograd.schema import EventFlag, EventKind, Finding, Optimizer, State, StepFlag
 from tests.rules.cutting import codes, cut, result, status
 from tests.rules.stream import at, stream
 
@@ -76,3 +77,21 @@ def test_steps_without_a_gradient_are_found_when_they_are_often() -> None:
 
 def test_one_step_is_not_evaluated() -> None:
     assert status(stream("z b s"), "SG303").reason.render() == "needs 2 steps, has 1"
+
+
+@pytest.mark.parametrize(("steps", "found"), [(49, []), (50, ["SG303"])])
+def test_an_optimizer_that_no_backward_reaches_any_more(steps: int, found: list[str]) -> None:
+    made = stream("z b s " * (steps + 3))
+    events, rows = made.events.copy(), made.steps.copy()
+    late = np.arange(len(rows)) >= 3
+    made.state[late] = int(State.ABSENT)
+    rows["flags"][late] |= int(StepFlag.NO_BACKWARD)
+    is_late = events["iteration"] >= 3
+    events["touched"][is_late & (events["kind"] == int(EventKind.BACKWARD))] = 0
+    events["flags"][is_late & (events["kind"] == int(EventKind.STEP))] |= int(EventFlag.EMPTY)
+    findings, _ = result([replace(made, events=events, steps=rows)])
+    named = [each for each in findings if each.code == "SG303"]
+    assert [each.code for each in named] == found
+    if named:
+        assert (named[0].severity, named[0].first_step) == ("warning", 3)
+        assert "though they had gradients before" in named[0].cause.render()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from seismograd.analysis.repeated_fault import FaultSteps, RepeatedFault
@@ -31,25 +31,31 @@ class StepWithoutBackward(WindowRule):
         A gradient gives the direction from the weights with which it was computed. Used again, it
         moves the weights further in a direction that may no longer lower the loss, and a batch that
         was meant to be skipped is replaced by a second copy of an older one. Momentum and the
-        moving averages of Adam include the same gradient several times.
+        moving averages of Adam include the same gradient several times. Steps on nothing train
+        nothing.
 
     How it decides
         A reused gradient is reported at its first step, because the weights have certainly changed.
         Steps without any gradient do little harm, so they are reported only if {in_a_row} in a row
         are like this, or {scattered} that are at least {share:.0%} of all, and only if there was no
-        backward pass in between. Steps whose closure computes a new gradient and steps that
+        backward pass in between. Where others are trained meanwhile, it takes {stopped} steps in a
+        row on nothing, of an optimizer whose parameters had gradients before: then it is a warning,
+        and they may be frozen, as a discriminator whose `requires_grad` is not set back to `True`
+        after the step of the generator. Steps whose closure computes a new gradient and steps that
         `GradScaler` skipped do not count.
 
     False alarms
         A method that deliberately applies one gradient several times. A loop may take a step after
         the last window of an epoch whether or not anything is left; if nothing is left, this step
-        finds no gradient, and does not count. Gradients that were cleared before the step are
-        SG302, and an optimizer whose parameters no loss depends on is SG402.
+        finds no gradient, and does not count. Parameters that are frozen on purpose from some step
+        on are reported if their optimizer still steps. Gradients that were cleared before the step
+        are SG302, and an optimizer whose parameters no loss depends on is SG402.
 
     What to try
         - Put `step` under the same condition as `backward`, so that a skipped batch skips both.
         - Look for a second call of `step`: in a helper function, in a callback, or next to
           `scaler.step(optimizer)`.
+        - Set `requires_grad` back to `True` before the loss that trains the parameters is computed.
         - Clear the gradients right after each step; then an extra step changes little.
 
     References
@@ -72,15 +78,22 @@ class StepWithoutBackward(WindowRule):
 
     in_a_row: int = 3  # steps on no gradient
     scattered: int = 6  # steps on no gradient
+    stopped: int = 50  # steps on no gradient while others are trained
     share: float = 0.25  # of the optimizer's steps
     min_evaluated: int = 2  # steps
 
     # steps on a gradient that is used again; `_repeated` are those on nothing
     _again: RepeatedFault = memory(lambda: RepeatedFault(1, 1, 0.0))
+    _begun_on_nothing: set[int] = memory(set[int])  # optimizers
+    _stopped: RepeatedFault = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._stopped = RepeatedFault(self.stopped, 1 << 62, 0.0)
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         on_nothing = super().observe(block)
-        return [*self._again.found.take(), *on_nothing]
+        return [*self._again.found.take(), *on_nothing, *self._stopped.found.take()]
 
     def look(self, window: StepWindow) -> None:
         if not _has_nothing_new(window):
@@ -88,8 +101,14 @@ class StepWithoutBackward(WindowRule):
         if (window.states >= State.FINITE).any():
             if window.index and window.optimizer not in self.found:
                 self._again.add(window, lambda shown: self._used_again(window, shown))
-        elif window.optimizer not in self._again.found and not window.has_event(EventKind.BACKWARD):
+        elif window.optimizer in self._again.found:
+            return
+        elif not window.has_event(EventKind.BACKWARD):
             self.at_fault(window, self._on_nothing)
+        elif not window.index:
+            self._begun_on_nothing.add(window.optimizer)
+        elif window.optimizer not in self._begun_on_nothing:
+            self._stopped.add(window, lambda shown: self._no_longer(window, shown))
 
     def shortfall(self) -> Message | None:
         return self._windows.shortfall(self.min_evaluated)
@@ -144,6 +163,30 @@ class StepWithoutBackward(WindowRule):
             else f"loss.backward()\nfor optimizer in {items}:\n    optimizer.step()",
             evidence=(Evidence("num_backwards", "", shown.first, 0.0, 1.0),),
             since=shown.first,
+        )
+
+    def _no_longer(self, window: StepWindow, shown: FaultSteps) -> Finding:
+        optimizer = window.name
+        return self.finding_of_window(
+            window,
+            say(
+                "since step {number} {optimizer}.step() at {step} finds no gradient, and changes "
+                "nothing: no backward reaches any of the parameters that {optimizer} holds, though "
+                "they had gradients before",
+                number=shown.since,
+                optimizer=optimizer,
+                step=window.at(window.step),
+            ),
+            say(
+                "if they are to be trained further, set their requires_grad back to True before "
+                "the loss of {optimizer} is computed, as after the step of a generator; otherwise "
+                "no longer call {optimizer}.step()",
+                optimizer=optimizer,
+            ),
+            "for parameter in discriminator.parameters():\n    parameter.requires_grad_(True)",
+            evidence=(Evidence("num_backwards", "", shown.since, 0.0, 1.0),),
+            since=shown.since,
+            severity="warning",
         )
 
 

@@ -275,6 +275,7 @@ RULE_TABLE: RuleTable = {
         [
             "in_a_row",
             "scattered",
+            "stopped",
             "share",
             "min_evaluated",
         ],

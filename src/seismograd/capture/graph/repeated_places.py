@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph, below_views, leaves_behind
@@ -19,7 +20,7 @@ from seismograd.schema import FactKind, Site
 from seismograd.tensors.freed_memory import is_readable
 
 MAX_NAMES = 64
-MAX_PLACES = 1 << 22  # numbers of an index that is read
+MAX_PLACES = 1 << 16  # of an index that are looked at, the first ones
 # one place alone may be where everything goes that is not meant to count, such as padding
 MIN_REPEATED = 2
 ADDITIONS = frozenset({"AddBackward0", "SubBackward0"})
@@ -87,8 +88,8 @@ def lost_additions(graph: LossGraph) -> Iterator[RepeatedAddition]:
         if places is None or all(each is None for each in summands):
             continue
         num = places.shape[1]
-        _, counts = torch.unique(places, dim=1, return_counts=True)
-        if int((counts > 1).sum()) >= MIN_REPEATED:
+        _, counts = np.unique(places.cpu().numpy(), axis=1, return_counts=True)
+        if np.count_nonzero(counts > 1) >= MIN_REPEATED:
             read = [each for each in summands if _reads(each, places)]
             yield RepeatedAddition(node, num, num - len(counts), bool(read))
 
@@ -105,7 +106,7 @@ def _places(node: Any) -> torch.Tensor | None:
     """Return the places that a node names by numbers  # (dimensions, places); `None` where it does
     so by a mask, or they cannot be read. Nothing that a hook packed away is unpacked.
     """
-    kept = [getattr(each, "data", None) for each in node._raw_saved_indices]
+    kept: list[Any] = [getattr(each, "data", None) for each in node._raw_saved_indices]
     indices: list[torch.Tensor] = [each.detach() for each in kept if each is not None]
     readable = all(
         not each.is_floating_point() and each.dtype not in (torch.bool, torch.uint8)
@@ -113,7 +114,5 @@ def _places(node: Any) -> torch.Tensor | None:
     ) and all(map(is_readable, indices))
     if not indices or not readable:
         return None
-    together = torch.broadcast_tensors(*indices)
-    if not 1 < together[0].numel() <= MAX_PLACES:
-        return None
-    return torch.stack([each.reshape(-1) for each in together])
+    together: list[torch.Tensor] = [*torch.broadcast_tensors(*indices)]  # pyright: ignore
+    return torch.stack([each.reshape(-1)[:MAX_PLACES] for each in together])

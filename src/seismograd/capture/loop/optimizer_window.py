@@ -99,8 +99,11 @@ class OptimizerWindow:
         self.last_operation = -1
 
     def track_clearing(self) -> None:
-        """Start to follow how the gradients are cleared."""
-        trained = [p for p in self.held() if p.requires_grad]
+        """Start to follow how the gradients are cleared, of those that train; where none does, of
+        all, as the script may set them itself.
+        """
+        held = self.held()
+        trained = [p for p in held if p.requires_grad] or held
         self.clearing = (
             ClearingTracker(trained)
             if self.partition is None
