@@ -4,6 +4,7 @@ norms are those of all of them.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 
@@ -110,6 +111,40 @@ def test_a_module_that_is_replaced_goes_on_in_its_column() -> None:
         "1.bias",
     ]
     assert all((row.state >= 2).all() for row in heard.rows)
+
+
+def learns_tasks(num: int) -> None:
+    """Copies of a model learn tasks; the sum of their losses keeps their weights alone."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    meta = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def adapted() -> nn.Module:
+        learner = copy.deepcopy(model)
+        inner = torch.optim.SGD(learner.parameters(), lr=0.1)
+        for _ in range(2):
+            inner.zero_grad()
+            learner(torch.randn(8, 4)).square().mean().backward()
+            inner.step()
+        return learner
+
+    for _ in range(num):
+        meta.zero_grad()
+        total = torch.zeros(())
+        for _ in range(3):
+            learner = adapted()
+            total = total + learner(torch.randn(8, 4)).square().mean()
+        total.backward()
+        meta.step()
+
+
+def test_copies_for_each_task_share_columns_while_a_graph_keeps_their_weights() -> None:
+    numbers: list[int] = []
+    for num in (4, 12):
+        with watched() as heard:
+            learns_tasks(num)
+        numbers.append(len(heard.rows[-1].parameters))
+    assert numbers[0] == numbers[1]
 
 
 def test_a_former_tensor_that_is_trained_again_gets_a_column_of_its_own() -> None:

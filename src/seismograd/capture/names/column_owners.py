@@ -25,14 +25,15 @@ def release(entries: Sequence[ColumnEntry], held: Set[int], living: Set[int]) ->
             entry.optimizer, entry.group = None, None
 
 
-def let_go(entries: Sequence[ColumnEntry], model: int, ids: Set[int]) -> None:
+def let_go(entries: Sequence[ColumnEntry], model: int, ids: Set[int], held: Set[int]) -> None:
     """Note which registered parameters that optimizers hold are no more among those of their model,
-    which have these ids.
+    which have these ids. `held`: the ids of what they hold. Others that are still alive, as in a
+    graph that was made by the model before, leave their columns to those that replace them.
     """
     for entry in entries:
         if entry.model == model and entry.registered and entry.optimizer is not None:
             tensor = entry.tensor()
-            if tensor is not None and id(tensor) not in ids:
+            if tensor is not None and id(tensor) not in ids and id(tensor) in held:
                 entry.model = -1
 
 

@@ -155,7 +155,7 @@ class ParameterTable:
         self._models.find(held, around)
         for number, module, prefix in self._models:
             in_name, held_by_it = frozen_in_name(module), named(module, prefix)
-            let_go(self._entries, number, {id(one.tensor) for one in held_by_it})
+            let_go(self._entries, number, {id(one.tensor) for one in held_by_it}, self._held)
             for one in held_by_it:
                 self._add(one, number)
                 column = self._living_columns().get(id(one.tensor))
