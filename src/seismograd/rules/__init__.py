@@ -63,6 +63,7 @@ from seismograd.rules.sg806_undetached_advantage import UndetachedAdvantage
 from seismograd.rules.sg807_detached_state import DetachedState
 from seismograd.rules.sg808_falling_loss_weight import FallingLossWeight
 from seismograd.rules.sg809_lost_additions import LostAdditions
+from seismograd.rules.sg810_first_ratio_not_one import FirstRatioNotOne
 
 RULES: tuple[type[Rule], ...] = (
     VanishingGradient,
@@ -123,6 +124,7 @@ RULES: tuple[type[Rule], ...] = (
     DetachedState,
     FallingLossWeight,
     LostAdditions,
+    FirstRatioNotOne,
 )
 
 __all__ = ["RULES", "Rule"]

@@ -103,6 +103,12 @@ class FactKind(StrEnum):
     layer whose state it is, empty where it is none; `place`, `text`: the line of the view, and the
     statement there, where there is only one.
     """
+    FIRST_RATIO = "first_ratio"
+    """At the first backward of a line, before any step, a ratio of a policy with the one that has
+    acted, which is clipped around one. `share` of its numbers that are not one; `least`, `most` of
+    them; `parameters`, `num` of them; `place`, `text`: the line of the ratio, and the statement
+    there, where there is only one.
+    """
     LOST_ADDITIONS = "lost_additions"
     """Sums are written to places that an index names several times, without being accumulated.
     `num` of them, `lost` of these; `parameters` that get a gradient through them; `place`, `text`:

@@ -591,4 +591,11 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
         ],
     ),
+    "SG810": (
+        "first-ratio-not-one",
+        [
+            "min_evaluated",
+            "min_share",
+        ],
+    ),
 }

@@ -10,6 +10,7 @@ from seismograd.capture.graph.attention_faults import AttentionFaults
 from seismograd.capture.graph.bootstrapped_targets import BootstrappedTargets
 from seismograd.capture.graph.detached_states import DetachedStates
 from seismograd.capture.graph.first_order_terms import FirstOrderTerms
+from seismograd.capture.graph.first_ratios import FirstRatios
 from seismograd.capture.graph.judged_outputs import JudgedOutputs
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
@@ -58,6 +59,7 @@ class GraphInspections:
         )
         self._looks_with_windows: tuple[tuple[str, LookWithWindows], ...] = (
             ("self ratio", SelfRatios(facts, table, sites).look),
+            ("first ratio", FirstRatios(facts, table, sites).look),
             ("reference", SelfReferences(facts, table, sites).look),
             ("judged outputs", JudgedOutputs(facts, table).look),
             ("shares", SharesOfOne(facts, table, sites).look),
