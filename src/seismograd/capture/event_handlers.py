@@ -35,6 +35,7 @@ from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_creations import OptimizerCreations
 from seismograd.capture.probes.optimizer_state import OptimizerStateProbe
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
+from seismograd.capture.probes.reseeding import Reseeding
 from seismograd.capture.probes.schedule_facts import ScheduleFacts
 from seismograd.capture.probes.schedules import Schedules
 from seismograd.capture.probes.successors import Scalers, Successors
@@ -117,6 +118,7 @@ class EventHandlers:
         copies = self._copies = CopiedWeights(facts, registry)
         self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
+        self._reseeding = Reseeding(facts, log, registry, settings)
 
         self._registry, self._iteration_queue = registry, iteration_queue
         self._sampling = sampling
@@ -140,7 +142,7 @@ class EventHandlers:
         self.stage_scaled = (PipelineStageHooks(log, registry).stage_scaled,)
         self.schedule_made = (schedules.made,)
         self.scheduled = (schedules.scheduled, rates.scheduled)
-        self.epoch_begins = (schedules.epoch_begins,)
+        self.epoch_begins = (schedules.epoch_begins, self._reseeding.epoch_begins)
         self.state_loads = (
             overwritten.state_loads,
             rates.state_loads,
@@ -179,11 +181,13 @@ class EventHandlers:
                 xray=xray,
                 settings=settings,
                 copies=copies,
+                reseeding=self._reseeding,
                 looks=(
                     settings.step_begins,
                     symmetry.step_begins,
                     copies.step_begins,
                     self._cuts.step_begins,
+                    self._reseeding.step_begins,
                 ),
             )
         )
@@ -226,6 +230,7 @@ class EventHandlers:
             self._symmetry.step_begins(thread_state, optimizer)
             self._copies.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
+            self._reseeding.step_begins(thread_state, optimizer)
             self._creations.step_begins(window, optimizer)
         is_allowed = self._sampling and self._iteration_queue.thinning.extras
         self._overwritten.step_begins(window, windows, is_allowed)

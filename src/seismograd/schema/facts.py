@@ -196,6 +196,12 @@ class FactKind(StrEnum):
     how many there were; `num` of those parameters, `model`: the script's name for theirs; `name`
     of the optimizer.
     """
+    RESEEDED = "reseeded"
+    """Before each step of an optimizer the seed of torch's random numbers was set to the same
+    `seed`, and numbers were drawn from there, told at the first looks that show it and ever more
+    rarely: `times`, in a row, `since` which iteration. The line is that of the script's own code
+    that sets it, or calls what is there for that; `text` the statement there.
+    """
     JUDGED_OUTPUT = "judged_output"
     """A loss only pushes the output of a network up or down, the last layer of which has the bias
     in `parameters`, held by `optimizer`: told once for each line and optimizer, where there are

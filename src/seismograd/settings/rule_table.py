@@ -450,6 +450,13 @@ RULE_TABLE: RuleTable = {
             "min_left",
         ],
     ),
+    "SG411": (
+        "same-random-numbers",
+        [
+            "min_evaluated",
+            "min_looks",
+        ],
+    ),
     "SG501": (
         "clipping-saturated",
         [

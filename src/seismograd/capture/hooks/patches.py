@@ -19,6 +19,7 @@ from seismograd.capture.hooks import (
     packing_hooks,
     pipeline_stage,
     registrations,
+    seeding,
     zero_grad,
     zero_step,
 )
@@ -38,4 +39,5 @@ PATCHES = (
     distribution_samples.install,
     packing_hooks.install,
     registrations.install,
+    seeding.install,
 )

@@ -36,6 +36,10 @@ class GroupSettings:
         default_factory=dict[tuple[int, int], "list[object]"]
     )
 
+    def forget(self) -> None:
+        """Read all of them the next time, even where they are the very same."""
+        self._read.clear()
+
     def step_begins(self, _: ThreadState, optimizer: Any, *__: object) -> None:
         """Compare the settings with those last reported."""
         window = self.registry.known(optimizer)

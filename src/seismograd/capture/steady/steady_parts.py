@@ -24,6 +24,7 @@ from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
+from seismograd.capture.probes.reseeding import Reseeding
 from seismograd.capture.probes.successors import Successors
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.steady.steady_loop import SteadyLoop
@@ -56,9 +57,10 @@ class SteadyParts:
     xray: Xray
     settings: GroupSettings
     copies: CopiedWeights
+    reseeding: Reseeding
     looks: Sequence[Callable[[ThreadState, Any], None]]
 
     @property
     def late_looks(self) -> Sequence[Callable[[ThreadState, Any], None]]:
         """Return those of the looks that are made in later steps with samples as well."""
-        return self.settings.step_begins, self.copies.step_begins
+        return self.settings.step_begins, self.copies.step_begins, self.reseeding.step_begins
