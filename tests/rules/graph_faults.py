@@ -5,7 +5,7 @@ them, in several styles.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -597,6 +597,35 @@ NEVER_STEPPED: dict[str, Program] = {
 }
 
 
+class InHooks(torch.optim.Optimizer):
+    """Updates in hooks, within the backward, and has no step (LOMO)."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+        for weight in self.param_groups[0]["params"]:
+            weight.register_hook(self.update)
+
+    @torch.no_grad()
+    def update(self, gradient: Tensor) -> Tensor:
+        for weight in self.param_groups[0]["params"]:
+            if weight.grad is not None:
+                weight.data.sub_(weight.grad, alpha=self.param_groups[0]["lr"])
+                weight.grad = None
+        return gradient
+
+
+def updated_in_hooks(listen: Listen) -> None:
+    torch.manual_seed(0)
+    model = mlp(3, nn.ReLU)
+    optimizer = InHooks(model.parameters(), 0.1)
+    with listen(model, optimizer):
+        for step in range(12):
+            x, labels = batch(step)
+            loss = F.cross_entropy(model(x), labels)
+            loss.backward()
+            optimizer.update(loss)
+
+
 def saliency(listen: Listen) -> None:
     """Gradients of inputs, of a model that stays as it is."""
     model = mlp(3, nn.ReLU)
@@ -1058,6 +1087,7 @@ def pairs(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 HEALTHY: dict[str, Program] = {
+    "weights that hooks update": updated_in_hooks,
     "gates that never passed anything": saturated(0),
     "gates that came back": saturated(20, 70),
     "two channels per group": training(

@@ -27,10 +27,11 @@ class NeverStepped(FactRule):
 
     How it decides
         The rule decides at the end of the run. An optimizer counts if at least {min_backwards}
-        backward passes reached its parameters, it never took a step, and no other optimizer steps
-        on the same parameters. Without an optimizer, at least {min_by_hand} backward passes in a
-        row must have reached the same parameters, with the same values each time, and nothing else
-        may require a gradient.
+        backward passes reached its parameters, it never took a step, no other optimizer steps on
+        the same parameters, and none of a few weights changed meanwhile, as they do where hooks or
+        the script itself update them. Without an optimizer, at least {min_by_hand} backward passes
+        in a row must have reached the same parameters, with the same values each time, and nothing
+        else may require a gradient.
 
     False alarms
         A program that only inspects the gradients of a fixed model and does not train it. Gradients

@@ -29,6 +29,7 @@ from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
 from seismograd.capture.probes.summed_losses import SummedLosses
+from seismograd.capture.probes.unstepped_weights import SEEN_AT
 from seismograd.capture.rows.gradient_reader import GradientReader
 from seismograd.capture.rows.window_columns import NO_COLUMNS, carried_columns
 from seismograd.schema import EventFlag, EventKind, StepFlag
@@ -178,6 +179,14 @@ class BackwardHooks:
             if window.evaluates_again:
                 continue
             window.backward_ended(loss, scale)
+            if not window.was_stepped and window.num_heard >= SEEN_AT:
+                self._guard.call(
+                    "unstepped",
+                    window.unstepped.backward_ended,
+                    window.clearing.parameters,
+                    window.num_heard,
+                    partial(self._registry.held_beside, window),
+                )
             if window.stepping:
                 self._is_of_closure(window)
             if window.stepping or window.eager:

@@ -13,6 +13,7 @@ from seismograd.capture.loop.iteration import CapturedEvent, GradientReading, Op
 from seismograd.capture.loop.kept_elsewhere import KeptElsewhere
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.probes.per_loss_gradients import PerLossGradients
+from seismograd.capture.probes.unstepped_weights import UnsteppedWeights
 from seismograd.capture.probes.update_probe import UpdateProbe
 from seismograd.capture.rows.applied_norm import AppliedClip
 from seismograd.capture.rows.reading_plan import ReadingPlan
@@ -54,6 +55,7 @@ class OptimizerWindow:
         self.thread_state: ThreadState | None = None
         self.steps_before_scaler = 0
         self.was_stepped = False  # or a GradScaler skipped its step
+        self.unstepped = UnsteppedWeights()
         self.steps_within = 0  # steps of its base classes that run within its own
         self.num_parameters = 0  # time of the last reading
         self.probe = UpdateProbe()

@@ -32,6 +32,7 @@ def report_never_stepped(
             or window.stepping
             or not window.num_heard
             or (stepped if window in gone else _is_covered(window, stepped))
+            or window.unstepped.look(registry.held_beside(window))  # hooks update them
         ):
             continue
         if window not in gone:

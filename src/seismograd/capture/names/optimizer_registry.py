@@ -125,6 +125,10 @@ class OptimizerRegistry:
         )
         return [w for w in windows if not ids.isdisjoint(map(id, w.held()))]
 
+    def held_beside(self, window: OptimizerWindow) -> set[int]:
+        """Return the ids of the parameters that other optimizers hold."""
+        return {id(p) for each in self.windows if each is not window for p in each.held()}
+
     def optimizer_of(self, tensor: torch.Tensor) -> torch.optim.Optimizer | None:
         """Return the optimizer that updates a parameter; `None` where none is known."""
         for reference in list(self._living.values()):

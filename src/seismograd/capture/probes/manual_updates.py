@@ -56,7 +56,7 @@ class ManualUpdates:
             ):
                 self._trained[id(leaf)] = weakref.ref(leaf)
         self._seen = {
-            id(leaf): (weakref.ref(leaf), _fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]
+            id(leaf): (weakref.ref(leaf), fingerprint(leaf)) for leaf in leaves[:MAX_LOOKED_AT]
         }
 
     def stepped(self, *, at_the_end: bool = False) -> bool:
@@ -82,16 +82,19 @@ class ManualUpdates:
 
     def _moved(self, leaf: torch.Tensor) -> bool:
         before = self._seen.get(id(leaf))
-        return before is not None and before[0]() is leaf and before[1] != _fingerprint(leaf)
+        return before is not None and before[0]() is leaf and before[1] != fingerprint(leaf)
 
 
-def _fingerprint(leaf: torch.Tensor) -> float:
+def fingerprint(leaf: torch.Tensor, max_scalars: int = 0) -> float:
     """Return a number that an update changes, also one through `.data`, which leaves `_version`
-    alone; constant without memory.
+    alone; constant without memory. Of a larger tensor than `max_scalars`, if that is given, only
+    its first rows are read.
     """
     with without_user_modes():
         plain = held_part(leaf)
         if not is_readable(plain):
             return 0.0
+        if 0 < max_scalars < plain.numel() and plain.ndim:
+            plain = plain[: max(1, max_scalars * len(plain) // plain.numel())]
         real = torch.view_as_real(plain) if plain.is_complex() else plain
         return float(real.double().square().sum())
