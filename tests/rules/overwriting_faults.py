@@ -76,6 +76,63 @@ def averaged(restore: bool, decay: float = 0.98, in_place: bool = False) -> Prog
     return program
 
 
+class Around(Optimizer):
+    """The base of optimizers around another, as many make it: none that torch's hooks hear."""
+
+    def __init__(self, base: Optimizer) -> None:
+        self.base = base
+        self.param_groups, self.state = base.param_groups, base.state
+        self.begun = [p.detach().clone() for p in self.weights()]
+        self.num_steps = 0
+
+    def weights(self) -> list[Tensor]:
+        return [p for group in self.base.param_groups for p in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+
+class PassesOn(Around):
+    """As that of Accelerate."""
+
+    def step(self) -> None:
+        self.base.step()
+
+
+class ScalesBack(Around):
+    """Goes back to where it has begun now and then, within its own step (TRAC)."""
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.base.step()
+        self.num_steps += 1
+        if self.num_steps % 10 == 0:
+            self.scale_back()
+
+    def scale_back(self) -> None:
+        for p, begun in zip(self.weights(), self.begun, strict=True):
+            p.data.copy_(begun)
+
+
+def around(make: Callable[[Optimizer], Optimizer], restore: bool = True) -> Program:
+    """An optimizer around another; an average is validated after each epoch."""
+
+    def program(listen: Listen) -> None:
+        model = mlp(3, nn.Tanh)
+        base, average = adam(model), Average(model, 0.98)
+        optimizer = make(base)
+        with listen(model, base):
+            for epoch in range(EPOCHS):
+                for step in range(BATCHES):
+                    train_step(model, optimizer, BATCHES * epoch + step)
+                    average.update(model)
+                average.swap_in(model)
+                if restore:
+                    average.swap_out(model)
+
+    return program
+
+
 def between_epochs(
     change: Callable[[dict[str, Tensor]], Between],
     optimize: Callable[[nn.Module], Optimizer] = adam,
@@ -347,6 +404,7 @@ def given_back(listen: Listen) -> None:
 caught_up = resumed(0.0, "caught up")
 FAULTY: dict[str, tuple[str, Program]] = {
     "average not restored": ("SG407", averaged(restore=False)),
+    "average not restored, an optimizer around": ("SG407", around(PassesOn, restore=False)),
     "average copied in place": ("SG407", averaged(restore=False, in_place=True)),
     "checkpoint each epoch": ("SG407", between_epochs(loaded_each_time)),
     "checkpoint, momentum": ("SG407", between_epochs(loaded_each_time, sgd, 20, 5)),
@@ -360,6 +418,7 @@ FAULTY: dict[str, tuple[str, Program]] = {
 }
 HEALTHY: dict[str, Program] = {
     "average restored": averaged(restore=True),
+    "scaled back by an optimizer around": around(ScalesBack),
     "loaded at first": between_epochs(loaded_at_first),
     "another training": between_epochs(another_training),
     "reptile": between_epochs(reptile, sgd),

@@ -40,8 +40,9 @@ class WeightsOverwritten(FactRule):
         clipping, masking, multiplying by a number, weights that are put back before the next step,
         an interpolation between two points of training (Lookahead, Reptile, also where the weights
         are decayed or masked by hand, or moved and moved back, as by SAM), an average over
-        processes. Neither does a load together with the state of the optimizer, or with a new
-        optimizer, because another training begins with it.
+        processes, the step of an optimizer around this one that sets weights itself. Neither does a
+        load together with the state of the optimizer, or with a new optimizer, because another
+        training begins with it.
 
     False alarms
         A training that on purpose returns to its best weights several times, with the optimizer as

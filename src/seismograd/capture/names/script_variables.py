@@ -175,7 +175,7 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
     return [(name, part) for name, part in copied.items() if type(name) is str]
 
 
-def _variables_of(frame: FrameType) -> Scope:
+def variables_of(frame: FrameType) -> Scope:
     """Return the variables of a running frame, leaving the frame as it was.
 
     Until Python 3.13 `f_locals` of a function is a dictionary that the frame keeps and `locals()`
@@ -203,7 +203,7 @@ def _scopes() -> Iterator[Scope]:
     while frame is not None:
         module = str(frame.f_globals.get("__name__", "")).split(".")[0]
         if module not in ("torch", own):
-            yield _variables_of(frame)
+            yield variables_of(frame)
         frame = frame.f_back
     main = sys.modules.get("__main__")
     if main is not None:

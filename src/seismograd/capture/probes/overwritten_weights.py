@@ -22,6 +22,7 @@ from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import parameters_below
+from seismograd.capture.probes.outer_steps import is_within_writing_step
 from seismograd.capture.probes.weight_slice import (
     WeightSlice,
     can_be_followed,
@@ -158,6 +159,8 @@ class OverwrittenWeights:
         part, is_same = followed.undone(window.num_steps)
         followed.site = -1
         if part < NEARLY or (_is_one_of_several() and not is_same):
+            return
+        if site < 0 and is_within_writing_step(lambda each: self.registry.known(each) is window):
             return
         followed.times += 1
         if is_looked_at(followed.times):
