@@ -122,5 +122,12 @@ def test_what_is_left_at_the_end_is_a_note() -> None:
     )
 
 
+def test_the_end_of_a_loop_that_clears_before_each_step_is_not_found() -> None:
+    """As one that looks at the gradient behind each step, for a curvature (L-BFGS)."""
+    made = stream("z b b b b s z b b " * 12, total=([1 / 4] * 4 + [1 / 2] * 2) * 12)
+    left = (note(kind="tail", iteration=12, count=2, optimizer=0, where=at("b")),)
+    assert result([made], notes=left)[0] == ()
+
+
 def test_two_steps_are_not_evaluated() -> None:
     assert status(stream("z b s z b s"), "SG308").reason.render() == "needs 3 steps, has 2"

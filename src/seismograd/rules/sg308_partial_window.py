@@ -110,7 +110,10 @@ class PartialWindow(WindowRule):
         note = self._end.unused(self._loops)
         if note is None or note.optimizer in self.found:
             return ()
-        whole, step = self._loops[note.optimizer].whole, max(note.iteration - 1, 0)
+        loop = self._loops[note.optimizer]
+        if self._clears_on_purpose(loop):  # as before its other steps
+            return ()
+        whole, step = loop.whole, max(note.iteration - 1, 0)
         left = self.finding(
             self._end.cause(note.count, whole),
             Message(FLUSH),
@@ -133,7 +136,7 @@ class PartialWindow(WindowRule):
         loop.num_windows += 1
         if left:
             loop.num_cleared += 1
-            if left < whole and loop.num_cleared <= self.max_share * loop.num_windows:
+            if left < whole and not self._clears_on_purpose(loop):
                 self.at_fault(window, self._thrown_away, left, whole)
         if divisor is None:
             if loop.is_regular() and whole < num < 2 * whole:
@@ -144,6 +147,9 @@ class PartialWindow(WindowRule):
         elif divisor < num < 2 * divisor and divisor == whole:
             leaked = self._leaked(window, num, whole, is_divided=True)
             self._repeated.add_finding(window.index, leaked)
+
+    def _clears_on_purpose(self, loop: AccumulationLoop) -> bool:
+        return loop.num_cleared > self.max_share * loop.num_windows
 
     def _thrown_away(self, window: StepWindow, shown: FaultSteps, left: int, whole: int) -> Finding:
         by, name = window.thrown[-1].by, window.name
