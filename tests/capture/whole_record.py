@@ -93,4 +93,7 @@ def _row_lines(row: RowBatch) -> Iterator[str]:
 
 def _bits(numbers: Any) -> str:
     numbers = np.asarray(numbers)
+    if numbers.dtype.kind == "f":
+        # of two NaN multiplied, NumPy 1 takes the sign of either, by where the memory lies
+        numbers = np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers)
     return f"{numbers.dtype} {numbers.shape} {numbers.tobytes().hex()}"
