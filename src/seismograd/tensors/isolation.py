@@ -8,6 +8,7 @@ from contextvars import copy_context
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 
 # Nothing public leaves all modes of a user at once.
@@ -61,21 +62,33 @@ def _kind() -> type[AbstractContextManager[None]]:
 
 
 Guards = _kind()
+# of the thread, in NumPy 1 alone
+_modes: Any = getattr(np, "geterrobj", None)
+_put_back: Any = getattr(np, "seterrobj", None)
 
 
 def in_own_context(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function that sets `numpy.errstate`, or calls one of `numpy.linalg` that does: it
-    runs in a copy of the caller's context variables, in which NumPy keeps that mode.
+    runs in a copy of the caller's context variables, in which NumPy 2 keeps that mode.
 
     `errstate` is entered and left in lines of Python, so that what a signal handler raises between
-    them would leave ours on in the program; a copy is left in one C call.
+    them would leave ours on in the program; a copy is left in one C call. NumPy 1 keeps the mode
+    for the thread, and it is put back in one C call.
     """
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return copy_context().run(function, *args, **kwargs)
 
-    return call
+    @wraps(function)
+    def call_and_put_back(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = [*_modes()]  # `errstate` changes the list in place
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _put_back(before)
+
+    return call if _modes is None else call_and_put_back
 
 
 def without_user_modes() -> AbstractContextManager[None]:
