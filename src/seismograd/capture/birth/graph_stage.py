@@ -27,7 +27,7 @@ from seismograd.capture.birth.operation import (
     operation_of,
     position_of,
 )
-from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, SAME_VALUES
+from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, SAME_VALUES, passes
 from seismograd.schema import BirthReason
 from seismograd.tensors.isolation import without_user_modes
 
@@ -105,7 +105,7 @@ class _GraphSearch:
             if below is None or below._sequence_nr() == LEAF:
                 return seen
             node, name = below, name_of(below)
-            if name in HARMLESS or below.name() in SAME_VALUES:
+            if name in HARMLESS or passes(below):
                 continue
             operation = operation_of(below)
             has_constant = any(source is None for source, _ in below.next_functions)

@@ -12,7 +12,7 @@ from seismograd.capture.birth.operation import (
     name_of,
     position_of,
 )
-from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, SAME_VALUES
+from seismograd.capture.graph.traversal import LEAF, MAX_HOPS, MAX_NODES, passes
 from seismograd.tensors.saved_tensors import saved_tensor
 
 
@@ -28,7 +28,7 @@ def makers(node: Any, name: str) -> tuple[str, ...]:
         if node is None or node._sequence_nr() == LEAF or len(found) == 2:
             break
         position = 0
-        if node.name() not in SAME_VALUES:
+        if not passes(node):
             found.append(name_of(node))
     return tuple(found)
 
@@ -44,7 +44,7 @@ def reads_mask(node: Any) -> bool:
             return True
         if name in ("add", "sub"):
             return any(source is None for source, _ in node.next_functions)
-        if node.name() not in SAME_VALUES and name not in ("mul", "div", "to_copy"):
+        if not passes(node) and name not in ("mul", "div", "to_copy"):
             return False
     return False
 

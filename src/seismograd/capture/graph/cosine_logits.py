@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.loss_operands import PASSING, Fault
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, passes, saved, shape_of, source
 
 MAX_HOPS = 16  # nodes from the loss function to the product
 MAX_TEMPERATURE = 0.5  # that similarities may be meant to be divided by
@@ -115,6 +115,6 @@ def _normalised(node: Any) -> Any:
 
 
 def _behind(node: Any, passing: frozenset[str]) -> Any:
-    while node is not None and node.name() in passing:
+    while node is not None and passes(node, passing):
         node = source(node)
     return node

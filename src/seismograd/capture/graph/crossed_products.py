@@ -13,7 +13,7 @@ import torch
 from seismograd.capture.graph.loss_graph import SCALING, LossGraph
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_sums import ONE_NUMBER
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import SAME_VALUES, passes, saved, shape_of, source
 
 PRODUCTS = frozenset({"DivBackward0", "MulBackward0"})
 REDUCING = frozenset({"MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1"})
@@ -82,7 +82,7 @@ def _is_only_reduced(graph: LossGraph, node: Any) -> bool:
             name: str = reader.name()
             if name in REDUCING and shape_of(reader) in ONE_NUMBER:
                 ends += 1
-            elif (name in OF_PAIRS or _is_weighed(reader)) and shape_of(reader) == shape:
+            elif (passes(reader, OF_PAIRS) or _is_weighed(reader)) and shape_of(reader) == shape:
                 if reader not in seen:
                     seen.add(reader)
                     stack.append(reader)

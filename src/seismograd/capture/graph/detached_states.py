@@ -11,8 +11,8 @@ import torch
 from seismograd.capture.graph.loss_graph import JOINING, LossGraph, is_leaf
 from seismograd.capture.graph.products import PRODUCTS, products_of
 from seismograd.capture.graph.traversal import (
-    SAME_VALUES,
     leads_to,
+    passes,
     saved,
     shape_of,
     signed,
@@ -125,7 +125,7 @@ def _states(graph: LossGraph) -> Iterator[LiveState]:
             made = source(node, place)
             values = None if made is None else saved(node, attribute)
             if values is not None:
-                while made is not None and made.name() in SAME_VALUES:
+                while made is not None and passes(made):
                     made = source(made)
                 yield from _parts(values, made)
 

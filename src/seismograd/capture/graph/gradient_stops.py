@@ -9,7 +9,15 @@ from typing import Any
 import torch
 
 from seismograd.capture.graph.loss_reduction import NLL
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, saved, shape_of, signed, source
+from seismograd.capture.graph.traversal import (
+    LEAF,
+    SAME_VALUES,
+    passes,
+    saved,
+    shape_of,
+    signed,
+    source,
+)
 from seismograd.schema import ZeroCause
 
 MAX_SCALARS = 1 << 26  # of saved tensors, read per loss
@@ -266,7 +274,7 @@ def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
     """
     if name == "ExpBackward0":
         difference, result = source(node), _kept(node, "result", budget)
-        while difference is not None and difference.name() in SAME_VALUES:
+        while difference is not None and passes(difference):
             difference = source(difference)
         if difference is None or difference.name() != "SubBackward0" or result is None:
             return False
@@ -290,7 +298,7 @@ def _is_ratio_of_one(node: Any, name: str, budget: list[int]) -> bool:
 
 
 def _leaf_behind(node: Any) -> torch.Tensor | None:
-    while node is not None and node.name() in SAME_VALUES:
+    while node is not None and passes(node):
         node = source(node)
     return (
         getattr(node, "variable", None)

@@ -11,7 +11,7 @@ import torch
 
 from seismograd.capture.graph.drawn_samples import MIN_ROWS, DrawnSample, holds
 from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import SAME_VALUES, passes, saved, shape_of, source
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 
 MAX_CHANGE = 0.1  # of the factor from one check to the next: a temperature moves, a reward jumps
@@ -134,7 +134,7 @@ def _density(chain: list[Any]) -> Any:
     """Return the node with the logarithm of a normal density, as torch computes it, in a chain that
     begins with the square: without the constants. `None` where it is another formula.
     """
-    named = [each for each in chain if each.name() not in SAME_VALUES]
+    named = [each for each in chain if not passes(each)]
     if [each.name() for each in named[1:3]] != ["NegBackward0", "DivBackward0"]:
         return None
     if source(named[2], 1) is None:

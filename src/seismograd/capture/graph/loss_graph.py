@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, source
+from seismograd.capture.graph.traversal import LEAF, SAME_VALUES, passes, source
 
 MAX_NODES = 20_000
 
@@ -93,7 +93,7 @@ class LossGraph:
         while stack:
             passed = stack.pop()
             for reader in self.readers[passed]:
-                if reader.name() not in passing:
+                if not passes(reader, passing):
                     yield reader, passed
                 elif reader not in seen:
                     seen.add(reader)
@@ -125,6 +125,6 @@ def below_views(node: Any, passing: Set[str] = SAME_VALUES) -> Any:
     """Return the node that made the values that a node passes on, or what operations of other names
     are `passing`.
     """
-    while node is not None and node.name() in passing:
+    while node is not None and passes(node, passing):
         node = source(node)
     return node

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from seismograd.capture.graph.loss_sums import ADDING, addends
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, signed, source
+from seismograd.capture.graph.traversal import SAME_VALUES, passes, saved, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.computed_losses import zero_loss
 from seismograd.capture.source.cut_terms import cut_term
@@ -247,7 +247,7 @@ class _Terms:
             return self._kept(node, "self") ** float(node._saved_exponent)
         if name == "NegBackward0":
             return -self._each(source(node))
-        if name in SAME_VALUES and name != "ExpandBackward0":
+        if passes(node) and name != "ExpandBackward0":
             return self._each(source(node))
         result = self._of_loss_function(node, name)
         if result is None:

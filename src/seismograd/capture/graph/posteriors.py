@@ -13,7 +13,7 @@ import torch
 
 from seismograd.capture.graph.loss_graph import SCALING, LossGraph
 from seismograd.capture.graph.loss_reduction import MEAN, WITH_REDUCTION
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, shape_of, source
+from seismograd.capture.graph.traversal import passes, saved, shape_of, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.source.loss_calls import loss_call
 from seismograd.schema import FactKind, Site
@@ -141,7 +141,7 @@ def _ends(top: Any) -> dict[Any, float]:
         elif name in ("MeanBackward0", "MeanBackward1"):
             share = max(1, prod(shape_of(node))) / max(1, prod(shape_of(live[0])))
             stack.append((live[0], factor * share))
-        elif name in SAME_VALUES or name in ("NegBackward0", "SumBackward0", "SumBackward1"):
+        elif passes(node) or name in ("NegBackward0", "SumBackward0", "SumBackward1"):
             stack.append((live[0], factor))
         elif name in SCALING and len(live) == 1:
             other = saved(node, "other" if source(node) is not None else "self")
@@ -156,7 +156,7 @@ def _ends(top: Any) -> dict[Any, float]:
 
 def _unscaled(node: Any) -> Any:
     """Return what a value is, multiplied by a number at most."""
-    while node is not None and (node.name() in SAME_VALUES or node.name() in SCALING):
+    while node is not None and (passes(node) or node.name() in SCALING):
         live = [below for below, _ in node.next_functions if below is not None]
         if len(live) != 1:
             return node

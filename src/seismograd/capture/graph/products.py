@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seismograd.capture.graph.traversal import SAME_VALUES
+from seismograd.capture.graph.traversal import passes
 
 PRODUCTS = frozenset(
     {"AddmmBackward0", "BmmBackward0", "ConvolutionBackward0", "LinearBackward0", "MmBackward0"}
@@ -22,7 +22,7 @@ def products_of(leaf: Any, readers: Mapping[Any, list[Any]]) -> list[Any]:
         for node in readers.get(stack.pop(), ()):
             if node.name() in PRODUCTS:
                 products.add(node)
-            elif node.name() in SAME_VALUES and node not in seen:
+            elif passes(node) and node not in seen:
                 seen.add(node)
                 stack.append(node)
     return sorted(products, key=lambda node: node._sequence_nr())

@@ -10,7 +10,7 @@ from seismograd.capture.graph.loss_graph import SCALING, LossGraph
 from seismograd.capture.graph.loss_operands import Fault
 from seismograd.capture.graph.loss_reduction import NLL, OF_EACH, WITH_REDUCTION
 from seismograd.capture.graph.loss_sums import ONE_NUMBER
-from seismograd.capture.graph.traversal import SAME_VALUES, shape_of, source
+from seismograd.capture.graph.traversal import SAME_VALUES, passes, shape_of, source
 
 MAX_HOPS = 16
 POWERS = frozenset({"PowBackward0", "PowBackward1", "SqrtBackward0"})
@@ -70,7 +70,7 @@ def _behind(node: Any, passing: Set[str]) -> Any:
     graph.
     """
     for _ in range(MAX_HOPS):
-        if node is None or node.name() not in passing:
+        if node is None or not passes(node, passing):
             return node
         live = [below for below, _ in node.next_functions if below is not None]
         if len(live) != 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from seismograd.capture.graph.loss_graph import LossGraph, is_leaf, leaves_behind
 from seismograd.capture.graph.loss_sums import ONE_NUMBER
-from seismograd.capture.graph.traversal import SAME_VALUES, shape_of, signed, source
+from seismograd.capture.graph.traversal import SAME_VALUES, passes, shape_of, signed, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.source.routing import routing
@@ -131,7 +131,7 @@ def _own_leaf_nodes(layer: Any) -> list[tuple[Any, list[Any]]]:
     found: list[tuple[Any, list[Any]]] = []
     for below, _ in layer.next_functions:
         node, views = below, list[Any]()
-        while node is not None and node.name() in SAME_VALUES:
+        while node is not None and passes(node):
             views.append(node)
             node = source(node)
         if node is not None and is_leaf(node):

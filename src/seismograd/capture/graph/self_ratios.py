@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seismograd.capture.graph.loss_graph import SCALING, LossGraph, below_views, leaves_behind
-from seismograd.capture.graph.traversal import LOOK_UPS, SAME_VALUES, leads_to, saved, source
+from seismograd.capture.graph.traversal import (
+    LOOK_UPS,
+    SAME_VALUES,
+    leads_to,
+    passes,
+    saved,
+    source,
+)
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.capture.names.parameter_table import ParameterTable
@@ -122,7 +129,7 @@ def _sides(node: Any) -> tuple[Any, Any] | None:
     if name != "ExpBackward0":
         return None
     below = source(node)
-    while below is not None and below.name() in OF_DIFFERENCE:
+    while below is not None and passes(below, OF_DIFFERENCE):
         below = source(below)
     if below is None or below.name() != "SubBackward0":
         return None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph, is_leaf
-from seismograd.capture.graph.traversal import SAME_VALUES, saved, source
+from seismograd.capture.graph.traversal import passes, saved, source
 from seismograd.capture.graph.zero_gradient_origin import leaves_reached
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -136,7 +136,7 @@ def size_of_one(node: Any) -> str:
 def _origin(node: Any, position: int) -> tuple[Any, int]:
     """Return the node whose values an operand has, and which of its results."""
     below, output = node.next_functions[position]
-    while below is not None and below.name() in SAME_VALUES:
+    while below is not None and passes(below):
         below, output = below.next_functions[0]
     return below, output
 

@@ -4,7 +4,7 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,6 +215,16 @@ def signed(number: Any) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+def passes(node: Any, names: Set[str] = SAME_VALUES) -> bool:
+    """Return whether a node has one of these names, or is a slice that takes everything: torch
+    2.6 makes one for every `:` of an index.
+    """
+    name: str = node.name()
+    return name in names or (
+        name == "SliceBackward0" and shape_of(node) == tuple(map(int, node._saved_self_sym_sizes))
+    )
+
+
 def leads_to(node: Any, earlier: Any) -> bool:
     """Return whether an operation depends on an earlier one, or is it."""
     first = earlier._sequence_nr()
@@ -259,7 +269,7 @@ def _used(leaf: torch.Tensor, node: Any, read_by: dict[Any, Any]) -> tuple[str, 
     """Return the activation behind the operation that reads a leaf, and the dtype of that operation
     where it differs.
     """
-    while node is not None and node.name() in SAME_VALUES:
+    while node is not None and passes(node):
         node = read_by.get(node)
     if node is None:
         return "", ""
