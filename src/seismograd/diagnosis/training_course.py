@@ -17,7 +17,16 @@ from seismograd.analysis.medians import median
 from seismograd.analysis.norm_growth import UNBOUNDED
 from seismograd.record.pyramid.step_scalars import STEP_SCALARS
 from seismograd.record.reader import Run
-from seismograd.schema import AnyArray, BoolArray, FloatArray, RowBatch, State, StepFlag
+from seismograd.schema import (
+    AnyArray,
+    BoolArray,
+    FactKind,
+    FloatArray,
+    LossDoubt,
+    RowBatch,
+    State,
+    StepFlag,
+)
 
 MIN_LOSSES = 10
 """With fewer, the noise of a batch is as large as what was learned."""
@@ -47,6 +56,8 @@ class Trend(StrEnum):
     NOT_FINITE = "not finite"
     TOO_FEW = "too few"
     SEVERAL = "several"  # losses of several optimizers, whose sum need not fall
+    POLICY = "policy"  # log-probabilities times returns, which grow with a better policy
+    REPLACED = "replaced"  # the script has put other gradients in place of those of the loss
     NOT_RECORDED = "not recorded"
 
 
@@ -119,8 +130,11 @@ def training_course(run: Run) -> TrainingCourse:
     begun, ended = median(known[:num_first]), median(known[-num:]) if is_finite else math.nan
     by_optimizer = _in_turn(run, ends, last)
     several = bool(by_optimizer) or _has_several_losses(run, ends)
+    doubt = Trend.SEVERAL if several else _doubt(run, ends)
+    if doubt in (Trend.POLICY, Trend.REPLACED):
+        guess, num_classes = math.nan, 0
     return TrainingCourse(
-        _trend(known, num_first, num, is_finite, guess, several),
+        _trend(known, num_first, num, is_finite, guess, doubt),
         begun,
         ended,
         _peak(run),
@@ -162,12 +176,17 @@ def _has_loss(steps: AnyArray) -> BoolArray:
 
 
 def _trend(
-    losses: FloatArray, num_first: int, num: int, is_finite: bool, guess: float, several: bool
+    losses: FloatArray,
+    num_first: int,
+    num: int,
+    is_finite: bool,
+    guess: float,
+    doubt: Trend | None,
 ) -> Trend:
     if not is_finite:
         return Trend.NOT_FINITE
-    if several:
-        return Trend.SEVERAL
+    if doubt is not None:
+        return doubt
     if len(losses) < MIN_LOSSES:
         return Trend.TOO_FEW
     begun, ended = median(losses[:num_first]), median(losses[-num:])
@@ -188,6 +207,21 @@ def _trend(
 def _has_several_losses(run: Run, steps: AnyArray) -> bool:
     """Return whether a step's loss is the sum of those of several optimizers."""
     return len(run.row_reader.optimizers) > 1 and bool((steps["num_backwards"] > 1).any())
+
+
+def _doubt(run: Run, steps: AnyArray) -> Trend | None:
+    """Return why the losses of these steps are no measure; `None` where nothing speaks against
+    it.
+    """
+    stepped = set(np.unique(steps["optimizer"]).tolist())
+    reasons = {
+        fact.text("reason")
+        for fact in run.facts
+        if fact.kind == FactKind.LOSS_DOUBTFUL and fact.optimizer in stepped
+    }
+    if not reasons:
+        return None
+    return Trend.POLICY if LossDoubt.POLICY in reasons else Trend.REPLACED
 
 
 def _guess(run: Run) -> tuple[float, int]:

@@ -16,7 +16,7 @@ from seismograd.diagnosis.rule import memory
 from seismograd.diagnosis.step_group_rule import StepGroupRule
 from seismograd.rules.sg102.exploding_depth import explodes_at_first
 from seismograd.rules.sg102.sg102_exploding_gradient import ExplodingGradient
-from seismograd.schema import Evidence, Fact, Finding
+from seismograd.schema import Evidence, Fact, FactKind, Finding
 
 
 @final
@@ -49,7 +49,8 @@ class UpdateTooLarge(StepGroupRule):
         is below {max_growth:g} times the first: if a gradient explodes after the loss has fallen,
         or grows from layer to layer at the start, that is the cause (gradient-spike,
         exploding-gradient). A loss that is negative at any point says little about progress and is
-        not judged.
+        not judged; nor is one of log-probabilities times returns or advantages, which grow with a
+        better policy, or one whose gradients the script has replaced by others.
 
     False alarms
         A task on which nothing can be learned, such as random labels. A loss that should grow.
@@ -89,9 +90,12 @@ class UpdateTooLarge(StepGroupRule):
     _explosion: ExplodingGradient = memory(ExplodingGradient)
     _tracks: dict[int, LargeUpdateTrack] = memory(dict[int, LargeUpdateTrack])
     _sources: SettingSources = memory(SettingSources)
+    _doubtful: set[int] = memory(set[int])  # optimizers whose loss is no measure
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
         self._sources.learn(fact)
+        if fact.kind == FactKind.LOSS_DOUBTFUL:
+            self._doubtful.add(fact.optimizer)
         return ()
 
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
@@ -106,6 +110,8 @@ class UpdateTooLarge(StepGroupRule):
     def judge(self, step_group: StepGroup) -> None:
         track, relative = self._tracks[step_group.optimizer], self._follow(step_group)
         if not track.is_judged or not track.first_loss > 0 or math.isnan(relative):
+            return
+        if step_group.optimizer in self._doubtful and step_group.optimizer not in self.found:
             return
         if step_group.optimizer in self.found:
             if relative >= self.wrecked_share:

@@ -18,7 +18,7 @@ from seismograd.schema.entries import (
     no_ranks,
     step_entry,
 )
-from seismograd.schema.facts import BirthReason, Fact, FactKind, ZeroCause
+from seismograd.schema.facts import BirthReason, Fact, FactKind, LossDoubt, ZeroCause
 from seismograd.schema.findings import SEVERITIES, Conclusion, Evidence, Finding, RuleStatus
 from seismograd.schema.parameters import Optimizer, Parameter, Site
 from seismograd.schema.recorded_dtype import recorded
@@ -76,6 +76,7 @@ __all__ = [
     "Finding",
     "FloatArray",
     "IntArray",
+    "LossDoubt",
     "Note",
     "Optimizer",
     "Origin",

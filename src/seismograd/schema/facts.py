@@ -313,6 +313,10 @@ class FactKind(StrEnum):
     """The loss is a regression of action values, as of Q-learning: of what indices choose from a
     network's outputs, one for each sample. Told once for each line.
     """
+    LOSS_DOUBTFUL = "loss_doubtful"
+    """The recorded loss of the steps of `optimizer` does not tell how its training goes; told once
+    for each `reason`, a `LossDoubt`.
+    """
     RATE_LOADED = "rate_loaded"
     """`Optimizer.load_state_dict` has replaced the learning rate that the optimizer was made with,
     told at its next step. `group`; `name`, `class_name` of the optimizer; `given`, `loaded`: the
@@ -449,6 +453,14 @@ class BirthReason(StrEnum):
     UPDATE = "update"  # the update of the step before was too large
     WRITTEN = "written"  # a parameter held it, and the optimizer did not write it
     UNKNOWN = "unknown"  # the operation is known and nothing else
+
+
+class LossDoubt(StrEnum):
+    """Why a loss does not tell how a training goes."""
+
+    POLICY = "policy"  # log-probabilities of actions times returns, or advantages
+    ASSIGNED = "assigned"  # the gradients were set, from several backwards that were cleared
+    HOOKS = "hooks"  # hooks have put other gradients in place of those of the loss
 
 
 class ZeroCause(StrEnum):

@@ -34,6 +34,14 @@ _TRENDS = {
     Trend.NOT_FINITE: mark("At the end the loss was not finite."),
     Trend.TOO_FEW: mark("The loss went {losses}: too few steps to tell whether it falls."),
     Trend.SEVERAL: mark("The losses of several optimizers add up to {losses}."),
+    Trend.POLICY: mark(
+        "The loss is one of log-probabilities times returns or advantages ({losses}): it does not "
+        "show whether the training learned."
+    ),
+    Trend.REPLACED: mark(
+        "The script replaces the gradients by others, so the losses ({losses}) do not show whether "
+        "the training learned."
+    ),
     Trend.NOT_RECORDED: mark("No step has a recorded loss."),
 }
 _WITHOUT_FINDINGS = {
@@ -53,6 +61,14 @@ _WITHOUT_FINDINGS = {
     Trend.SEVERAL: mark(
         "No rule fired (rules evaluated: {number}); the losses of several optimizers ({losses}) "
         "do not show whether the training learned."
+    ),
+    Trend.POLICY: mark(
+        "No rule fired (rules evaluated: {number}); a loss of log-probabilities times returns or "
+        "advantages ({losses}) does not show whether the training learned."
+    ),
+    Trend.REPLACED: mark(
+        "No rule fired (rules evaluated: {number}); the script replaces the gradients by others, "
+        "so the losses ({losses}) do not show whether the training learned."
     ),
     Trend.NOT_RECORDED: mark(
         "No rule fired (rules evaluated: {number}); without a recorded loss it is not known "

@@ -110,15 +110,15 @@ def _is_log_probability(node: Any) -> bool:
     """Return whether this is the logarithm of the probability of an action, or its exponential:
     picked from those of all actions, or that of a normal distribution.
     """
-    below = list(_below(node, OF_PROBABILITY))
-    is_picked = any(each.name() == "GatherBackward0" and _is_of_all(each) for each in below)
+    below = list(nodes_below(node, OF_PROBABILITY))
+    is_picked = any(each.name() == "GatherBackward0" and is_of_all(each) for each in below)
     is_squared = any(
-        each.name() == "PowBackward0" and _is_difference(source(each)) for each in below
+        each.name() == "PowBackward0" and is_difference(source(each)) for each in below
     )
     return is_picked or (is_squared and any(each.name() == "LogBackward0" for each in below))
 
 
-def _is_of_all(node: Any) -> bool:
+def is_of_all(node: Any) -> bool:
     """Return whether an action's is picked from the logarithms of probabilities of all."""
     given = below_views(source(node))
     if given is None:
@@ -133,7 +133,7 @@ def _values(node: Any) -> Iterator[Any]:
     """Yield what an advantage is computed from, itself included; nothing of what is no difference
     between returns and values.
     """
-    below = list(_below(node, OF_VALUES))
+    below = list(nodes_below(node, OF_VALUES))
     for each in below:
         if each.name() == "SubBackward0" and source(each, 1) is not None:
             yield from below
@@ -144,9 +144,9 @@ def _is_regressed(graph: LossGraph, node: Any) -> bool:
     """Return whether a loss compares a value with data."""
     for reader, _ in graph.readers_of_values(node, PARTS):
         name: str = reader.name()
-        if name in COMPARING or (name == "PowBackward0" and _is_difference(node)):
+        if name in COMPARING or (name == "PowBackward0" and is_difference(node)):
             return True
-        if _is_difference(reader) and any(
+        if is_difference(reader) and any(
             after.name() in ("AbsBackward0", "PowBackward0")
             for after, _ in graph.readers_of_values(reader)
         ):
@@ -154,7 +154,7 @@ def _is_regressed(graph: LossGraph, node: Any) -> bool:
     return False
 
 
-def _is_difference(node: Any) -> bool:
+def is_difference(node: Any) -> bool:
     """Return whether this is a difference of something with a graph and data."""
     node = below_views(node)
     if node is None or node.name() != "SubBackward0":
@@ -162,7 +162,7 @@ def _is_difference(node: Any) -> bool:
     return (source(node) is None) != (source(node, 1) is None)
 
 
-def _below(node: Any, passing: frozenset[str] | set[str]) -> Iterator[Any]:
+def nodes_below(node: Any, passing: frozenset[str] | set[str]) -> Iterator[Any]:
     """Yield a node and those below it, through operations of these names."""
     stack, seen = [node], {node}
     while stack and len(seen) < MAX_HOPS:

@@ -15,6 +15,7 @@ from seismograd.capture.graph.judged_outputs import JudgedOutputs
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_weights import LossWeights
+from seismograd.capture.graph.policy_losses import PolicyLosses
 from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.quantized_cuts import QuantizedCuts
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes
@@ -62,6 +63,7 @@ class GraphInspections:
             ("first ratio", FirstRatios(facts, table, sites).look),
             ("reference", SelfReferences(facts, table, sites).look),
             ("judged outputs", JudgedOutputs(facts, table).look),
+            ("policy", PolicyLosses(facts).look),
             ("shares", SharesOfOne(facts, table, sites).look),
         )
 
