@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seismograd.analysis.block_rows import as_list, integers, statistic, weight_norms
+from seismograd.analysis.block_rows import integers, statistic, weight_norms
 from seismograd.analysis.parameter_index import is_weight
 from seismograd.schema import EventFlag, EventKind, Parameter, RowBatch, State, StepFlag
 
@@ -33,17 +33,29 @@ def plain_loss(block: RowBatch, row: int) -> float:
     step = block.steps[row]
     if int(step["num_backwards"]) != 1 or int(step["flags"]) & int(StepFlag.NO_LOSS):
         return math.nan
-    mine = integers(block.events, "iteration") == int(step["iteration"])
-    for at in as_list(
-        np.flatnonzero(mine & (integers(block.events, "kind") == EventKind.BACKWARD))
-    ):
-        event = block.events[at]
-        # false where one is NaN
-        is_mean = abs(float(event["weight"]) * float(event["count"]) - 1) < 0.01
-        return (
-            float(step["loss"]) if is_mean and not int(event["flags"]) & int(RESHAPED) else math.nan
-        )
-    return math.nan
+    used = _used_backward(block, int(step["iteration"]), int(step["optimizer"]))
+    if used is None:
+        return math.nan
+    event = block.events[used]
+    # false where one is NaN
+    is_mean = abs(float(event["weight"]) * float(event["count"]) - 1) < 0.01
+    return float(step["loss"]) if is_mean and not int(event["flags"]) & int(RESHAPED) else math.nan
+
+
+def _used_backward(block: RowBatch, iteration: int, optimizer: int) -> int | None:
+    """Return which event is the backward that a step of an optimizer has used, where it has used
+    one: the gradients of those before it were cleared. What a step evaluates again does not count.
+    """
+    events = block.events
+    mine = (integers(events, "iteration") == iteration) & (
+        integers(events, "kind") == EventKind.BACKWARD
+    )
+    mine &= (integers(events, "flags") & int(EventFlag.AGAIN)) == 0
+    if 0 <= optimizer < 64:
+        own = mine & ((events["touched"] >> np.uint64(optimizer)) & np.uint64(1) != 0)
+        mine = own if own.any() else mine
+    at = np.flatnonzero(mine)
+    return int(at[-1]) if len(at) else None
 
 
 def leverage(block: RowBatch, row: int) -> float:

@@ -22,6 +22,7 @@ from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.measuring_time import MeasuringTime
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
+from seismograd.capture.probes.assigned_gradients import AssignedGradients
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
@@ -95,6 +96,7 @@ class EventHandlers:
             births,
             LateReductions(facts),
             GradientsOfOthers(facts, log, registry),
+            AssignedGradients(facts, registry),
             states,
             spent,
         )

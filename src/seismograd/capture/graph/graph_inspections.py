@@ -15,7 +15,7 @@ from seismograd.capture.graph.judged_outputs import JudgedOutputs
 from seismograd.capture.graph.loss_graph import LossGraph
 from seismograd.capture.graph.loss_inputs import LossInputs
 from seismograd.capture.graph.loss_weights import LossWeights
-from seismograd.capture.graph.policy_losses import PolicyLosses
+from seismograd.capture.graph.policy_gradients import PolicyLosses
 from seismograd.capture.graph.posteriors import Posteriors
 from seismograd.capture.graph.quantized_cuts import QuantizedCuts
 from seismograd.capture.graph.recurrence_axes import RecurrenceAxes

@@ -29,6 +29,7 @@ from seismograd.capture.loop.step_record import complete_step, record_step
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.names.parameter_groups import attribute
+from seismograd.capture.probes.assigned_gradients import AssignedGradients
 from seismograd.capture.probes.gradients_of_others import GradientsOfOthers
 from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.optimizer_state import EVERY, FIRST, OptimizerStateProbe
@@ -52,6 +53,7 @@ class StepHooks:
         births: BirthObserver,
         late_reductions: LateReductions,
         handed: GradientsOfOthers,
+        assigned: AssignedGradients,
         states: OptimizerStateProbe,
         spent: MeasuringTime,
     ) -> None:
@@ -64,7 +66,7 @@ class StepHooks:
         )
         self._sampling, self._births, self._late_reductions = sampling, births, late_reductions
         self._handed, self._states, self._spent = handed, states, spent
-        self._note = note
+        self._note, self._assigned = note, assigned
         self._compiled = CompiledBackwards(note, lambda: iteration_queue.num_rows)
 
     def step_begins(
@@ -120,6 +122,8 @@ class StepHooks:
         table = self._registry.parameter_table
         if changed and not window.num_heard and flags is StepFlag.NONE:
             self._guard.call("handed", self._handed.step_begins, window)
+        if flags is StepFlag.CHANGED and window.num_heard > window.num_backwards:
+            self._guard.call("assigned", self._assigned.step_begins, thread_state, window)
         record_step(self._log, table, thread_state, window, optimizer, flags, applied)
         if self._sampling and self._iteration_queue.thinning.extras:
             began_s = perf_counter()

@@ -13,7 +13,7 @@ from torch import Tensor  # noqa: E402
 from torch.distributions import Categorical, Normal  # noqa: E402
 
 from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
-from seismograd.capture.graph.policy_losses import is_policy_loss  # noqa: E402
+from seismograd.capture.graph.policy_gradients import is_policy_loss  # noqa: E402
 
 NUM, ACTIONS = 12, 3
 Loss = Callable[[Tensor, Tensor], Tensor]
