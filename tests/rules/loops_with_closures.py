@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ class SharpnessAware(torch.optim.SGD):
     """SAM in one step: at the weights, then at those that are moved uphill."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         evaluate = torch.enable_grad()(closure)
         loss = evaluate()
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -172,6 +173,49 @@ def in_turn(listen: Listen) -> None:
         for lr in (0.05, 0.1, 0.2):
             model = mlp(3, nn.ReLU)
             alone()(model, sgd(model, lr))
+
+
+class Perturbed(Optimizer):
+    """Evaluates here and up the slope, and makes the step of another optimizer (GSAM)."""
+
+    def __init__(self, base: Optimizer) -> None:
+        super().__init__(base.param_groups[0]["params"], {})
+        self.base, self.param_groups = base, base.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        weights: list[Any] = self.param_groups[0]["params"]
+        with torch.enable_grad():
+            loss = closure()
+        kept = [weight.clone() for weight in weights]
+        for weight in weights:
+            weight.add_(0.05 * weight.grad / (weight.grad.norm() + 1e-12))
+        with torch.enable_grad():
+            closure()
+        for weight, before in zip(weights, kept, strict=True):
+            weight.copy_(before)
+        self.base.step()
+        return loss
+
+
+def perturbed(listen: Listen) -> list[float]:
+    """The optimizer within clears; returns the losses at the weights of each step."""
+    torch.manual_seed(0)
+    model = mlp(2, nn.Tanh)
+    base = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer: Any = Perturbed(base)
+    losses: list[float] = []
+    with listen(model, base, optimizer):
+        for step in range(24):
+
+            def closure(step: int = step) -> Tensor:
+                base.zero_grad()
+                loss = classify(model, step)
+                loss.backward()
+                return loss
+
+            losses.append(optimizer.step(closure).item())
+    return losses
 
 
 FAULTY: dict[str, tuple[str, Program]] = {

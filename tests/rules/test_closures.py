@@ -12,7 +12,7 @@ from seismograd.diagnosis.engine import CLEAR, NOT_EVALUATED, RuleStatus  # noqa
 from seismograd.diagnosis.whole_record import diagnose  # noqa: E402
 from seismograd.record.reader import open_run  # noqa: E402
 from tests.rules.loops_at_fault import loop  # noqa: E402
-from tests.rules.loops_with_closures import FAULTY, HEALTHY, lbfgs  # noqa: E402
+from tests.rules.loops_with_closures import FAULTY, HEALTHY, lbfgs, perturbed  # noqa: E402
 from tests.rules.programs import Program, classify  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
@@ -54,6 +54,15 @@ def test_one_step_suffices_where_a_closure_adds_to_what_it_computed_before(tmp_p
     assert "within the closure" in finding.advice.render()
     assert finding.excerpt.startswith("optimizer.zero_grad()  # the first line of the closure")
     assert "test_closures.py" in finding.where
+
+
+def test_the_loss_of_a_step_that_evaluates_twice_is_that_of_its_own_weights(tmp_path: Path) -> None:
+    losses: list[float] = []
+    assert judged(lambda listen: losses.extend(perturbed(listen)), tmp_path / "run") == ()
+    recorded = [
+        float(loss) for block in open_run(tmp_path / "run").blocks() for loss in block.steps["loss"]
+    ]
+    assert recorded == pytest.approx(losses)
 
 
 def test_what_cannot_be_seen_of_a_closure_is_not_called_clear(tmp_path: Path) -> None:

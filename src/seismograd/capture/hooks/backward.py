@@ -162,7 +162,9 @@ class BackwardHooks:
             return
         if captured is not None:
             self.inspection.backward_ends(captured, self.num_heard)
-        for window in self._of(thread_state, self._registry.windows):
+        windows = self._of(thread_state, self._registry.windows)
+        repeated = [window for window in windows if window.evaluates_again]
+        for window in windows:
             if window.handed is not None:
                 self._guard.call("handed", window.handed.backward_ends)
             if not window.clearing.backward_ends():
@@ -178,7 +180,8 @@ class BackwardHooks:
                 window.last_operation = thread_state.last_operation
             if window.evaluates_again:
                 continue
-            window.backward_ended(loss, scale)
+            first = _evaluated_first(window, repeated) if repeated else None
+            window.backward_ended(loss if first is None else first, scale)
             if not window.was_stepped and window.num_heard >= SEEN_AT:
                 self._guard.call(
                     "unstepped",
@@ -334,6 +337,18 @@ class BackwardHooks:
         if window.step is not None and window.step_heard is not None:
             window.step.flags, window.step.applied = StepFlag.NONE, None
             window.step_heard.flags = window.step_heard.flags & ~OVER | CLOSURE
+
+
+def _evaluated_first(window: OptimizerWindow, repeated: list[OptimizerWindow]) -> Scalar | None:
+    """Return the loss that a running step which evaluates again has evaluated before, where it is
+    over the same parameters and so makes the step of this optimizer within its own.
+    """
+    for other in repeated:
+        if other.losses:
+            ids = set(map(id, other.held()))
+            if all(id(parameter) in ids for parameter in window.held()):
+                return other.losses[0]
+    return None
 
 
 def install(hub: EventHub) -> Undo:

@@ -77,7 +77,8 @@ class ZeroGradHooks:
         self, window: OptimizerWindow, thread_state: ThreadState
     ) -> list[OptimizerWindow]:
         """Return the windows of other optimizers that hold no tensor but those of this one, and
-        have gradients in them.
+        have gradients in them. One that is stepping counts once it has evaluated the loss: it makes
+        the step of this one within its own, and evaluates again (GSAM).
         """
         windows = self._registry.windows
         if len(windows) < 2:
@@ -87,9 +88,12 @@ class ZeroGradHooks:
             for each in windows
             if each is not window
             and each.num_backwards
-            and not each.stepping
+            and (each.evaluated or not each.stepping)
             and each.thread_state in (None, thread_state)
         ]
+        if any(each.stepping for each in waiting):
+            within = stepping(waiting, thread_state)
+            waiting = [each for each in waiting if each in within or not each.evaluated]
         if not waiting:
             return []
         ids = set(map(id, window.held()))
