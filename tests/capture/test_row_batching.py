@@ -48,6 +48,38 @@ class Loop:
         self.backward()
         self.optimizer.step()
 
+    @property
+    def two(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        """An optimizer for each layer."""
+        self.optimizers = getattr(self, "optimizers", None) or (
+            torch.optim.AdamW(self.model[0].parameters(), lr=1e-2),
+            torch.optim.SGD(self.model[2].parameters(), lr=1e-2),
+        )
+        return self.optimizers
+
+    def in_turn(self, number: int) -> None:
+        for optimizer in self.two:
+            optimizer.zero_grad()
+            self.backward(0.0 if number == 7 else 1.0)
+            if number > 20 and optimizer is self.two[0]:
+                torch.nn.utils.clip_grad_norm_(self.model[0].parameters(), 0.1)
+            optimizer.step()
+
+    def both(self, number: int) -> None:
+        for optimizer in self.two:
+            optimizer.zero_grad()
+        self.backward(math.nan if number == 8 else 1.0)
+        for optimizer in self.two[: 1 if number == 12 else 2]:
+            optimizer.step()
+
+    def overlapping(self, number: int) -> None:
+        both = self.optimizer, self.two[0]
+        for optimizer in both if number % 3 else both[::-1]:
+            optimizer.zero_grad()
+        self.backward()
+        for optimizer in both if number % 3 else both[::-1]:
+            optimizer.step()
+
     def clipped(self, number: int) -> None:
         self.optimizer.zero_grad()
         self.backward()
@@ -100,6 +132,7 @@ class Loop:
 
 
 LOOPS = ["plain", "clipped", "not_finite", "carried", "without_a_gradient", "growing", "scaled"]
+OF_TWO = ["in_turn", "both", "overlapping"]
 
 
 def joined(batches: list[RowBatch]) -> list[RowBatch]:
@@ -116,7 +149,7 @@ def joined(batches: list[RowBatch]) -> list[RowBatch]:
 @pytest.mark.parametrize(
     ("make", "elements"), [(make_backend, ()), (ReferenceBackend, ("0.weight[0,0]", "2.bias[1]"))]
 )
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", [*LOOPS, *OF_TWO])
 def test_rows_made_together_are_those_made_one_by_one(
     name: str, make: Callable[[], MeasuringBackend], elements: tuple[str, ...]
 ) -> None:
@@ -130,7 +163,7 @@ def test_rows_made_together_are_those_made_one_by_one(
             items.append,
             notes.append,
             [loop.model],
-            [loop.optimizer],
+            [loop.optimizer, *loop.two] if name in OF_TWO else [loop.optimizer],
             specs,
             max_batch_rows=size,
         )
@@ -147,6 +180,8 @@ def test_rows_made_together_are_those_made_one_by_one(
     alone, together = map(joined, kept)
     if name in ("plain", "clipped", "not_finite", "carried"):
         assert len(kept[1]) < STEPS / 2
+    if name in OF_TWO and not elements:
+        assert len(kept[1]) < len(joined(kept[0])[0]) / 2
     assert len(alone) == len(together)
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seismograd.capture.loop.iteration import GradientReading, Iteration
-from seismograd.capture.rows.row_columns import is_one_reading
+from seismograd.capture.rows.row_columns import is_of_parts, is_one_reading
 
 
 def batches_of(iterations: Sequence[Iteration]) -> list[list[Iteration]]:
     """Split where one iteration cannot be batched with the previous one."""
     batches: list[list[Iteration]] = []
-    parameters, before = (), None
+    parameters, before, are_parts = (), None, False
     for each in iterations:
         reading = _only_reading(each)
-        if (
+        were_parts, are_parts = are_parts, reading is None and _has_only_parts(each)
+        if (were_parts and are_parts and each.parameters is parameters) or (
             reading is not None
             and before is not None
             and each.parameters is parameters
@@ -30,6 +31,14 @@ def batches_of(iterations: Sequence[Iteration]) -> list[list[Iteration]]:
             batches.append([each])
         parameters, before = each.parameters, reading
     return batches
+
+
+def _has_only_parts(iteration: Iteration) -> bool:
+    """Return whether others that are of parts can be batched with the iteration."""
+    is_waiting = any(s.probed is not None and s.probed.waiting for s in iteration.steps)
+    return not (iteration.compared or is_waiting or is_one_reading(iteration)) and is_of_parts(
+        iteration
+    )
 
 
 def _only_reading(iteration: Iteration) -> GradientReading | None:

@@ -57,6 +57,8 @@ def columns_of_rows(iterations: Sequence[Iteration], num_elements: int) -> RowCo
         _read_at_once(iterations, num_elements)
         if is_one_reading(iterations[0])
         else _assemble(iterations[0], num_elements)
+        if len(iterations) == 1
+        else _assemble_at_once(iterations)
     )
     _put_carried_and_probed(iterations, columns.values)
     return columns
@@ -75,6 +77,26 @@ def is_one_reading(iteration: Iteration) -> bool:
     ):
         return False
     return reading.scale is None or reading.scale.read() == 1
+
+
+def is_of_parts(iteration: Iteration) -> bool:
+    """Return whether each step of the iteration has read some of the columns, and nothing else, as
+    where several optimizers step in turn or one behind the other.
+    """
+    for step in iteration.steps:
+        reading = step.reading
+        if (
+            reading is None
+            or reading.samples
+            or reading.sketches is not None
+            or reading.arrival is not None
+            or len(reading.elements)
+            or step.applied is not None
+            or int(step.flags) & SKIPPED
+            or (reading.scale is not None and reading.scale.read() != 1)
+        ):
+            return False
+    return True
 
 
 def _read_at_once(iterations: Sequence[Iteration], num_elements: int) -> RowColumns:
@@ -163,6 +185,49 @@ def _assemble(iteration: Iteration, num_elements: int) -> RowColumns:
         elements[None],
         sketches,
     )
+
+
+def _assemble_at_once(iterations: Sequence[Iteration]) -> RowColumns:
+    """Assemble the columns of iterations of parts: what each optimizer has read goes into all of
+    its rows at once.
+    """
+    num_rows, num_parameters = len(iterations), len(iterations[0].parameters)
+    state = np.full((num_rows, num_parameters), NOT_MEASURED, np.uint8)
+    values = {name: each.copy() for name, each in _blank(num_rows, num_parameters).items()}
+    for position in range(max(len(iteration.steps) for iteration in iterations)):
+        alike: dict[tuple[int, int], list[tuple[int, OptimizerStep, GradientReading]]] = {}
+        for row, iteration in enumerate(iterations):
+            step = iteration.steps[position] if position < len(iteration.steps) else None
+            if step is not None and step.reading is not None:
+                key = id(step.reading.columns), id(step.reading.numels)
+                alike.setdefault(key, []).append((row, step, step.reading))
+        for group in alike.values():
+            _fill_at_once(group, state, values)
+    samples, elements = no_samples(num_parameters), np.zeros((num_rows, 0))
+    return RowColumns(state, values, [], samples, elements, {})
+
+
+def _fill_at_once(
+    group: Sequence[tuple[int, OptimizerStep, GradientReading]],
+    state: StateArray,
+    values: dict[str, FloatArray],
+) -> None:
+    """Copy readings of the same columns into their rows, as `_fill` does with one."""
+    readings = [reading for _, _, reading in group]
+    rows = np.array([row for row, _, _ in group], np.int64)
+    place = rows[:, None], readings[0].columns[None]
+    found: dict[str, FloatArray] = stacked([reading.values for reading in readings])
+    states = _states(readings, found)
+    found["applied_norm"] = (
+        _stacked([step.applied_norm() for _, step, _ in group])
+        if any(step.clips for _, step, _ in group)
+        else found["grad_norm"]
+    )
+    free = state[place] == NOT_MEASURED
+    is_free = bool(free.all())
+    state[place] = states if is_free else np.where(free, states, state[place])
+    for name, each in found.items():
+        values[name][place] = each if is_free else np.where(free, each, values[name][place])
 
 
 def _fill_sketches(
