@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import seismograd
 from seismograd.analysis.batch_sizes import batch_sizes
+from seismograd.analysis.raised_rates import RaisedRates
 from seismograd.record.reader import open_run
 from seismograd.rules import GradientSpike
 from seismograd.schema import EventFlag, EventKind, Fact, FactKind, Finding, RowBatch, StepFlag
@@ -280,3 +283,67 @@ def test_the_short_batch_at_the_end_of_each_epoch_is_counted(tmp_path: Path) -> 
     counts = batch_sizes(block)[:, 0]
     assert counts[41] == counts[83] == 5
     assert counts[42] == 16
+
+
+def searched(after: Sequence[float], at: int = 37) -> RowBatch:
+    """A rate that is raised for forty steps, with a spike at one of them, and these behind it."""
+    rates = np.concatenate([np.geomspace(1e-6, 1.0, 40), after])
+    norms, loss = np.ones((len(rates), 2)), np.ones(len(rates))
+    norms[at], loss[at] = 1e3, 1e2
+    made = block(norms, loss=loss)
+    made.steps["lr"] = rates
+    return made
+
+
+HELD, SEARCHED = (
+    {
+        "goes on": np.full(30, 1.0),
+        "falls a little": np.full(30, 0.2),
+        "falls after a long time": np.concatenate([np.full(150, 1.0), np.full(20, 1e-3)]),
+        "decays": np.geomspace(0.99, 1e-3, 60),
+    },
+    {
+        "begins anew": np.full(30, 1e-3),
+        "goes on for a while": np.concatenate([np.full(9, 1.0), np.full(20, 1e-3)]),
+        "is raised again": np.geomspace(1e-6, 1e-3, 40),
+    },
+)
+
+
+@pytest.mark.parametrize("after", HELD.values(), ids=HELD)
+def test_a_spike_while_the_rate_is_raised_is_found(after: np.ndarray) -> None:
+    made = searched(after)
+    finding = only(made)
+    assert finding.first_step == 37
+    for at in ([10, 30], [38], [45, 50], [*range(1, len(made))]):
+        assert result(cut(made, at), rules=(GradientSpike,))[0] == (finding,)
+
+
+@pytest.mark.parametrize("after", SEARCHED.values(), ids=SEARCHED)
+def test_the_end_of_a_search_for_the_rate_is_no_spike(after: np.ndarray) -> None:
+    made = searched(after)
+    for at in ([], [10, 30], [38], [45, 50], [*range(1, len(made))]):
+        assert result(cut(made, at), rules=(GradientSpike,))[0] == ()
+
+
+def test_a_spike_before_the_rate_is_far_up_is_found() -> None:
+    assert only(searched(np.full(30, 1e-3), at=12)).first_step == 12
+
+
+@given(
+    st.lists(st.sampled_from([1e-6, 1e-4, 1e-2, 1.0]), max_size=60),
+    st.lists(st.integers(0, 250), max_size=4),
+    st.sampled_from([1, 40, 130]),
+)
+def test_rates_are_read_alike_in_pieces(others: list[float], at: list[int], num_level: int) -> None:
+    search = [*np.geomspace(1e-6, 1.0, 20).tolist(), *[1.0] * num_level]
+    rates = np.array([*search, *others, *search, 1e-3, *search])
+    steps = np.arange(len(rates))
+    whole, pieces = RaisedRates(), RaisedRates()
+    whole.read(steps, rates)
+    bounds = [0, *sorted(min(each, len(rates)) for each in at), len(rates)]
+    for begin, end in pairwise(bounds):
+        pieces.read(steps[begin:end], rates[begin:end])
+    assert [whole.is_in_search(step) for step in steps] == [
+        pieces.is_in_search(step) for step in steps
+    ]

@@ -92,12 +92,12 @@ SOUND = {
 }
 
 
-def judged(path: Path, setup: str) -> Finding | None:
+def judged(path: Path, setup: str, code: str = "SG410") -> Finding | None:
     file = path / "train.py"
     file.write_text(PROGRAM + setup + AFTER)
     with seismograd.watch(out=path / "run") as recording:
         exec(compile(file.read_text(), str(file), "exec"), {"__name__": "train"})
-    return next((each for each in recording.findings if each.code == "SG410"), None)
+    return next((each for each in recording.findings if each.code == code), None)
 
 
 @pytest.mark.parametrize("setup", KEPT.values(), ids=KEPT)
@@ -136,3 +136,19 @@ def test_steps_of_one_rate_count_together_as_one_by_one(parts: list[list[float]]
         step += len(losses)
         together.add_level(step - 1, np.array(losses))
     assert together == one_by_one
+
+
+UNTIL_IT_EXPLODES = """
+finder, lowest = Adam(model.parameters()), float("inf")
+for at in range(60):
+    loss = step(finder, model, 1e-6 * 1e7 ** (at / 59))
+    lowest = min(lowest, loss)
+    if loss > 4 * lowest:
+        break
+"""
+
+
+def test_where_the_weights_are_loaded_back_the_explosion_is_no_spike(tmp_path: Path) -> None:
+    before = "before = copy.deepcopy(model.state_dict())\n"
+    setup = f"{before}{UNTIL_IT_EXPLODES}model.load_state_dict(before)\n{RATES}"
+    assert judged(tmp_path, setup, "SG103") is None

@@ -10,8 +10,9 @@ from typing import final
 import numpy as np
 
 from seismograd.analysis.batch_sizes import batch_sizes
-from seismograd.analysis.block_rows import as_list, integers
+from seismograd.analysis.block_rows import as_list, integers, numbers
 from seismograd.analysis.medians import median
+from seismograd.analysis.raised_rates import RaisedRates
 from seismograd.analysis.shared_block import SharedBlock
 from seismograd.analysis.spike_track import HEIGHT, SpikeBaseline, SpikeTrack
 from seismograd.analysis.target_loads import TargetLoads
@@ -60,7 +61,9 @@ class GradientSpike(Rule):
         high, or ends in NaN after {short:g} steps or more, is an explosion. Where all of the
         {settles:g} steps that follow have at least {part:.0%} of its norm, or {again:g} of them
         have, after the norm has come back, it is no spike but the beginning of other data, as of
-        another task or of the next stage of a curriculum.
+        another task or of the next stage of a curriculum. Nor is it one where a search for the
+        learning rate raises it, step by step, to many times its first value until the loss
+        explodes, and what trains next begins with a small part of it.
 
         The gradient of a mean over few samples varies more, with the root of their number, and a
         sum over many is larger: the norm is divided by what the size of its batch explains. What
@@ -107,6 +110,8 @@ class GradientSpike(Rule):
     _tracks: dict[int, SpikeTrack] = memory(dict[int, SpikeTrack])
     _stages: TrainingStages = memory(TrainingStages)
     _targets: TargetLoads = memory(TargetLoads)
+    _rates: RaisedRates = memory(RaisedRates)
+    _waiting: list[Finding] = memory(list[Finding])  # spikes of what may be a search
     _is_of_values: bool = memory(bool)  # the loss is a regression of action values
 
     def learn(self, fact: Fact) -> Iterable[Finding]:
@@ -118,6 +123,7 @@ class GradientSpike(Rule):
     def observe(self, block: SharedBlock) -> Iterable[Finding]:
         sizes, iterations = batch_sizes(block), integers(block.steps, "iteration")
         least = math.log10(min(self.min_factor, self.min_with_leap))
+        self._read_rates(block, iterations)
         for optimizer, rows in block.updated:
             track = self._tracks.setdefault(optimizer, SpikeTrack(self.window, self.first_steps))
             stages = self._stages.parts(optimizer, rows, iterations[rows])
@@ -137,6 +143,9 @@ class GradientSpike(Rule):
         for track in self._tracks.values():
             self._end(track, is_back=track.num_pending < self.short)
             self._settle(track)
+        waiting, self._waiting = self._waiting, []
+        for spike in waiting:
+            self._take(spike)
         return self.found.take()
 
     def shortfall(self) -> Message | None:
@@ -191,8 +200,6 @@ class GradientSpike(Rule):
     def _settle(self, track: SpikeTrack) -> None:
         """Decide about the spike that is held: it is none where the steps after it stayed high, or
         soon were high again.
-        The first one is described, the last one ends the finding; that of a small batch gives way
-        to any other.
         """
         spike, track.held = track.held, None
         if spike is None:
@@ -201,6 +208,31 @@ class GradientSpike(Rule):
         if is_level or track.num_again >= self.again:
             track.reset()
             return
+        in_search = self._rates.is_in_search(spike.first_step)
+        if in_search is None:
+            self._waiting.append(spike)
+        elif not in_search:
+            self._take(spike)
+
+    def _read_rates(self, block: SharedBlock, iterations: IntArray) -> None:
+        """Read the rates of a block, and decide about the spikes that wait for them."""
+        rates = numbers(block.steps, "lr")
+        updated = [rows for _, rows in block.updated]
+        rows = np.unique(np.concatenate(updated)) if updated else np.empty(0, np.int64)
+        rows = rows[(rates[rows] > 0) & np.isfinite(rates[rows])]
+        self._rates.read(iterations[rows], rates[rows])
+        waiting, self._waiting = self._waiting, []
+        for spike in waiting:
+            in_search = self._rates.is_in_search(spike.first_step)
+            if in_search is None:
+                self._waiting.append(spike)
+            elif not in_search:
+                self._take(spike)
+
+    def _take(self, spike: Finding) -> None:
+        """Add a spike. The first one is described, the last one ends the finding; that of a small
+        batch gives way to any other.
+        """
         earlier = self.found.get(spike.optimizer)
         if earlier is None or (earlier.severity == "info" != spike.severity):
             self.found.add(spike)
