@@ -13,14 +13,23 @@ import torch
 
 import seismograd
 from seismograd.capture.hub import HUB
-from seismograd.capture.loop.iteration import Iteration
+from seismograd.capture.loop.iteration import GradientReading, Iteration, OptimizerStep
 from seismograd.capture.rows.row_builder import RowBuilder
+from seismograd.capture.rows.row_columns import columns_of_rows
 from seismograd.measure.backend import MeasuringBackend
 from seismograd.measure.backend_selection import make_backend
 from seismograd.measure.native import tensor_reads
 from seismograd.measure.reference import ReferenceBackend
-from seismograd.schema import Note, RowBatch, concatenate
+from seismograd.schema import (
+    MEASURED_EVERY_TIME,
+    Note,
+    Parameter,
+    RowBatch,
+    StepFlag,
+    concatenate,
+)
 from seismograd.settings.elements import parse_element
+from seismograd.tensors.device_scalars import Scalar
 from tests.capture.sessions import make_session
 
 MEASURED_TIMES = {"time_s", "overhead_s"}
@@ -281,3 +290,34 @@ def wait_for(path: Path, num_rows: int) -> None:
     patience = time.monotonic() + 60
     while num_recorded(path) < num_rows and time.monotonic() < patience:
         time.sleep(0.01)
+
+
+def step_of(optimizer: int, columns: Sequence[int], norm: float) -> OptimizerStep:
+    """A step of an optimizer that has read these columns."""
+    places = np.asarray(columns, np.int64)
+    numbers = {each.name: np.full(len(places), 0.0) for each in MEASURED_EVERY_TIME}
+    numbers["grad_norm"] = np.full(len(places), norm)
+    reading = GradientReading(
+        places, np.full(len(places), 8), None, numbers, {}, np.zeros(0), None, (), None
+    )
+    flags, none = StepFlag.NONE, np.zeros(0, np.int64)
+    return OptimizerStep(optimizer, 0, Scalar(0.1), 1, flags, none, (), reading)
+
+
+def test_what_the_first_of_two_optimizers_has_read_stays() -> None:
+    parameters = tuple(Parameter(name, (8,), "float32", 8) for name in "abc")
+    rows = [
+        Iteration(
+            steps=[step_of(0, (0, 1), 1.0 + i), step_of(1, (1, 2), 5.0)],
+            number=i,
+            parameters=parameters,
+        )
+        for i in range(2)
+    ]
+    together = columns_of_rows(rows, 0)
+    assert together.values["grad_norm"].tolist() == [[1.0, 1.0, 5.0], [2.0, 2.0, 5.0]]
+    for i, row in enumerate(rows):
+        alone = columns_of_rows([row], 0)
+        np.testing.assert_array_equal(alone.state[0], together.state[i])
+        for name, each in alone.values.items():
+            np.testing.assert_array_equal(each[0], together.values[name][i], err_msg=name)
