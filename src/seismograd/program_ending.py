@@ -20,7 +20,7 @@ def ending_note(error: BaseException) -> Note | None:
     if isinstance(error, SystemExit):
         if error.code in (None, 0):
             return None
-        code = error.code if isinstance(error.code, int) else 1
+        code = int(error.code) if isinstance(error.code, int) else 1  # `True` is one
         return Note("failed", -1, say("the script exited with code {code}", code=code))
     if isinstance(error, KeyboardInterrupt):
         return Note("interrupted", -1, say("the script was interrupted (Ctrl-C)"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seismograd.program_ending import ending_note
 from seismograd.record.reader import Run, open_run
 from seismograd.views.run_condition import end_code
 from tests.cli.test_commands import surroundings
@@ -79,6 +80,13 @@ def test_an_exit_code_of_the_script_is_said(tmp_path: Path) -> None:
     run, done = run_script(tmp_path, "sys.exit(3)")
     assert (end_code(run), done.returncode) == ("failed", 3)
     assert "the script exited with code 3" in done.stderr
+
+
+def test_an_exit_code_may_be_a_truth_value() -> None:
+    note = ending_note(SystemExit(True))
+    assert note is not None
+    assert note.message.render() == "the script exited with code 1"
+    assert ending_note(SystemExit(False)) is None
 
 
 def test_a_with_block_that_an_exception_left_is_a_crash(tmp_path: Path) -> None:
