@@ -69,6 +69,16 @@ def noisy(start: float, stop: float, num: int = 200, noise: float = 0.05) -> Flo
             Trend.GUESS,
             "only to that of a guess (19.7 → 1744 → 2.303; a guess among 10 classes is 2.303)",
         ),
+        (
+            np.concatenate([[19.7], np.full(20, 0.035), np.full(20, 0.0003)]),
+            Trend.FELL,
+            "the loss fell (19.7 → 0.0003; a",
+        ),
+        (
+            np.concatenate([[19.7], np.full(40, 2.303)]),
+            Trend.GUESS,
+            "only to that of a guess (19.7 → 2.303; a",
+        ),
         (np.concatenate([noisy(2.3, 1.0), np.full(50, math.nan)]), Trend.NOT_FINITE, "not finite"),
         (np.array([2.3, 1.0, 0.5]), Trend.TOO_FEW, "too few steps"),
     ],
@@ -100,8 +110,20 @@ def test_the_losses_of_several_optimizers_are_no_measure(tmp_path: Path) -> None
         num_backwards=2,
         optimizers=(Optimizer(0, "Adam", "opt_g"), Optimizer(1, "Adam", "opt_d")),
     )
+    made.steps["num_steps"] = 2
     run = open_run(write_run(tmp_path / "run", [made]))
     assert training_course(run).trend == Trend.SEVERAL
+
+
+def test_an_optimizer_that_made_no_step_is_not_one_of_several(tmp_path: Path) -> None:
+    made = block(
+        np.ones((50, 2)),
+        loss=noisy(1.6, 0.4, 50),
+        num_backwards=2,
+        optimizers=(Optimizer(0, "", "by hand"), Optimizer(1, "Adam", "optimizer")),
+    )
+    made.steps["optimizer"] = 1
+    assert training_course(open_run(write_run(tmp_path / "run", [made]))).trend == Trend.FELL
 
 
 def in_turn(path: Path, turns: list[int]) -> Run:

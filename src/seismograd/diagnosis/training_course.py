@@ -128,16 +128,19 @@ def training_course(run: Run) -> TrainingCourse:
     num_first = min(num, _FIRST_LOSSES)
     is_finite = int(np.isfinite(losses[-num:]).sum()) * 2 > min(num, len(losses))
     begun, ended = median(known[:num_first]), median(known[-num:]) if is_finite else math.nan
+    peak = _peak(run)
+    if len(known) and math.isclose(known[0], peak) and peak > _PEAK * max(abs(begun), abs(ended)):
+        begun = float(known[0])  # the next loss is far below, as of LBFGS: nothing rose in between
     by_optimizer = _in_turn(run, ends, last)
-    several = bool(by_optimizer) or _has_several_losses(run, ends)
+    several = bool(by_optimizer) or _has_several_losses(ends)
     doubt = Trend.SEVERAL if several else _doubt(run, ends)
     if doubt in (Trend.POLICY, Trend.REPLACED):
         guess, num_classes = math.nan, 0
     return TrainingCourse(
-        _trend(known, num_first, num, is_finite, guess, doubt),
+        _trend(known, begun, num_first, num, is_finite, guess, doubt),
         begun,
         ended,
-        _peak(run),
+        peak,
         guess,
         num_classes,
         moved,
@@ -177,6 +180,7 @@ def _has_loss(steps: AnyArray) -> BoolArray:
 
 def _trend(
     losses: FloatArray,
+    begun: float,
     num_first: int,
     num: int,
     is_finite: bool,
@@ -189,7 +193,7 @@ def _trend(
         return doubt
     if len(losses) < MIN_LOSSES:
         return Trend.TOO_FEW
-    begun, ended = median(losses[:num_first]), median(losses[-num:])
+    ended = median(losses[-num:])
     if ended < -UNBOUNDED * max(1.0, abs(begun)):
         return Trend.UNBOUNDED
     spread = median(np.abs(losses[-num:] - ended))
@@ -204,9 +208,12 @@ def _trend(
     return Trend.GUESS if ended >= guess * (1 - GUESS_DISTANCE) else Trend.FELL
 
 
-def _has_several_losses(run: Run, steps: AnyArray) -> bool:
-    """Return whether a step's loss is the sum of those of several optimizers."""
-    return len(run.row_reader.optimizers) > 1 and bool((steps["num_backwards"] > 1).any())
+def _has_several_losses(steps: AnyArray) -> bool:
+    """Return whether a step's loss may be the sum of those of several optimizers that made steps:
+    a backward before the optimizer was made has one of its own.
+    """
+    took_part = len(np.unique(steps["optimizer"])) > 1 or bool((steps["num_steps"] > 1).any())
+    return took_part and bool((steps["num_backwards"] > 1).any())
 
 
 def _doubt(run: Run, steps: AnyArray) -> Trend | None:
