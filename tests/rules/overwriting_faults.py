@@ -77,11 +77,15 @@ def averaged(restore: bool, decay: float = 0.98, in_place: bool = False) -> Prog
 
 
 class Around(Optimizer):
-    """The base of optimizers around another, as many make it: none that torch's hooks hear."""
+    """The base of optimizers around another, as many make it: none that torch's hooks hear. It has
+    no groups of its own: where there is a class that keeps some, all objects are searched.
+    """
+
+    param_groups = property(lambda self: self.base.param_groups)  # pyright: ignore
+    state = property(lambda self: self.base.state)  # pyright: ignore
 
     def __init__(self, base: Optimizer) -> None:
         self.base = base
-        self.param_groups, self.state = base.param_groups, base.state
         self.begun = [p.detach().clone() for p in self.weights()]
         self.num_steps = 0
 
