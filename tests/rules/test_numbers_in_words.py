@@ -25,6 +25,7 @@ OF_SEVERAL = re.compile(
     r"\{num\} (micro-batches|single samples)"  # of a window that accumulates
     r"|\{num\} (times that|times before|times as high)"
     r"|^the learning rate is 0 since"  # calls after it
+    r"|of \{num\} additions"  # to at least two places, each named twice
     r"|^in \{num\} weights"  # one weight has a text of its own
     r"|^the gradients of \{num\} parameters"
     r"|^\{num\} steps have been skipped"
