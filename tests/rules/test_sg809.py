@@ -14,6 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 from seismograd.analysis.accumulated_index import with_accumulation  # noqa: E402
 from seismograd.capture.graph.loss_graph import LossGraph  # noqa: E402
 from seismograd.capture.graph.repeated_places import lost_additions  # noqa: E402
+from seismograd.tensors.saved_tensors import SHOWS_DATA  # noqa: E402
 from tests.rules.programs import Listen, Program  # noqa: E402
 from tests.rules.test_programs import judged  # noqa: E402
 
@@ -98,6 +99,8 @@ def lost(summed: Sum) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("name", FAULTY)
 def test_additions_to_the_same_place_are_lost(name: str) -> None:
     kept = {(int(end), int(end) % 2) for end in ENDS}
+    if name == "of_columns" and not SHOWS_DATA:
+        pytest.skip("this torch hides what is written to a slice")
     assert lost(FAULTY[name]) == [(len(ENDS), len(ENDS) - len(kept))]
 
 

@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from seismograd.capture.events import EventHub
 from seismograd.capture.hooks import packing_hooks
 from seismograd.tensors import saved_tensors
-from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_tensor
+from seismograd.tensors.saved_tensors import SHOWS_DATA, saved_list, saved_tensor
 
 BOTH = pytest.mark.parametrize(
     "shows_data",
@@ -81,6 +81,24 @@ def test_what_a_hook_has_packed_away_is_not_unpacked(
         with saved_tensors_hooks(pack, unpack):
             _, node = root()
         assert saved_tensor(node, "result") is None
+
+
+@BOTH
+def test_of_a_list_is_read_what_was_saved(
+    shows_data: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(_: Any) -> Any:
+        raise AssertionError("unpacked")
+
+    places = torch.tensor([2, 0])
+    with reading(shows_data, monkeypatch):
+        chosen = torch.ones(2, 3, requires_grad=True)[..., places]
+        assert [each.tolist() for each in saved_list(chosen.grad_fn, "indices")] == [[2, 0]]
+        chosen.sum().backward()
+        assert saved_list(chosen.grad_fn, "indices") == []
+        with saved_tensors_hooks(lambda tensor: [tensor], unpack):
+            chosen = torch.ones(2, 3, requires_grad=True)[..., places]
+        assert saved_list(chosen.grad_fn, "indices") == []
 
 
 def test_the_class_of_the_hooks_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:

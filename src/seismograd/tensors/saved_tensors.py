@@ -43,3 +43,20 @@ def saved_tensor(node: Any, name: str) -> torch.Tensor | None:
         if isinstance(data, torch.Tensor) and data.requires_grad:
             data = data.detach()  # whoever keeps it does not keep the graph
     return data if isinstance(data, torch.Tensor) else None
+
+
+def saved_list(node: Any, name: str) -> list[torch.Tensor]:
+    """Return the tensors of a list that a node saved under this name, without those that
+    `saved_tensor` would not return.
+    """
+    if not SHOWS_DATA and PACKING_HOOKS.seen:
+        return []
+    kept: Any
+    try:
+        if SHOWS_DATA:
+            kept = [getattr(each, "data", None) for each in getattr(node, f"_raw_saved_{name}")]
+        else:
+            kept = getattr(node, f"_saved_{name}")
+    except RuntimeError:  # freed, or changed in place since
+        return []
+    return [each.detach() for each in kept if isinstance(each, torch.Tensor)]

@@ -18,6 +18,7 @@ from seismograd.capture.source.indexed_additions import indexed_addition
 from seismograd.capture.source.statements import Statement
 from seismograd.schema import FactKind, Site
 from seismograd.tensors.freed_memory import is_readable
+from seismograd.tensors.saved_tensors import saved_list
 
 MAX_NAMES = 64
 MAX_PLACES = 1 << 16  # of an index that are looked at, the first ones
@@ -106,8 +107,7 @@ def _places(node: Any) -> torch.Tensor | None:
     """Return the places that a node names by numbers  # (dimensions, places); `None` where it does
     so by a mask, or they cannot be read. Nothing that a hook packed away is unpacked.
     """
-    kept: list[Any] = [getattr(each, "data", None) for each in node._raw_saved_indices]
-    indices: list[torch.Tensor] = [each.detach() for each in kept if each is not None]
+    indices = saved_list(node, "indices")
     readable = all(
         not each.is_floating_point() and each.dtype not in (torch.bool, torch.uint8)
         for each in indices
