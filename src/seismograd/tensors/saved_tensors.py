@@ -45,9 +45,9 @@ def saved_tensor(node: Any, name: str) -> torch.Tensor | None:
     return data if isinstance(data, torch.Tensor) else None
 
 
-def saved_list(node: Any, name: str) -> list[torch.Tensor]:
-    """Return the tensors of a list that a node saved under this name, without those that
-    `saved_tensor` would not return.
+def saved_list(node: Any, name: str) -> list[torch.Tensor | None]:
+    """Return the tensors of a list that a node saved under this name, `None` where `saved_tensor`
+    would return that; nothing where the backward pass has freed them.
     """
     if not SHOWS_DATA and PACKING_HOOKS.seen:
         return []
@@ -59,4 +59,4 @@ def saved_list(node: Any, name: str) -> list[torch.Tensor]:
             kept = getattr(node, f"_saved_{name}")
     except RuntimeError:  # freed, or changed in place since
         return []
-    return [each.detach() for each in kept if isinstance(each, torch.Tensor)]
+    return [each.detach() if isinstance(each, torch.Tensor) else None for each in kept]

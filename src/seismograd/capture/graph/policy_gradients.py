@@ -23,6 +23,7 @@ from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
 from seismograd.schema import FactKind, LossDoubt
 from seismograd.tensors.isolation import without_user_modes
+from seismograd.tensors.saved_tensors import saved_list
 
 MAX_HOPS = 4096  # operations between a loss and its products
 MAX_PRODUCTS = 64
@@ -167,7 +168,7 @@ def _actions(node: Any) -> tuple[torch.Tensor | None, bool] | None:
     if name == "GatherBackward0" and is_of_all(node):
         return saved(node, "index"), below_views(source(node)).name() != "LogSoftmaxBackward0"
     if name == "IndexBackward0" and is_of_all(node):
-        kept: list[Any] = [getattr(each, "data", None) for each in node._raw_saved_indices]
+        kept = saved_list(node, "indices")
         return (kept[-1] if len(kept) > 1 else None), False
     if name == "NllLossBackward0" and node._saved_reduction == NONE:
         return saved(node, "target"), False

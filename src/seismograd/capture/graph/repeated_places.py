@@ -107,7 +107,7 @@ def _places(node: Any) -> torch.Tensor | None:
     """Return the places that a node names by numbers  # (dimensions, places); `None` where it does
     so by a mask, or they cannot be read. Nothing that a hook packed away is unpacked.
     """
-    indices = saved_list(node, "indices")
+    indices = [each for each in saved_list(node, "indices") if each is not None]
     readable = all(
         not each.is_floating_point() and each.dtype not in (torch.bool, torch.uint8)
         for each in indices
