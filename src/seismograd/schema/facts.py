@@ -111,8 +111,9 @@ class FactKind(StrEnum):
     """
     LOST_ADDITIONS = "lost_additions"
     """Sums are written to places that an index names several times, without being accumulated.
-    `num` of them, `lost` of these; `parameters` that get a gradient through them; `place`, `text`:
-    the line that adds, and the statement there, where there is only one.
+    `num` of them, `lost` of these, both of the first ones where there are very many; `parameters`
+    that get a gradient through them; `place`, `text`: the line that adds, and the statement there,
+    where there is only one.
     """
     UNDETACHED_ADVANTAGE = "undetached_advantage"
     """The log-probability of actions is multiplied by an advantage with a graph, in one loss with
@@ -460,7 +461,6 @@ class LossDoubt(StrEnum):
 
     POLICY = "policy"  # log-probabilities of actions times returns, or advantages
     ASSIGNED = "assigned"  # the gradients were set, from several backwards that were cleared
-    HOOKS = "hooks"  # hooks have put other gradients in place of those of the loss
 
 
 class ZeroCause(StrEnum):

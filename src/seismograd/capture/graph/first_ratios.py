@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from seismograd.capture.graph.loss_graph import LossGraph, leaves_behind
-from seismograd.capture.graph.self_ratios import MAX_NUMBERS, OF_DIFFERENCE
+from seismograd.capture.graph.self_ratios import MAX_NUMBERS, difference_in
 from seismograd.capture.graph.traversal import saved, source
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
@@ -80,7 +80,7 @@ class FirstRatios:
 def clipped_ratios(graph: LossGraph) -> Iterator[ClippedRatio]:
     """Yield the exponentials of a difference from a constant that are clipped around one."""
     for node in graph.nodes:
-        if node.name() != "ExpBackward0" or not _is_of_a_constant(node):
+        if not _is_of_a_constant(node):
             continue
         if not any(_is_around_one(reader) for reader, _ in graph.readers_of_values(node)):
             continue
@@ -94,13 +94,11 @@ def clipped_ratios(graph: LossGraph) -> Iterator[ClippedRatio]:
 
 
 def _is_of_a_constant(node: Any) -> bool:
-    """Return whether an exponential is of what has a graph, less what has none."""
-    below = source(node)
-    while below is not None and below.name() in OF_DIFFERENCE:
-        below = source(below)
-    if below is None or below.name() != "SubBackward0":
+    """Return whether it is an exponential of what has a graph, less what has none."""
+    difference = difference_in(node)
+    if difference is None:
         return False
-    return source(below) is not None and source(below, 1) is None
+    return source(difference) is not None and source(difference, 1) is None
 
 
 def _is_around_one(node: Any) -> bool:

@@ -126,15 +126,19 @@ def _sides(node: Any) -> tuple[Any, Any] | None:
         if one is None or other is None or not {one.name(), other.name()} <= PROBABILITIES:
             return None
         return one, other
-    if name != "ExpBackward0":
+    difference = difference_in(node)
+    if difference is None:
         return None
-    below = source(node)
+    one, other = source(difference), source(difference, 1)
+    return None if one is None or other is None else (one, other)
+
+
+def difference_in(node: Any) -> Any:
+    """Return the difference that an exponential is of; `None` where the node is something else."""
+    below = source(node) if node.name() == "ExpBackward0" else None
     while below is not None and passes(below, OF_DIFFERENCE):
         below = source(below)
-    if below is None or below.name() != "SubBackward0":
-        return None
-    one, other = source(below), source(below, 1)
-    return None if one is None or other is None else (one, other)
+    return below if below is not None and below.name() == "SubBackward0" else None
 
 
 def _leads_to_the_same(one: Any, other: Any) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seismograd.capture.loop.iteration import GradientReading, Iteration
-from seismograd.capture.rows.row_columns import is_of_parts, is_one_reading
+from seismograd.capture.rows.columns_of_parts import is_of_parts
+from seismograd.capture.rows.row_columns import is_one_reading
 
 
 def batches_of(iterations: Sequence[Iteration]) -> list[list[Iteration]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seismograd.capture.loop.iteration import SKIPPED, Iteration
-from seismograd.capture.rows.row_columns import RowColumns
+from seismograd.capture.rows.column_arrays import RowColumns
 from seismograd.measure.native import tensor_reads
 from seismograd.schema import (
     EVENT_DTYPE,

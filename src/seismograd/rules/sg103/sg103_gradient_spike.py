@@ -208,11 +208,7 @@ class GradientSpike(Rule):
         if is_level or track.num_again >= self.again:
             track.reset()
             return
-        in_search = self._rates.is_in_search(spike.first_step)
-        if in_search is None:
-            self._waiting.append(spike)
-        elif not in_search:
-            self._take(spike)
+        self._decide(spike)
 
     def _read_rates(self, block: SharedBlock, iterations: IntArray) -> None:
         """Read the rates of a block, and decide about the spikes that wait for them."""
@@ -223,11 +219,17 @@ class GradientSpike(Rule):
         self._rates.read(iterations[rows], rates[rows])
         waiting, self._waiting = self._waiting, []
         for spike in waiting:
-            in_search = self._rates.is_in_search(spike.first_step)
-            if in_search is None:
-                self._waiting.append(spike)
-            elif not in_search:
-                self._take(spike)
+            self._decide(spike)
+
+    def _decide(self, spike: Finding) -> None:
+        """Add a spike, unless it is the end of a search for the rate; as long as it may be, it
+        waits.
+        """
+        in_search = self._rates.is_in_search(spike.first_step)
+        if in_search is None:
+            self._waiting.append(spike)
+        elif not in_search:
+            self._take(spike)
 
     def _take(self, spike: Finding) -> None:
         """Add a spike. The first one is described, the last one ends the finding; that of a small
