@@ -29,6 +29,7 @@ from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.gradients_of_others import GradientsOfOthers
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.kept_perturbations import KeptPerturbations
 from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.loaded_targets import LoadedTargets
@@ -121,6 +122,9 @@ class EventHandlers:
         self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
         self._reseeding = Reseeding(facts, log, registry, settings)
+        self._perturbations = KeptPerturbations(
+            guard, facts, log, registry, self._attach_perturbations
+        )
 
         self._registry, self._iteration_queue = registry, iteration_queue
         self._sampling = sampling
@@ -129,13 +133,13 @@ class EventHandlers:
         self._overwritten, self._frozen = overwritten, frozen
         self._modes, self._remade, self._reductions = modes, remade, reductions
         # Lists where the session holds them and what is in them changes.
-        self.backward_begins: list[Callable[[ThreadState, Any], None]] = [self._backward_begins]
-        self.backward_ends: list[Callable[[ThreadState], None]] = [backwards.backward_ends]
+        self.backward_begins: list[Callable[[ThreadState, Any], None]] = []
+        self.backward_ends: list[Callable[[ThreadState], None]] = []
         self.compared = (backwards.compared,)
         self.clip_begins, self.clip_ends = (clips.clip_begins,), (clips.clip_ends,)
         self.zero_grad_ends = (clearings.zero_grad_ends,)
-        self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
-        self.step_ends = (self._step_ends, xray.step_ends)
+        self.step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = []
+        self.step_ends: list[Callable[[ThreadState, Any], None]] = []
         self.scaler_step_begins = (scales.scaler_step_begins,)
         self.scaler_step_ends = (scales.scaler_step_ends, scalers.scaler_step_ends)
         self.scaled = (scales.scaled, scalers.scaled)
@@ -156,9 +160,9 @@ class EventHandlers:
         self.drawn = (backwards.inspection.sample_cuts.drawn,)
         self._xray = xray
         xray.switch = self._attach_xray
-        loop = SteadyLoop(registry)
-        # behind the others: a step that comes here has gone the full way
-        self.step_ends = (*self.step_ends, loop.step_ends)
+        self._hears_xray = self._hears_perturbations = False
+        loop = self._loop = SteadyLoop(registry)
+        self._attach()
         self.short_ways = ShortWays(
             SteadyParts(
                 loop=loop,
@@ -184,24 +188,52 @@ class EventHandlers:
                 settings=settings,
                 copies=copies,
                 reseeding=self._reseeding,
+                perturbations=self._perturbations,
                 looks=(
                     settings.step_begins,
                     symmetry.step_begins,
                     copies.step_begins,
                     self._cuts.step_begins,
                     self._reseeding.step_begins,
+                    self._perturbations.look,
                 ),
             )
         )
 
     def _attach_xray(self, attached: bool) -> None:
         """Have the X-ray hear of backwards and steps, or no longer: at most steps it does not."""
-        xray = self._xray
-        begins, step_begins = [self._backward_begins], [self._step_begins]
-        ends = [self.backwards.backward_ends]
-        self.backward_begins[:] = (*begins, xray.backward_begins) if attached else begins
-        self.backward_ends[:] = (xray.backward_ends, *ends) if attached else ends
-        self.step_begins[:] = (*step_begins, xray.step_begins) if attached else step_begins
+        self._hears_xray = attached
+        self._attach()
+
+    def _attach_perturbations(self, attached: bool) -> None:
+        """Have what observes perturbations hear of them, or no longer, likewise."""
+        self._hears_perturbations = attached
+        self._loop.observe(attached)
+        self._attach()
+
+    def _attach(self) -> None:
+        """Put together what hears of backwards and steps."""
+        xray, perturbations = self._xray, self._perturbations
+        begins: list[Callable[[ThreadState, Any], None]] = [self._backward_begins]
+        ends: list[Callable[[ThreadState], None]] = [self.backwards.backward_ends]
+        step_begins: list[Callable[[ThreadState, Any, bool, bool], None]] = [self._step_begins]
+        # the loop behind the others: a step that comes here has gone the full way
+        step_ends: list[Callable[[ThreadState, Any], None]] = [
+            self._step_ends,
+            xray.step_ends,
+            self._loop.step_ends,
+        ]
+        # What ends while a list is gone through is the last in it.
+        if self._hears_perturbations:
+            ends.append(perturbations.backward_ends)
+            step_begins.append(perturbations.step_begins)
+            step_ends.append(perturbations.step_ends)
+        if self._hears_xray:
+            begins.append(xray.backward_begins)
+            ends.insert(0, xray.backward_ends)
+            step_begins.append(xray.step_begins)
+        self.backward_begins[:], self.backward_ends[:] = begins, ends
+        self.step_begins[:], self.step_ends[:] = step_begins, step_ends
 
     def _backward_begins(self, thread_state: ThreadState, tensors: Any) -> None:
         if self._reductions.since_backward:
@@ -233,6 +265,7 @@ class EventHandlers:
             self._copies.step_begins(thread_state, optimizer)
             self._cuts.step_begins(thread_state, optimizer)
             self._reseeding.step_begins(thread_state, optimizer)
+            self._perturbations.look(thread_state, optimizer)
             self._creations.step_begins(window, optimizer)
         is_allowed = self._sampling and self._iteration_queue.thinning.extras
         self._overwritten.step_begins(window, windows, is_allowed)

@@ -288,6 +288,13 @@ class FactKind(StrEnum):
     `same`: 1 when the weights are exactly those of the last time; `loaded`: 1 when the line is that
     of a `load_state_dict`, whose statement is `text`.
     """
+    KEPT_PERTURBATION = "kept_perturbation"
+    """Between the first backward of a step and the step itself, something moved weights up the
+    gradient of that backward, and did not take it back, told at the first looks that show it and
+    ever more rarely. `parameters`: the weights that were looked at and moved; `name` of the
+    optimizer; `times`: at how many looks in a row it was so; `length` of the way, the same each
+    time; the line is that of the step, `text` its statement.
+    """
     COPIED_WEIGHTS = "copied_weights"
     """Trainable weights that no optimizer holds, or that get no gradient, began with the scalars
     of trained ones, told when they are first looked at, and likewise when they have been set to

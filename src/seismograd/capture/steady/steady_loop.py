@@ -29,6 +29,11 @@ class SteadyLoop:
         self.windows: tuple[OptimizerWindow, ...] = ()
         # as a reference, because no optimizer may be kept alive
         self.optimizer: Any = _gone
+        self.is_observed = False  # something hears of all visits: none goes the short way
+
+    def observe(self, is_observed: bool) -> None:
+        """Have all visits go the full way for a while, or no longer."""
+        self.is_observed, self.window = is_observed, None
 
     def step_ends(self, thread_state: ThreadState, optimizer: torch.optim.Optimizer) -> None:
         """Look whether the training is such a one, behind a step that went the full way."""
@@ -37,6 +42,7 @@ class SteadyLoop:
         window = self._registry.known(optimizer)
         if (
             window is None
+            or self.is_observed
             or windows != (window,)
             or self._registry.has_by_hand
             or window.thread_state is not thread_state

@@ -21,6 +21,7 @@ from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
 from seismograd.capture.probes.group_settings import GroupSettings
+from seismograd.capture.probes.kept_perturbations import KeptPerturbations
 from seismograd.capture.probes.loaded_rates import LoadedRates
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.overwritten_weights import OverwrittenWeights
@@ -58,9 +59,15 @@ class SteadyParts:
     settings: GroupSettings
     copies: CopiedWeights
     reseeding: Reseeding
+    perturbations: KeptPerturbations
     looks: Sequence[Callable[[ThreadState, Any], None]]
 
     @property
     def late_looks(self) -> Sequence[Callable[[ThreadState, Any], None]]:
         """Return those of the looks that are made in later steps with samples as well."""
-        return self.settings.step_begins, self.copies.step_begins, self.reseeding.step_begins
+        return (
+            self.settings.step_begins,
+            self.copies.step_begins,
+            self.reseeding.step_begins,
+            self.perturbations.look,
+        )
