@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 import seismograd  # noqa: E402
 from seismograd.analysis.mended_update import mended_update  # noqa: E402
 from seismograd.capture.source.averaging import averaging_statement  # noqa: E402
+from seismograd.capture.source.left_out_buffers import left_out_buffers  # noqa: E402
 from seismograd.capture.source.void_updates import void_update  # noqa: E402
 from seismograd.schema import Finding  # noqa: E402
 
@@ -132,6 +133,75 @@ def test_averages_of_torch_in_bfloat16(tmp_path: Path) -> None:
     finding = judged(tmp_path, made, "pass", "average.update_parameters(model)", steps=140)
     assert finding is not None
     assert "in bfloat16" in finding.cause.render()
+
+
+NORMS = COPY.replace("target =", "model.insert(1, nn.BatchNorm1d(24))\ntarget =") + ".eval()"
+AVERAGE = "@torch.no_grad()\ndef sync():\n" + LOOP + "        q.lerp_(p, 0.05)"
+OF_TORCH = (
+    "from torch.optim import swa_utils\nmodel.insert(1, nn.BatchNorm1d(24))\n"
+    "target = swa_utils.AveragedModel(model{given}).eval()"
+)
+LEFT_OUT = {
+    "a loop over parameters": (NORMS, AVERAGE, "sync()"),
+}
+NOT_LEFT_OUT = {
+    "buffers copied": (
+        NORMS,
+        AVERAGE + "\n    for q, p in zip(target.buffers(), model.buffers()):\n        q.copy_(p)",
+        "sync()",
+    ),
+    "buffers to be computed at the end": (
+        NORMS,
+        AVERAGE
+        + "\n\n\ndef finish(batches):\n    torch.optim.swa_utils.update_bn(batches, target)",
+        "sync()",
+    ),
+    "buffers copied by torch": (
+        OF_TORCH.format(given=""),
+        "",
+        "target.update_parameters(model)",
+    ),
+    "buffers averaged": (
+        OF_TORCH.format(given=", use_buffers=True"),
+        "",
+        "target.update_parameters(model)",
+    ),
+    "a teacher in train mode": (NORMS.removesuffix(".eval()"), AVERAGE, "sync()"),
+    "loaded now and then": (
+        NORMS,
+        AVERAGE,
+        "sync()\n    if step % 64 == 63: target.load_state_dict(model.state_dict())",
+    ),
+    "no norms": (COPY, AVERAGE, "sync()"),
+}
+
+
+@pytest.mark.parametrize("parts", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_an_average_without_its_buffers_is_found(
+    parts: tuple[str, str, str], tmp_path: Path
+) -> None:
+    finding = judged(tmp_path, *parts)
+    assert finding is not None
+    assert "target, an average of model, has its parameters and not" in finding.cause.render()
+    assert "target.buffers(), model.buffers()" in finding.excerpt
+    assert finding.where.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("parts", NOT_LEFT_OUT.values(), ids=NOT_LEFT_OUT)
+def test_an_average_whose_buffers_are_cared_for(
+    parts: tuple[str, str, str], tmp_path: Path
+) -> None:
+    assert judged(tmp_path, *parts) is None
+
+
+def test_an_average_that_only_holds_weights_needs_no_buffers(tmp_path: Path) -> None:
+    file = tmp_path / "held.py"
+    loop = "for q, p in zip(ema.parameters(), net.parameters()):\n    q.lerp_(p, 0.1)\n"
+    used = {"": False, "put(ema, net)": False, "save(ema.state_dict())": False, "ema(x)": True}
+    for number, (text, is_found) in enumerate({**used, "test(ema)": True}.items()):
+        file = tmp_path / f"held{number}.py"
+        file.write_text(loop + text)
+        assert (left_out_buffers((str(file),), "ema", "net") is not None) is is_found
 
 
 LOW_BUT_RIGHT = {

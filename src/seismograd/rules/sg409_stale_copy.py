@@ -22,8 +22,9 @@ class StaleCopy(FactRule):
         A target network, an averaged model (EMA) or a mean teacher whose update changes nothing:
         `target.state_dict().update(…)`, entries of a `state_dict()` that are set and never loaded,
         a loop over both networks' parameters that only assigns to its own variable, or calls
-        `mul`, `add` or `lerp` without the underscore. And an average kept in bfloat16 or float16,
-        whose small updates round to nothing.
+        `mul`, `add` or `lerp` without the underscore. An average kept in bfloat16 or float16, whose
+        small updates round to nothing. And an average of the parameters alone, whose batch
+        normalization keeps the running mean and variance that it was made with.
 
     Why it hurts
         The copy stays at random or early weights. Targets, averages and teachers that are computed
@@ -38,7 +39,10 @@ class StaleCopy(FactRule):
         steps, at {min_times} checks in a row, if {min_share:.0%} of its numbers that stand far from
         those of the trained network, all on the side from which they should move, are exactly as
         they were at the last check, while others have changed, or the script has one statement that
-        averages.
+        averages. An average whose weights follow counts after {min_steps} steps, if at {min_times}
+        checks in a row all of its running means are exactly zero and all its running variances
+        one, those of the trained network are not, and the script uses the average and says nothing
+        of buffers or of `update_bn`.
 
     False alarms
         A reference that is meant to stay as it is, a target network that is set again after many
@@ -47,6 +51,8 @@ class StaleCopy(FactRule):
     What to try
         - `target.load_state_dict(model.state_dict())` copies; under `torch.no_grad()`,
           `p_target.lerp_(p, tau)` for each pair of parameters averages.
+        - Copy the buffers with each update, or call `torch.optim.swa_utils.update_bn` before the
+          average is used; `AveragedModel(model, use_buffers=True)` averages them, too.
         - Keep averages in float32, also of a model in bfloat16.
         - Print the sum of a weight of the copy before and after the update.
 
@@ -84,7 +90,9 @@ class StaleCopy(FactRule):
             return
         self._seen[name] = first
         evidence = Evidence("stuck" if share else "moved", "", fact.iteration, share, 0.0)
-        explanation = _rounded(fact) if share else _void(fact)
+        is_of_buffers = fact.text("statement") == "buffers"
+        explain = _rounded if share else _left_out if is_of_buffers else _void
+        explanation = explain(fact)
         self.found.add(
             self.finding_of_fact(fact, *explanation, evidence=(evidence,), first_step=first)
         )
@@ -137,6 +145,22 @@ def _void(fact: Fact) -> Explanation:
         cause,
         say("write to the weights themselves, under torch.no_grad()"),
         mended_update(fact.text("text"), statement, fact.text("target")),
+    )
+
+
+def _left_out(fact: Fact) -> Explanation:
+    values = {**_values(fact), "norm": fact.text("target")}
+    return (
+        say(
+            "{name}, an average of {of}, has its parameters and not its running averages: {line} "
+            "leaves out buffers, so that batch normalization ({norm} and others) still has the "
+            "mean of zero and the variance of one that it was made with, and computes with them in "
+            "eval mode",
+            **values,
+        ),
+        say("copy the buffers as well, at each update of the average"),
+        f"for b_average, b in zip({fact.text('name')}.buffers(), {fact.text('of')}.buffers()):\n"
+        "    b_average.copy_(b)",
     )
 
 

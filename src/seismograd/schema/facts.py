@@ -308,9 +308,11 @@ class FactKind(StrEnum):
     classes; `times`: at how many looks in a row it was so; `since`: the iteration of the first one.
     Where `share` is 0, it is exactly as it was then, and `statement` says what is meant to change
     it and does not (`update`, `entry`, `dict`, `variable`, `result`), with its `target`, `place`
-    and `text`. Else this share of its numbers that stand far from those of the other network, in
-    steps of its `dtype`, are exactly as they were at the last look, while updates of the others
-    arrive; `place`, `text`: the only statement in a loop that moves them, where there is one.
+    and `text`; or, with `statement` `buffers`, its weights follow, by the statement at `place`, and
+    its batch normalization, such as `target`, has the running averages that it was made with. Else
+    this share of its numbers that stand far from those of the other network, in steps of its
+    `dtype`, are exactly as they were at the last look, while updates of the others arrive; `place`,
+    `text`: the only statement in a loop that moves them, where there is one.
     """
     TARGET_LOADED = "target_loaded"
     """`load_state_dict` of a network that no optimizer trains, such as a target network, told at

@@ -1,5 +1,6 @@
 """Follow networks that nothing trains and that are built like one that is trained, such as a target
-network or an average: whether they stay as they are, or keep some of their weights by rounding.
+network or an average: whether they stay as they are, keep some of their weights by rounding, or
+leave their running averages as they were made.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from seismograd.capture.names.parameter_groups import num_parameters_below, para
 from seismograd.capture.names.parameter_names import walk
 from seismograd.capture.names.parameter_table import ParameterTable
 from seismograd.capture.names.script_variables import variables
+from seismograd.capture.probes.fresh_norms import fresh_norm
 from seismograd.capture.source.averaging import averaging_statement
+from seismograd.capture.source.left_out_buffers import left_out_buffers
 from seismograd.capture.source.void_updates import FoundUpdate, void_update
 from seismograd.schema import FactKind, Site
 from seismograd.tensors.cuda_graph import is_capturing
@@ -95,6 +98,7 @@ class FollowedCopy:
     since: int  # the iteration of the first look
     num_unmoved: int = 0  # looks, in a row
     num_stuck: int = 0
+    num_fresh: int = 0
 
 
 @dataclass(slots=True)
@@ -184,15 +188,33 @@ class StaleCopies:
             averaging = averaging_statement(files)
             if averaging is not None or not is_unmoved:
                 self._report(copy, site, copy.num_stuck, stuck / far, averaging)
+        elif changed and not is_unmoved:
+            self._look_at_norms(copy, site, files)
 
-    def _report(
-        self, copy: FollowedCopy, site: int, times: int, share: float, found: FoundUpdate | None
-    ) -> None:
+    def _look_at_norms(self, copy: FollowedCopy, site: int, files: tuple[str, ...]) -> None:
+        """Look whether a copy whose weights follow has running averages that do not."""
+        norm = fresh_norm(copy.module(), copy.source())
+        copy.num_fresh = copy.num_fresh + 1 if norm else 0
+        if not norm:
+            return
+        found = left_out_buffers(files, *self._names(copy))
+        if found is not None:
+            found = FoundUpdate(found.place, found.text, "buffers", norm)
+            self._report(copy, site, copy.num_fresh, 0.0, found)
+
+    def _names(self, copy: FollowedCopy) -> tuple[str, str]:
+        """Return what the script calls both, nothing where that is not known."""
         names = variables(MAX_NAMED)
         name, of = (
             names[id(each)][1] if each is not None and id(each) in names else ""
             for each in (copy.module(), copy.source())
         )
+        return name, of
+
+    def _report(
+        self, copy: FollowedCopy, site: int, times: int, share: float, found: FoundUpdate | None
+    ) -> None:
+        name, of = self._names(copy)
         self.facts.report(
             FactKind.STALE_COPY,
             site=site,
