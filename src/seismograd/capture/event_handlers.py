@@ -32,6 +32,7 @@ from seismograd.capture.probes.group_settings import GroupSettings
 from seismograd.capture.probes.kept_perturbations import KeptPerturbations
 from seismograd.capture.probes.late_reductions import LateReductions
 from seismograd.capture.probes.loaded_rates import LoadedRates
+from seismograd.capture.probes.loaded_references import LoadedReferences
 from seismograd.capture.probes.loaded_targets import LoadedTargets
 from seismograd.capture.probes.modes import Modes
 from seismograd.capture.probes.optimizer_creations import OptimizerCreations
@@ -154,6 +155,7 @@ class EventHandlers:
             rates.state_loads,
             successors.state_loads,
             LoadedTargets(facts, log, registry).state_loads,
+            LoadedReferences(facts, log, registry).state_loads,
             backwards.inspection.first_losses.state_loads,
         )
         self.collective_ends = (CollectiveHooks(registry, reader, reductions).collective_ends,)

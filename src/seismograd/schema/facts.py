@@ -319,6 +319,11 @@ class FactKind(StrEnum):
     the first times, when the distance changes, and ever more rarely. `every`: iterations since the
     last time, -1 at the first; `times`.
     """
+    LOADED_ITSELF = "loaded_itself"
+    """`load_state_dict` of a trained model, after its first step, is given the parameters
+    themselves, told once. `parameters`, `num` of them; `model`: what the script calls it;
+    `kept_at`, `kept`: the line that has kept them, and the statement there.
+    """
     ACTION_VALUES = "action_values"
     """The loss is a regression of action values, as of Q-learning: of what indices choose from a
     network's outputs, one for each sample. Told once for each line.

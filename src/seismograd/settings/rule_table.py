@@ -457,6 +457,12 @@ RULE_TABLE: RuleTable = {
             "min_looks",
         ],
     ),
+    "SG412": (
+        "restored-nothing",
+        [
+            "min_evaluated",
+        ],
+    ),
     "SG501": (
         "clipping-saturated",
         [
