@@ -26,6 +26,7 @@ from seismograd.capture.probes.assigned_gradients import AssignedGradients
 from seismograd.capture.probes.clip_coverage import ClipCoverage
 from seismograd.capture.probes.copied_weights import CopiedWeights
 from seismograd.capture.probes.frozen_weights import FrozenWeights
+from seismograd.capture.probes.gradient_aliases import GradientAliases
 from seismograd.capture.probes.gradients_of_others import GradientsOfOthers
 from seismograd.capture.probes.graph_cuts import GraphCuts
 from seismograd.capture.probes.group_settings import GroupSettings
@@ -123,6 +124,7 @@ class EventHandlers:
         self._creations = OptimizerCreations(facts, log)
         self._cuts = GraphCuts(facts, log, registry)
         self._reseeding = Reseeding(facts, log, registry, settings)
+        self._aliases = GradientAliases(facts, registry)
         self._perturbations = KeptPerturbations(
             guard, facts, log, registry, self._attach_perturbations
         )
@@ -198,6 +200,7 @@ class EventHandlers:
                     self._cuts.step_begins,
                     self._reseeding.step_begins,
                     self._perturbations.look,
+                    self._aliases.step_begins,
                 ),
             )
         )
@@ -268,6 +271,7 @@ class EventHandlers:
             self._cuts.step_begins(thread_state, optimizer)
             self._reseeding.step_begins(thread_state, optimizer)
             self._perturbations.look(thread_state, optimizer)
+            self._aliases.step_begins(thread_state, optimizer)
             self._creations.step_begins(window, optimizer)
         is_allowed = self._sampling and self._iteration_queue.thinning.extras
         self._overwritten.step_begins(window, windows, is_allowed)

@@ -48,6 +48,7 @@ from seismograd.rules.sg409_stale_copy import StaleCopy
 from seismograd.rules.sg410_search_weights_kept import SearchWeightsKept
 from seismograd.rules.sg411_same_random_numbers import SameRandomNumbers
 from seismograd.rules.sg412_restored_nothing import RestoredNothing
+from seismograd.rules.sg413_momentum_is_gradient import MomentumIsGradient
 from seismograd.rules.sg501_clipping_saturated import ClippingSaturated
 from seismograd.rules.sg502.sg502_clip_norm_disagrees import ClipNormDisagrees
 from seismograd.rules.sg503_clip_before_normalised_update import ClipBeforeNormalisedUpdate
@@ -111,6 +112,7 @@ RULES: tuple[type[Rule], ...] = (
     SearchWeightsKept,
     SameRandomNumbers,
     RestoredNothing,
+    MomentumIsGradient,
     ClippingSaturated,
     ClipNormDisagrees,
     ClipBeforeNormalisedUpdate,

@@ -197,6 +197,11 @@ class FactKind(StrEnum):
     how many there were; `num` of those parameters, `model`: the script's name for theirs; `name`
     of the optimizer.
     """
+    GRADIENT_ALIAS = "gradient_alias"
+    """The state of an optimizer that is not torch's own holds the gradients themselves, told at the
+    first steps that begin so. `parameters` whose state does; `name` of the optimizer; `entry` of
+    the state; `times`: at how many looks in a row it was so.
+    """
     RESEEDED = "reseeded"
     """Before each step of an optimizer the seed of torch's random numbers was set to the same
     `seed`, and numbers were drawn from there, told at the first looks that show it and ever more

@@ -463,6 +463,13 @@ RULE_TABLE: RuleTable = {
             "min_evaluated",
         ],
     ),
+    "SG413": (
+        "momentum-is-gradient",
+        [
+            "min_evaluated",
+            "min_looks",
+        ],
+    ),
     "SG501": (
         "clipping-saturated",
         [
