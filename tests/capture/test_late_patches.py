@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from seismograd.capture.events import EventHub, Listener
-from seismograd.capture.hooks import backward
+from seismograd.capture.hooks import backward_calls
 
 
 class Modules(dict[str, ModuleType]):
@@ -26,7 +26,7 @@ class Modules(dict[str, ModuleType]):
 
 
 def test_a_backward_does_not_look_through_all_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub, listener = EventHub([backward.install]), Listener()
+    hub, listener = EventHub([backward_calls.install]), Listener()
     installed: list[str] = []
     hub.attach(listener)
     try:

@@ -1,30 +1,27 @@
-"""`torch.autograd.backward`, which `Tensor.backward` goes through as well: the patch, and what a
-call means: the loss, its graph, and the optimizers whose gradients it added to.
+"""What a call of `torch.autograd.backward` means: the loss, its graph, and the optimizers whose
+gradients it added to (`capture.hooks.backward_calls` tells of it).
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from seismograd.capture.birth.birth_observer import BirthObserver
-from seismograd.capture.events import EventHub, Undo
 from seismograd.capture.graph.loss_inspection import LossInspection
 from seismograd.capture.graph.traversal import GraphLeaf, leaves_in_order
 from seismograd.capture.hooks.enclosing_steps import stepping
-from seismograd.capture.hooks.replace_attribute import replace
 from seismograd.capture.loop.error_guard import ErrorGuard
 from seismograd.capture.loop.event_log import EventLog
 from seismograd.capture.loop.fact_log import Facts
 from seismograd.capture.loop.iteration import CapturedEvent, OptimizerStep
 from seismograd.capture.loop.iteration_queue import IterationQueue
 from seismograd.capture.loop.optimizer_window import OptimizerWindow
+from seismograd.capture.loop.shared_weights import evaluated_first, is_copy_of_stepped
 from seismograd.capture.loop.thread_state import ThreadState
 from seismograd.capture.names.optimizer_registry import OptimizerRegistry
 from seismograd.capture.probes.per_loss_gradients import ComparedLosses
@@ -180,7 +177,7 @@ class BackwardHooks:
                 window.last_operation = thread_state.last_operation
             if window.evaluates_again:
                 continue
-            first = _evaluated_first(window, repeated) if repeated else None
+            first = evaluated_first(window, repeated) if repeated else None
             window.backward_ended(loss if first is None else first, scale)
             if not window.was_stepped and window.num_heard >= SEEN_AT:
                 self._guard.call(
@@ -239,7 +236,7 @@ class BackwardHooks:
             return
         flags = StepFlag.NONE
         if by_hand.optimizer is None:
-            is_copy = self._is_copy(thread_state, by_hand.held())
+            is_copy = is_copy_of_stepped(thread_state, by_hand.held(), self._registry)
             flags = StepFlag.COPIED if is_copy else StepFlag.BY_HAND
         number, clips = window.num_steps, tuple(window.clips)
         step = OptimizerStep(
@@ -256,21 +253,6 @@ class BackwardHooks:
         thread_state.iteration.steps.append(step)
         window.track_clearing()
         window.step_ended()
-
-    def _is_copy(self, thread_state: ThreadState, held: list[torch.Tensor]) -> bool:
-        """Return whether these are a copy of what an optimizer has just stepped on: they were given
-        its weights then, as those of a worker of A3C or of a model in float16.
-        """
-        stepped = {
-            step.optimizer
-            for step in thread_state.iteration.steps
-            if step.flags is not StepFlag.NO_BACKWARD
-        }
-        shapes = Counter(each.shape for each in held)
-        return any(
-            window.index in stepped and Counter(each.shape for each in window.held()) == shapes
-            for window in self._registry
-        )
 
     def _backward_by_hand(
         self, thread_state: ThreadState, loss: Scalar, scale: Scalar | None
@@ -337,40 +319,3 @@ class BackwardHooks:
         if window.step is not None and window.step_heard is not None:
             window.step.flags, window.step.applied = StepFlag.NONE, None
             window.step_heard.flags = window.step_heard.flags & ~OVER | CLOSURE
-
-
-def _evaluated_first(window: OptimizerWindow, repeated: list[OptimizerWindow]) -> Scalar | None:
-    """Return the loss that a running step which evaluates again has evaluated before, where it is
-    over the same parameters and so makes the step of this optimizer within its own.
-    """
-    for other in repeated:
-        if other.losses:
-            ids = set(map(id, other.held()))
-            if all(id(parameter) in ids for parameter in window.held()):
-                return other.losses[0]
-    return None
-
-
-def install(hub: EventHub) -> Undo:
-    """Report every outermost backward to the hub. A nested one (reentrant checkpointing) is part of
-    it.
-    """
-    original = torch.autograd.backward
-    single = (torch.Tensor, torch.autograd.graph.GradientEdge)
-
-    @wraps(original)
-    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:  # pyright: ignore
-            return original(tensors, *args, **kwargs)
-        if type(tensors) is not torch.Tensor and not isinstance(tensors, single):
-            tensors = tuple(tensors)
-        # of two views Python looks through the shorter one, else through all modules there are
-        if hub.late and not hub.late.keys().isdisjoint(sys.modules.keys()):
-            hub.install_late()
-        hub.backward_begins(tensors)
-        try:
-            return original(tensors, *args, **kwargs)
-        finally:
-            hub.backward_ends()
-
-    return replace(torch.autograd, "backward", backward)

@@ -7,7 +7,7 @@ A patched function does what the original does, returns what it returns, raises 
 from __future__ import annotations
 
 from seismograd.capture.hooks import (
-    backward,
+    backward_calls,
     clip_grad,
     collectives,
     distribution_samples,
@@ -15,21 +15,21 @@ from seismograd.capture.hooks import (
     grad_scaler,
     load_state,
     lr_scheduler,
-    optimizer_step,
     packing_hooks,
     pipeline_stage,
     registrations,
     seeding,
+    step_calls,
     zero_grad,
     zero_step,
 )
 
 PATCHES = (
-    backward.install,
+    backward_calls.install,
     zero_grad.install,
     clip_grad.install,
     grad_scaler.install,
-    optimizer_step.install,
+    step_calls.install,
     lr_scheduler.install,
     load_state.install,
     collectives.install,
